@@ -1,0 +1,48 @@
+# Everything a developer does, and the two commands of the README. Needs Python 3.11 or later, make and gcc.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check format test-live bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo        the whole thing, with simulated GPUs and a simulated vLLM"
+	@echo "make test        the tests: no network, no GPU, no server"
+	@echo "make check       formatting, lint, types, import contracts, tests"
+	@echo "make test-live   against a real vLLM, Prometheus and mail server (installs them once, into .cache)"
+	@echo "make bench       what gpumon weighs, beside its peers"
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "gpumon needs Python 3.11 or later: set PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1" -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group dev -e .
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/gpumon demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+test-live: $(STAMP)
+	$(BIN)/python -m pytest -m live tests/live -v
+
+bench: $(STAMP)
+	$(BIN)/python -m tests.bench
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

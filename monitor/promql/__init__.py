@@ -1,0 +1,1 @@
+"""PromQL with the semantics of Prometheus 3: parse, plan, evaluate."""

@@ -1,0 +1,1 @@
+"""Where samples stay: an hour in memory, selected by label matchers."""

@@ -1,0 +1,279 @@
+"""YAML with positions: every value knows its line and column, and every problem says where it is.
+
+``config.py`` and the rule files are read through this. Problems are collected, so that a person sees all of them at
+once; whoever reads a file refuses it whole when there is one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+_MAX_BYTES = 4 * 1024 * 1024
+_DURATION_PART = re.compile(r"(\d+)(ms|[smhdwy])")
+_UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000, "y": 31_536_000_000}
+_UNIT_ORDER = ["y", "w", "d", "h", "m", "s", "ms"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing that is wrong in a file: where, and what to do about it. Lines and columns start at 1."""
+
+    path: str
+    line: int
+    column: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}:{self.column}: {self.message}"
+
+
+class ConfigError(Exception):
+    """A file that is refused. ``problems`` has everything that was found, in the order of the file."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(problems))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class Problems:
+    """Collects the problems of one file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.found: list[Problem] = []
+
+    def add(self, message: str, line: int = 1, column: int = 1) -> None:
+        """Note a problem at a place."""
+        self.found.append(Problem(self.path, line, column, message))
+
+    def raise_if_any(self) -> None:
+        """Refuse the file where something was found. Raises ``ConfigError``."""
+        if self.found:
+            raise ConfigError(self.found)
+
+
+def parse_duration_ms(text: str) -> int | None:
+    """Prometheus' durations, ``1m30s``, ``250ms``, ``0``: milliseconds, or None for what is none.
+
+    Units stand once each, from the largest to the smallest.
+    """
+    if text == "0":
+        return 0
+    position, total, last = 0, 0, -1
+    for part in _DURATION_PART.finditer(text):
+        rank = _UNIT_ORDER.index(part[2])
+        if part.start() != position or rank <= last:
+            return None
+        total += int(part[1]) * _UNIT_MS[part[2]]
+        position, last = part.end(), rank
+    return total if position and position == len(text) else None
+
+
+def format_duration(ms: int) -> str:
+    """Write milliseconds as Prometheus does: ``1m30s``; ``0s`` for none."""
+    if ms == 0:
+        return "0s"
+    out = ""
+    for unit in _UNIT_ORDER:
+        if unit == "y" and ms % _UNIT_MS["y"]:
+            continue  # as Prometheus: years and weeks only where they are exact
+        if unit == "w" and ms % _UNIT_MS["w"]:
+            continue
+        count, ms = divmod(ms, _UNIT_MS[unit])
+        if count:
+            out += f"{count}{unit}"
+    return out
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean "x"?)`` where a known word is near, else nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f' (did you mean "{near[0]}"?)' if near else ""
+
+
+class Node:
+    """A value of the file with its place. The readers below note a problem and give None where it is not what was
+    asked for, so that reading goes on to the next problem."""
+
+    __slots__ = ("_node", "problems")
+
+    def __init__(self, node: yaml.Node, problems: Problems) -> None:
+        self._node = node
+        self.problems = problems
+
+    @property
+    def line(self) -> int:
+        """Where the value begins, from 1."""
+        return int(self._node.start_mark.line) + 1
+
+    @property
+    def column(self) -> int:
+        """Where the value begins, from 1."""
+        return int(self._node.start_mark.column) + 1
+
+    @property
+    def kind(self) -> str:
+        """``map``, ``list`` or ``scalar``."""
+        if isinstance(self._node, yaml.MappingNode):
+            return "map"
+        return "list" if isinstance(self._node, yaml.SequenceNode) else "scalar"
+
+    @property
+    def is_null(self) -> bool:
+        """Whether nothing stands here: ``key:`` or ``key: null``."""
+        return self._node.tag == "tag:yaml.org,2002:null"
+
+    @property
+    def block_indent(self) -> int | None:
+        """For a text in block style (``|`` or ``>``) 1, else None: its lines start below its place."""
+        return 1 if isinstance(self._node, yaml.ScalarNode) and self._node.style in ("|", ">") else None
+
+    def problem(self, message: str) -> None:
+        """Note a problem at this value's place."""
+        self.problems.add(message, self.line, self.column)
+
+    def text(self) -> str | None:
+        """A text. A number or a truth value without quotes is taken as it is written."""
+        if not isinstance(self._node, yaml.ScalarNode) or self.is_null:
+            self.problem(f"expected a text, found {self._said()}")
+            return None
+        return str(self._node.value)
+
+    def boolean(self) -> bool | None:
+        """``true`` or ``false``."""
+        if isinstance(self._node, yaml.ScalarNode) and self._node.tag == "tag:yaml.org,2002:bool":
+            return str(self._node.value).lower() in ("true", "yes", "on")
+        self.problem(f"expected true or false, found {self._said()}")
+        return None
+
+    def number(self, least: float = -math.inf, most: float = math.inf) -> float | None:
+        """A number between two bounds."""
+        try:
+            value = float(self._node.value) if isinstance(self._node, yaml.ScalarNode) else math.nan
+        except ValueError:
+            value = math.nan
+        if math.isnan(value):
+            self.problem(f"expected a number, found {self._said()}")
+            return None
+        if not least <= value <= most:
+            self.problem(f"{value:g} is out of range: {least:g} to {most:g}")
+            return None
+        return value
+
+    def integer(self, least: int = 0, most: int = 2**63) -> int | None:
+        """A whole number between two bounds."""
+        value = self.number(least, most)
+        if value is not None and value != int(value):
+            self.problem(f"expected a whole number, found {self._said()}")
+            return None
+        return None if value is None else int(value)
+
+    def duration_ms(self, least_ms: int = 0, most_ms: int = 2**62) -> int | None:
+        """A duration as Prometheus writes it, in milliseconds."""
+        value = parse_duration_ms(str(self._node.value)) if isinstance(self._node, yaml.ScalarNode) else None
+        if value is None:
+            self.problem(f"expected a duration such as 30s or 5m, found {self._said()}")
+            return None
+        if not least_ms <= value <= most_ms:
+            bounds = f"{format_duration(least_ms)} to {format_duration(most_ms)}"
+            self.problem(f"{format_duration(value)} is out of range: {bounds}")
+            return None
+        return value
+
+    def choice(self, *choices: str) -> str | None:
+        """One of a few words."""
+        value = self.text()
+        if value is not None and value not in choices:
+            self.problem(f'"{value}" is none of {", ".join(choices)}{suggestion(value, choices)}')
+            return None
+        return value
+
+    def items(self) -> list[Node]:
+        """The items of a list; nothing for ``null``."""
+        if isinstance(self._node, yaml.SequenceNode):
+            return [Node(item, self.problems) for item in self._node.value]
+        if not self.is_null:
+            self.problem(f"expected a list, found {self._said()}")
+        return []
+
+    def fields(self, known: Iterable[str]) -> dict[str, Node]:
+        """The fields of a mapping, each known one; an unknown one or a repeated one is a problem."""
+        names = list(known)
+        out: dict[str, Node] = {}
+        for key, value in self.pairs():
+            name = key.text()
+            if name is None:
+                continue
+            if name not in names:
+                key.problem(f'unknown field "{name}"{suggestion(name, names)}')
+            elif name in out:
+                key.problem(f'the field "{name}" stands here a second time')
+            else:
+                out[name] = value
+        return out
+
+    def pairs(self) -> Iterator[tuple[Node, Node]]:
+        """Keys and values of a mapping, as they stand; nothing for ``null``."""
+        if isinstance(self._node, yaml.MappingNode):
+            for key, value in self._node.value:
+                yield Node(key, self.problems), Node(value, self.problems)
+        elif not self.is_null:
+            self.problem(f"expected a mapping, found {self._said()}")
+
+    def _said(self) -> str:
+        if isinstance(self._node, yaml.MappingNode):
+            return "a mapping"
+        if isinstance(self._node, yaml.SequenceNode):
+            return "a list"
+        return "nothing" if self.is_null else f'"{self._node.value}"'
+
+
+def read_text(path: Path | str, problems: Problems) -> str | None:
+    """A file's text; None with a problem noted where it cannot be had."""
+    try:
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        problems.add(f"cannot be read: {error.strerror or error}")
+        return None
+    if len(raw) > _MAX_BYTES:
+        problems.add(f"has {len(raw)} bytes; more than {_MAX_BYTES} are refused")
+        return None
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = raw[: error.start]
+        line = before.count(b"\n") + 1
+        problems.add("is not UTF-8 text", line, error.start - (before.rfind(b"\n") + 1) + 1)
+        return None
+
+
+def compose(text: str, problems: Problems) -> Node | None:
+    """The document in ``text``; None where it is empty, or (with a problem noted) not YAML. Aliases are refused:
+    nothing that is read here needs them, and a few can grow to gigabytes."""
+    try:
+        for token in yaml.scan(text, Loader=yaml.CSafeLoader):
+            if isinstance(token, yaml.AliasToken):
+                mark = token.start_mark
+                problems.add("YAML aliases are not supported here: write the value out", mark.line + 1, mark.column + 1)
+                return None
+        node = yaml.compose(text, Loader=yaml.CSafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        message = f"not valid YAML: {error.problem or error.context}"
+        problems.add(message, mark.line + 1 if mark else 1, mark.column + 1 if mark else 1)
+        return None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        problems.add(f"not valid YAML: {error.reason} (character {error.character!r})", line)
+        return None
+    except RecursionError:
+        problems.add("not valid YAML: nested too deeply")
+        return None
+    return Node(node, problems) if node is not None else None
