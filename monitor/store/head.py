@@ -22,12 +22,14 @@ _TRIM_EVERY_MS = 60_000
 class HeadSeries:
     """One series: its labels, and its samples in two arrays. Implements ``monitor.selector.Series``."""
 
-    __slots__ = ("_times", "_values", "labels", "reexport")
+    __slots__ = ("__weakref__", "_times", "_values", "labels", "original", "source")
 
-    def __init__(self, labels: Labels, *, reexport: bool) -> None:
+    def __init__(self, labels: Labels, original: Labels, source: str) -> None:
         self.labels = labels
-        self.reexport = reexport
-        """Whether `/metrics` shows it: what our own rules made is not re-exported."""
+        self.original = original
+        """As its source gave it, without the identity: what `/metrics` shows."""
+        self.source = source
+        """Where it came from; "" for what rules made, which is not re-exported."""
         self._times = array("q")
         self._values = array("d")
 
@@ -122,9 +124,7 @@ class Head:
 
     def append(self, labels: Labels, at_ms: int, value: float) -> None:
         """Add one sample of a series that rules made. Its identity is complete: nothing is added to it."""
-        series = self._series.get(labels)
-        if series is None:
-            series = self._get(labels, reexport=False)
+        series = self._series.get(labels) or self._get(labels, labels, "")
         if not series.push(at_ms, value):
             self.dropped_samples += 1
 
@@ -165,10 +165,15 @@ class Head:
         return self.families
 
     def live(self) -> Iterable[tuple[HeadSeries, int, float]]:
-        """The series that have not ended, each with its newest sample: what `/metrics` shows."""
+        """The series that have not ended, each with its newest sample."""
         for series in self._series.values():
             if not series.ended:
                 yield series, series._times[-1], series._values[-1]
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """The time of the oldest sample of all."""
+        return min((series._times[0] for series in self._series.values() if series._times), default=None)
 
     # -- within ------------------------------------------------------------------------------------------------------
 
@@ -184,10 +189,13 @@ class Head:
         found.sort(key=lambda s: s.labels)
         return found
 
-    def _get(self, labels: Labels, *, reexport: bool) -> HeadSeries:
+    def _born(self, original: Labels, source: str) -> HeadSeries:
+        return self._get(self.identify(original), original, source)
+
+    def _get(self, labels: Labels, original: Labels, source: str) -> HeadSeries:
         series = self._series.get(labels)
         if series is None:
-            series = self._series[labels] = HeadSeries(labels, reexport=reexport)
+            series = self._series[labels] = HeadSeries(labels, original, source)
             self._by_name.setdefault(label(labels, NAME), []).append(series)
             self._epoch += 1
         return series
@@ -198,7 +206,7 @@ class Head:
                 series.push(at_ms, STALE)
 
     def _trim(self, now_ms: int) -> None:
-        """Once a minute, forget what is too old, and the series that have nothing left and no source that feeds them."""
+        """Once a minute, forget what is too old, and series that have nothing left and that no source feeds."""
         if abs(now_ms - self._trimmed_ms) < _TRIM_EVERY_MS:
             return
         self._trimmed_ms = now_ms

@@ -1,0 +1,121 @@
+"""Reads the Prometheus text format, again and again from the same server.
+
+A line that was seen before costs one dictionary look-up and a float: the part of it before its value is the key. What
+is new is read by prometheus_client's parser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from monitor.samples import Family, Labels, Shape, label, make_labels
+
+_SUFFIXES = {"counter": ("", "_total"), "histogram": ("_bucket", "_count", "_sum"), "summary": ("", "_count", "_sum")}
+_LEFT_OUT = ("python_gc_",)
+
+
+class ExpositionError(ValueError):
+    """Text that is not an exposition. The message names the line and shows its beginning."""
+
+
+class ExpositionReader:
+    """Parses the expositions of one server. ``extra`` is added to each series; a label of the same name that the server
+    sends becomes ``exported_<name>``, as when Prometheus scrapes.
+
+    Series that nobody reads are left out: the moment a counter was created, Python's garbage collector.
+    """
+
+    def __init__(self, extra: Mapping[str, str]) -> None:
+        self._extra = dict(extra)
+        self._known: dict[bytes, Labels | None] = {}
+        self._lines: list[Labels] = []
+        self.shape = Shape((), {})
+
+    def read(self, body: bytes) -> list[float]:
+        """The values of ``body``; ``self.shape`` then has their series, the same object while they stay the same.
+
+        Raises ``ExpositionError``; nothing of such a body is taken.
+        """
+        if b" # {" in body:  # exemplars of OpenMetrics follow the value
+            body = b"\n".join(line.partition(b" # {")[0] for line in body.split(b"\n"))
+        known = self._known
+        series: list[Labels] = []
+        values: list[float] = []
+        new_series = series.append
+        new_value = values.append
+        for line in body.split(b"\n"):
+            if line[:1] == b"#" or not line:
+                continue
+            key, _, value = line.rpartition(b" ")
+            try:
+                labels = known[key]
+            except KeyError:
+                labels, key, value = self._learn(line, key, value, body)
+            if labels is None:
+                continue
+            try:
+                new_value(float(value))
+            except ValueError:
+                raise _error(line, body) from None
+            new_series(labels)
+        if series != self._lines:
+            self._lines = series
+            self.shape = Shape(series, self._families(body, series))
+            if len(known) > 4 * len(series) + 1000:  # series that come and go must not pile up
+                known.clear()
+        return values
+
+    def _learn(self, line: bytes, key: bytes, value: bytes, body: bytes) -> tuple[Labels | None, bytes, bytes]:
+        """A line that was not seen before: its series (None for one that is left out), its key and its value."""
+        try:
+            samples = [s for family in text_string_to_metric_families(line.decode() + "\n") for s in family.samples]
+        except (ValueError, IndexError, KeyError) as error:
+            raise _error(line, body) from error
+        if len(samples) != 1:
+            raise _error(line, body)
+        sample = samples[0]
+        if sample.timestamp is not None:
+            # The time stands after the value; without it the line is like any other.
+            key, _, value = key.rpartition(b" ")
+            if key in self._known:
+                return self._known[key], key, value
+            remember = False
+        else:
+            remember = True
+        name = sample.name
+        if name.endswith("_created") or name.startswith(_LEFT_OUT):
+            labels: Labels | None = None
+        else:
+            pairs = {f"exported_{k}" if k in self._extra else k: v for k, v in sample.labels.items()}
+            labels = make_labels(name, pairs | self._extra)
+        if remember:
+            self._known[key] = labels
+        return labels, key, value
+
+    def _families(self, body: bytes, series: list[Labels]) -> dict[str, Family]:
+        """Types and help texts of the series that are kept."""
+        kinds: dict[str, str] = {}
+        helps: dict[str, str] = {}
+        for line in body.split(b"\n"):
+            if line[:7] in (b"# TYPE ", b"# HELP "):
+                name, _, text = line[7:].decode(errors="replace").partition(" ")
+                (kinds if line[2:3] == b"T" else helps)[name] = text.strip()
+        names = {label(labels, "__name__") for labels in series}
+        families = {}
+        for name, kind in kinds.items():
+            for suffix in _SUFFIXES.get(kind, ("",)):
+                if name + suffix in names:
+                    # OpenMetrics names a counter's family without the _total of its samples.
+                    family = name + suffix if kind == "counter" else name
+                    help_text = helps.get(name, "").replace("\\n", "\n").replace("\\\\", "\\")
+                    families[family] = Family(family, "untyped" if kind == "unknown" else kind, help_text)
+                    break
+        return families
+
+
+def _error(line: bytes, body: bytes) -> ExpositionError:
+    number = body[: body.find(line)].count(b"\n") + 1
+    shown = "".join(c if c.isprintable() else "?" for c in line[:60].decode(errors="replace"))
+    return ExpositionError(f'not Prometheus text: line {number}: "{shown}"')
