@@ -6,7 +6,8 @@ as we do. What rules made (``ALERTS``, recorded series) is not shown: a Promethe
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import cast
 from weakref import WeakKeyDictionary
 
 from prometheus_client.utils import floatToGoString
@@ -15,6 +16,8 @@ from monitor.samples import NAME, Family, format_labels, label
 from monitor.store.head import Head, HeadSeries
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_format = cast(Callable[[float], str], floatToGoString)
 
 _SUFFIXES = ("_bucket", "_count", "_sum")
 _KINDS = {"counter", "gauge", "histogram", "summary", "untyped"}
@@ -35,7 +38,7 @@ class Exposition:
             if not kind or (collect and kind not in collect):
                 continue
             family, start = self._lines.get(series) or self._learn(series)
-            families.setdefault(family, []).append(f"{start} {floatToGoString(value)}\n")
+            families.setdefault(family, []).append(f"{start} {_format(value)}\n")
         out: list[str] = []
         for name, lines in families.items():
             known = self._head.families.get(name)

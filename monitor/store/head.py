@@ -101,9 +101,7 @@ class Head:
         shape = scrape.shape
         handles = self._handles.get(shape)
         if handles is None:
-            handles = self._handles[shape] = [
-                self._get(self.identify(labels), reexport=True) for labels in shape.series
-            ]
+            handles = self._handles[shape] = [self._born(labels, source) for labels in shape.series]
             self.families.update(shape.families)
         previous = self._current.get(source)
         if previous is not shape:
