@@ -1,0 +1,1 @@
+"""Tests of gpumon. Helpers that several tests share are imported as `tests.<folder>.<module>`."""

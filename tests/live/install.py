@@ -1,0 +1,31 @@
+"""Installs what the live tier needs, once: ``python -m tests.live.install``. A second run only looks and is short."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from tests.live import install_prometheus, install_vllm
+from tests.live.cache import InstallError, cache_root, locked, say
+
+
+def main() -> int:
+    """Install both; 0 when they are there, 1 with the reason on stderr."""
+    begun = time.monotonic()
+    root = cache_root()
+    try:
+        with locked(root):
+            install_prometheus.install()
+            install_vllm.install()
+    except InstallError as error:
+        print(f"live: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("live: interrupted; run this again to go on", file=sys.stderr)
+        return 130
+    say(f"all there, in {root}, after {time.monotonic() - begun:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
