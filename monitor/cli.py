@@ -1,5 +1,185 @@
-"""The command line."""
+"""The commands. Each imports what it needs when it runs, so that ``--help`` is there at once.
+
+Exit codes: 0 done, 1 a problem was found or the work failed, 2 the command line was wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from monitor import __version__
+
+_URL = click.option(
+    "--url",
+    metavar="URL",
+    help="A daemon or a Prometheus: http://HOST:PORT or unix:/PATH. Default: $GPUMON_URL, the system's daemon, yours.",
+)
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(context_settings=_CONTEXT)
+@click.version_option(__version__, prog_name="gpumon")
+def cli() -> None:
+    """Monitor, alert on and probe a GPU node that serves models with vLLM.
+
+    `gpumon tui` shows this node; `gpumon demo` shows what that looks like, without a GPU.
+    """
+
+
+@cli.command()
+@click.option("--config", "config_path", type=click.Path(path_type=Path), metavar="FILE", help="gpumon.yaml.")
+@click.option(
+    "--rules",
+    "rule_paths",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A rule file instead of the configured ones; may be given again.",
+)
+@click.option(
+    "--vllm",
+    "vllm_urls",
+    multiple=True,
+    metavar="URL",
+    help="A vLLM server to watch, beside the configured ones; may be given again.",
+)
+@click.option("--socket", "socket_path", type=click.Path(path_type=Path), metavar="PATH", help="The unix socket.")
+@click.option("--listen", metavar="HOST:PORT", help="The read-only TCP listener, loopback only; `none` for none.")
+@click.option("--state-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where state is kept.")
+@click.option("--simulate", is_flag=True, help="Simulated GPUs and a simulated vLLM; nothing real is read.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(0.1, 100),
+    default=1.0,
+    show_default=True,
+    help="With --simulate: how fast the node's clock runs.",
+)
+@click.option(
+    "--past",
+    type=click.FloatRange(0, 3600),
+    default=0.0,
+    metavar="SECONDS",
+    help="With --simulate: past to begin with.",
+)
+@click.option("--private", is_flag=True, help="For one user's TUIs: no TCP, no notifications, ends by itself.")
+@click.option("--mode", type=click.Choice(["system", "private", "demo"]), hidden=True)
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+def daemon(
+    config_path: Path | None,
+    rule_paths: tuple[Path, ...],
+    vllm_urls: tuple[str, ...],
+    socket_path: Path | None,
+    listen: str | None,
+    state_dir: Path | None,
+    simulate: bool,
+    speed: float,
+    past: float,
+    private: bool,
+    mode: str | None,
+    verbose: bool,
+) -> None:
+    """Watch this node: read, evaluate rules, notify, serve.
+
+    SIGHUP reads the configuration again; a bad file changes nothing. SIGTERM and Ctrl-C end it.
+    """
+    from monitor.commands.daemon import start
+
+    if (speed != 1.0 or past) and not simulate:
+        raise click.UsageError("--speed and --past are for --simulate: a real node has the world's clock")
+    start(
+        config_path=config_path,
+        rule_paths=rule_paths,
+        vllm_urls=vllm_urls,
+        socket_path=socket_path,
+        listen=listen,
+        state_dir=state_dir,
+        simulate=simulate,
+        speed=speed,
+        past_seconds=past,
+        mode=mode or ("private" if private else "system"),
+        verbose=verbose,
+    )
+
+
+@cli.command()
+@_URL
+def tui(url: str | None) -> None:
+    """Show a node, live, in the terminal.
+
+    Without a daemon on this machine it starts a private one, which notifies nobody and ends ten minutes after you.
+    """
+    from monitor.tui import run
+
+    sys.exit(run(url))
+
+
+@cli.command()
+@click.option("--speed", type=click.FloatRange(1, 60), default=10.0, show_default=True, help="How fast the clock runs.")
+@click.option("--text", is_flag=True, help="Print instead of drawing, as where there is no terminal.")
+def demo(speed: float, text: bool) -> None:
+    """The whole thing with simulated GPUs and a simulated vLLM. Needs nothing.
+
+    In a terminal it opens the TUI. Without one it prints what the TUI would show, until a shipped rule has fired and
+    resolved.
+    """
+    from monitor.commands.demo import run
+
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    sys.exit(run(speed, text=text or not terminal))
+
+
+@cli.command()
+@_URL
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def snapshot(url: str | None, as_json: bool) -> None:
+    """Print how the node is, once."""
+    from monitor.commands.snapshot import run
+
+    sys.exit(run(url, as_json=as_json))
+
+
+@cli.command()
+@click.argument("expr")
+@_URL
+@click.option("--time", "at", metavar="TIME", help="When, as seconds since the epoch or RFC 3339. Default: now.")
+@click.option("--json", "as_json", is_flag=True, help="The answer's data as JSON.")
+def query(expr: str, url: str | None, at: str | None, as_json: bool) -> None:
+    """Evaluate a PromQL expression, once."""
+    from monitor.commands.query import run
+
+    sys.exit(run(expr, url, at=at, as_json=as_json))
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
+def check(files: tuple[Path, ...]) -> None:
+    """Check configurations and rule files; name every problem with its place.
+
+    A file with `groups:` at its top is a rule file, any other a configuration. Exits 1 when there is a problem.
+    """
+    from monitor.commands.check import run
+
+    sys.exit(run(files))
 
 
 def main() -> None:
-    """Run gpumon."""
+    """Run the command line; a pipe that the reader closed and a Ctrl-C end it quietly."""
+    try:
+        result: Any = cli.main(prog_name="gpumon", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # What is still buffered for the closed pipe must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    sys.exit(result if isinstance(result, int) else 0)

@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 
 _MAX_BYTES = 4 * 1024 * 1024
+_MAX_DEPTH = 64
 _DURATION_PART = re.compile(r"(\d+)(ms|[smhdwy])")
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000, "y": 31_536_000_000}
 _UNIT_ORDER = ["y", "w", "d", "h", "m", "s", "ms"]
@@ -256,13 +257,13 @@ def read_text(path: Path | str, problems: Problems) -> str | None:
 
 def compose(text: str, problems: Problems) -> Node | None:
     """The document in ``text``; None where it is empty, or (with a problem noted) not YAML. Aliases are refused:
-    nothing that is read here needs them, and a few can grow to gigabytes."""
+    nothing that is read here needs them, and a few can grow to gigabytes. So is what is nested too deeply."""
     try:
-        for token in yaml.scan(text, Loader=yaml.CSafeLoader):
-            if isinstance(token, yaml.AliasToken):
-                mark = token.start_mark
-                problems.add("YAML aliases are not supported here: write the value out", mark.line + 1, mark.column + 1)
-                return None
+        # Looked at before composing: the composer recurses in C, and a deep document would end the process.
+        refusal = _refusal(text)
+        if refusal is not None:
+            problems.add(*refusal)
+            return None
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -273,7 +274,27 @@ def compose(text: str, problems: Problems) -> Node | None:
         line = text.count("\n", 0, error.position) + 1
         problems.add(f"not valid YAML: {error.reason} (character {error.character!r})", line)
         return None
-    except RecursionError:
-        problems.add("not valid YAML: nested too deeply")
-        return None
     return Node(node, problems) if node is not None else None
+
+
+def _refusal(text: str) -> tuple[str, int, int] | None:
+    """Why a document is not even composed, with its line and column; None for a good one."""
+    opening = (
+        yaml.BlockMappingStartToken,
+        yaml.BlockSequenceStartToken,
+        yaml.FlowMappingStartToken,
+        yaml.FlowSequenceStartToken,
+    )
+    closing = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
+    depth = 0
+    for token in yaml.scan(text, Loader=yaml.CSafeLoader):
+        mark = token.start_mark
+        if isinstance(token, yaml.AliasToken):
+            return "YAML aliases are not supported here: write the value out", mark.line + 1, mark.column + 1
+        if isinstance(token, opening):
+            depth += 1
+            if depth > _MAX_DEPTH:
+                return f"nested more than {_MAX_DEPTH} deep", mark.line + 1, mark.column + 1
+        elif isinstance(token, closing):
+            depth -= 1
+    return None

@@ -116,6 +116,6 @@ class ExpositionReader:
 
 
 def _error(line: bytes, body: bytes) -> ExpositionError:
-    number = body[: body.find(line)].count(b"\n") + 1
+    number = body.split(b"\n").index(line) + 1
     shown = "".join(c if c.isprintable() else "?" for c in line[:60].decode(errors="replace"))
     return ExpositionError(f'not Prometheus text: line {number}: "{shown}"')

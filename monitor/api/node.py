@@ -1,0 +1,51 @@
+"""What the API shows: the daemon puts its parts in here, and the handlers know nothing else of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from monitor.clock import Clock
+from monitor.config import Config
+from monitor.rules.engine import Engine
+from monitor.rules.transition import Transition
+from monitor.samples import GpuProcess
+from monitor.store.head import Head
+
+
+class Status(Protocol):
+    """What is known of a source; ``monitor.sources.poller.SourceStatus`` is one."""
+
+    source: str
+    server: str
+    interval: float
+    up: bool
+    absent: bool
+    reason: str
+    last_success_ms: int | None
+    poll_seconds: float | None
+    facts: dict[str, str]
+
+
+@dataclass(slots=True)
+class Node:
+    """The daemon as its API sees it."""
+
+    config: Config
+    clock: Clock
+    head: Head
+    engine: Engine
+    mode: str
+    """``system``, ``private`` or ``demo``."""
+    simulated: bool
+    statuses: Sequence[Status] = ()
+    processes: tuple[GpuProcess, ...] = ()
+    processes_at_ms: int | None = None
+    transitions: list[Transition] = field(default_factory=list)
+    """The newest changes of state, oldest first."""
+    notifies: bool = False
+    ready: bool = False
+    clients: int = 0
+    """Streams that are open."""
+    rule_errors: list[str] = field(default_factory=list)

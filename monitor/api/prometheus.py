@@ -1,0 +1,209 @@
+"""`/api/v1`: Prometheus' HTTP API, as far as Grafana, people and our own client use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from monitor import __version__
+from monitor.api.exposition import family_of
+from monitor.api.http import (
+    BadRequest,
+    go_float,
+    parameters,
+    parse_step_ms,
+    parse_time_ms,
+    rfc3339,
+    seconds,
+    success,
+)
+from monitor.api.node import Node
+from monitor.promql.evaluate import Result, instant, range_query
+from monitor.promql.parse import PromQLError
+from monitor.promql.plan import Plan, plan
+from monitor.rules.transition import Alert
+from monitor.samples import NAME, Labels, label
+from monitor.selector import Matcher, Series
+from monitor.yaml_reader import format_duration
+
+_MAX_POINTS = 11_000
+_RESULT_TYPES = {"instant": "vector"}
+
+
+def routes(node: Node) -> list[Route]:
+    """The routes of `/api/v1`."""
+
+    async def query(request: Request) -> Response:
+        found = await parameters(request)
+        at_ms = parse_time_ms(found["time"][0], "time") if found.get("time") else node.clock.now_ms()
+        result = _evaluate(lambda: instant(_plan(found), node.head, at_ms))
+        return success(_result_json(result, at_ms))
+
+    async def query_range(request: Request) -> Response:
+        found = await parameters(request)
+        start_ms = parse_time_ms(_one(found, "start"), "start")
+        end_ms = parse_time_ms(_one(found, "end"), "end")
+        step_ms = parse_step_ms(_one(found, "step"), "step")
+        if end_ms < start_ms:
+            raise BadRequest('invalid parameter "end": end timestamp must not be before start time')
+        if step_ms <= 0:
+            raise BadRequest(
+                'invalid parameter "step": zero or negative query resolution step widths are not accepted. '
+                "Try a positive integer"
+            )
+        if (end_ms - start_ms) // step_ms > _MAX_POINTS:
+            raise BadRequest(
+                "exceeded maximum resolution of 11,000 points per timeseries. "
+                "Try decreasing the query resolution (?step=XX)"
+            )
+        rows = _evaluate(lambda: range_query(_plan(found), node.head, start_ms, end_ms, step_ms))
+        result = [
+            {"metric": dict(labels), "values": [[seconds(at), go_float(value)] for at, value in points]}
+            for labels, points in sorted(rows)
+        ]
+        return success({"resultType": "matrix", "result": result})
+
+    async def series(request: Request) -> Response:
+        found = await parameters(request)
+        if not found.get("match[]"):
+            raise BadRequest("no match[] parameter provided")
+        return success([dict(one.labels) for one in _matching(node, found)])
+
+    async def labels(request: Request) -> Response:
+        found = await parameters(request)
+        return success(sorted({key for one in _matching(node, found) for key, _ in one.labels}))
+
+    async def label_values(request: Request) -> Response:
+        found = await parameters(request)
+        name = request.path_params["name"]
+        return success(sorted({value for one in _matching(node, found) if (value := label(one.labels, name))}))
+
+    async def metadata(request: Request) -> Response:
+        wanted = request.query_params.get("metric")
+        families = node.head.families.values()
+        return success(
+            {
+                family.name: [{"type": family.kind, "help": family.help, "unit": ""}]
+                for family in families
+                if not wanted or family.name == wanted
+            }
+        )
+
+    async def rules(request: Request) -> Response:
+        return success({"groups": rules_json(node)})
+
+    async def alerts(request: Request) -> Response:
+        return success({"alerts": alerts_json(node)})
+
+    async def buildinfo(request: Request) -> Response:
+        # Grafana reads the version to know what it may ask: the semantics here are Prometheus 3's.
+        return success(
+            {
+                "version": "3.5.0",
+                "revision": f"gpumon {__version__}",
+                "branch": "",
+                "buildUser": "",
+                "buildDate": "",
+                "goVersion": "",
+            }
+        )
+
+    both = ["GET", "POST"]
+    return [
+        Route("/api/v1/query", query, methods=both),
+        Route("/api/v1/query_range", query_range, methods=both),
+        Route("/api/v1/series", series, methods=both),
+        Route("/api/v1/labels", labels, methods=both),
+        Route("/api/v1/label/{name}/values", label_values),
+        Route("/api/v1/metadata", metadata),
+        Route("/api/v1/rules", rules),
+        Route("/api/v1/alerts", alerts),
+        Route("/api/v1/status/buildinfo", buildinfo),
+    ]
+
+
+def alerts_json(node: Node) -> list[dict[str, Any]]:
+    """Active alerts with Prometheus' fields, and their fingerprint."""
+    return [_alert_json(alert) for alert in node.engine.alerts()]
+
+
+def rules_json(node: Node) -> list[dict[str, Any]]:
+    """The rule groups with Prometheus' fields."""
+    active: dict[tuple[str, str], list[Alert]] = {}
+    for alert in node.engine.alerts():
+        active.setdefault((alert.group, alert.rule), []).append(alert)
+    raise NotImplementedError
+
+
+def _alert_json(alert: Alert) -> dict[str, Any]:
+    return {
+        "labels": dict(alert.labels),
+        "annotations": dict(alert.annotations),
+        "state": alert.state,
+        "activeAt": rfc3339(alert.active_at_ms),
+        "value": go_exponent(alert.value),
+        "fingerprint": alert.key,
+    }
+
+
+def go_exponent(value: float) -> str:
+    """An alert's value as Prometheus writes it: ``9.1e+01``."""
+    text = go_float(value)
+    if text[-1].isalpha() or "e" in text:
+        return text
+    mantissa, _, exponent = f"{value:.17e}".partition("e")
+    for digits in range(17):
+        shorter = f"{value:.{digits}e}"
+        if float(shorter) == value:
+            mantissa, _, exponent = shorter.partition("e")
+            break
+    return f"{mantissa}e{exponent}"
+
+
+def _one(found: dict[str, list[str]], name: str) -> str:
+    values = found.get(name)
+    if not values or not values[0]:
+        raise BadRequest(f'invalid parameter "{name}": it is missing')
+    return values[0]
+
+
+def _plan(found: dict[str, list[str]]) -> Plan:
+    try:
+        return plan(_one(found, "query"))
+    except PromQLError as error:
+        raise BadRequest(f'invalid parameter "query": {error}') from None
+
+
+def _evaluate(work: Any) -> Any:
+    try:
+        return work()
+    except PromQLError as error:
+        raise BadRequest(str(error), "execution", 422) from None
+
+
+def _result_json(result: Result, at_ms: int) -> dict[str, Any]:
+    raise NotImplementedError
+
+
+def _matching(node: Node, found: dict[str, list[str]]) -> Sequence[Series]:
+    """The series of the store that any ``match[]`` selects, with a sample between ``start`` and ``end``."""
+    now_ms = node.clock.now_ms()
+    start_ms = parse_time_ms(found["start"][0], "start") if found.get("start") else now_ms - node.head.retention_ms
+    end_ms = parse_time_ms(found["end"][0], "end") if found.get("end") else now_ms
+    chosen: dict[Labels, Series] = {}
+    for matchers in [_matchers(text) for text in found.get("match[]", [])] or [[Matcher(NAME, "!=", "")]]:
+        for one in node.head.select(matchers):
+            if one.last(start_ms - 1, end_ms) is not None:
+                chosen[one.labels] = one
+    return [chosen[key] for key in sorted(chosen)]
+
+
+def _matchers(text: str) -> Sequence[Matcher]:
+    raise NotImplementedError(text)
+
+
+__all__ = ["alerts_json", "family_of", "format_duration", "routes", "rules_json"]

@@ -1,0 +1,251 @@
+"""The daemon's HTTP server: one application on a unix socket and, read-only, on a loopback port.
+
+We bind the unix socket ourselves and hand uvicorn the descriptor: on its own it makes it writable for everybody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import logging
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from monitor.api import gpumon, prometheus
+from monitor.api.exposition import CONTENT_TYPE, Exposition
+from monitor.api.gpumon import Ticker
+from monitor.api.http import BadRequest, failure
+from monitor.api.node import Node
+
+log = logging.getLogger(__name__)
+
+GROUP = "gpumon"
+_LOCAL_NAMES = {"localhost", "127.0.0.1", "[::1]", "::1"}
+
+
+class CannotListen(Exception):
+    """A socket that cannot be had. The text says which, why, and what to do."""
+
+
+class _Server(uvicorn.Server):
+    """Signals are the daemon's business."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class ApiServer:
+    """Serves ``node``. ``bind`` first, so that a socket that cannot be had is told before anything is started."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._ticker = Ticker(node)
+        self._sockets: list[socket.socket] = []
+        self._path: Path | None = None
+        self._identity: tuple[int, int] | None = None
+        self._server: _Server | None = None
+
+    def bind(self, path: Path, listen: tuple[str, int] | None) -> None:
+        """Bind both. Raises ``CannotListen``."""
+        self._sockets.append(bind_unix(path))
+        self._path = path
+        found = path.stat()
+        self._identity = (found.st_dev, found.st_ino)
+        if listen is not None:
+            try:
+                self._sockets.append(_bind_tcp(*listen))
+            except CannotListen:
+                self._unlink()
+                raise
+
+    @property
+    def port(self) -> int | None:
+        """The port of the TCP listener."""
+        return self._sockets[1].getsockname()[1] if len(self._sockets) > 1 else None
+
+    async def run(self) -> None:
+        """Serve until ``close``."""
+        config = uvicorn.Config(
+            application(self._ticker),
+            http="h11",
+            ws="none",
+            lifespan="off",
+            loop="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=1,
+            limit_concurrency=256,
+            h11_max_incomplete_event_size=65536,
+        )
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        self._server = _Server(config)
+        try:
+            await self._server.serve(sockets=self._sockets)
+        finally:
+            self._unlink()
+
+    def close(self) -> None:
+        """End the streams and then the server."""
+        self._ticker.close()
+        if self._server is not None:
+            self._server.should_exit = True
+
+    def _unlink(self) -> None:
+        """Remove our socket's file, unless another daemon has put its own there meanwhile."""
+        if self._path is None:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            found = self._path.stat()
+            if (found.st_dev, found.st_ino) == self._identity:
+                self._path.unlink()
+        self._path = None
+
+
+def application(ticker: Ticker) -> ASGIApp:
+    """The ASGI application."""
+    node = ticker.node
+    exposition = Exposition(node.head)
+
+    async def metrics(request: Request) -> Response:
+        collect = set(request.query_params.getlist("collect[]"))
+        return Response(exposition.render(collect), media_type=CONTENT_TYPE)
+
+    async def healthy(request: Request) -> Response:
+        return PlainTextResponse("gpumon is Healthy.\n")
+
+    async def ready(request: Request) -> Response:
+        if node.ready:
+            return PlainTextResponse("gpumon is Ready.\n")
+        return PlainTextResponse("gpumon is not ready: no source has answered yet\n", 503)
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, BadRequest)  # noqa: S101 # registered for this class alone
+        return failure(error)
+
+    async def unknown(request: Request, error: Exception) -> Response:
+        return failure(BadRequest(f"there is no {request.url.path} here", "not_found", 404))
+
+    app = Starlette(
+        routes=[
+            Route("/metrics", metrics),
+            Route("/-/healthy", healthy),
+            Route("/-/ready", ready),
+            *prometheus.routes(node),
+            *gpumon.routes(ticker),
+        ],
+        exception_handlers={BadRequest: refused, 404: unknown},
+    )
+    return _Guard(app)
+
+
+class _Guard:
+    """Stands before the application on TCP: only names of this machine are answered, so that a web page that makes a
+    name of its own point here (DNS rebinding) reads nothing."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not is_unix(scope):
+            headers = dict(scope["headers"])
+            host = headers.get(b"host", b"").decode("latin-1").lower()
+            name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+            if name not in _LOCAL_NAMES:
+                answer = failure(BadRequest(f"the host {name[:80]!r} is not this machine's", "forbidden", 403))
+                await answer(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def is_unix(scope: Scope) -> bool:
+    """Whether a request came over the unix socket, whose owner and group may change things."""
+    server = scope.get("server")
+    return server is not None and server[1] is None
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """Bind a unix socket: 0660, in a directory of 0750 where we make it, both of the group gpumon where we may.
+
+    What a dead daemon left is replaced; a living one is not. Raises ``CannotListen``.
+    """
+    made = not path.parent.exists()
+    try:
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotListen(
+            f"cannot make the directory {path.parent} for the socket: {error.strerror}. "
+            f"Run as a service, or name another with --socket."
+        ) from None
+    _remove_dead(path)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o117)  # from the first moment nobody else can connect
+    try:
+        bound.bind(os.fspath(path))
+    except OSError as error:
+        bound.close()
+        if error.errno == errno.EADDRINUSE:
+            raise CannotListen(f"{path} is in use by another gpumon daemon") from None
+        raise CannotListen(f"cannot make the socket {path}: {error.strerror or error}") from None
+    finally:
+        os.umask(mask)
+    try:
+        group = grp.getgrnam(GROUP).gr_gid
+        os.chown(path, -1, group)
+        if made:
+            os.chown(path.parent, -1, group)
+    except (KeyError, PermissionError):
+        log.debug("no group %s, or no right to give the socket to it", GROUP)
+    bound.listen(128)
+    return bound
+
+
+def _remove_dead(path: Path) -> None:
+    try:
+        kind = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(kind):
+        raise CannotListen(f"{path} is there and is no socket: move it away, or name another with --socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(2)
+        try:
+            probe.connect(os.fspath(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+        except PermissionError:
+            raise CannotListen(f"{path} belongs to another user's daemon: name another socket with --socket") from None
+        except OSError as error:
+            raise CannotListen(f"{path} is there and does not answer: {error.strerror or error}") from None
+    raise CannotListen(f"a gpumon daemon is running already at {path}: end it first, or name another with --socket")
+
+
+def _bind_tcp(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise CannotListen(
+            f"cannot listen on {host}:{port}: {error.strerror}. "
+            "Name another port with --listen HOST:PORT, or --listen none."
+        ) from None
+    bound.listen(128)
+    return bound

@@ -1,0 +1,116 @@
+"""``gpumon daemon``: from a command line to a running daemon."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from monitor.config import Config, ConfigError, loads, parse_listen
+from monitor.config import load as load_config
+from monitor.yaml_reader import Problem
+
+_PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
+
+
+def start(
+    *,
+    config_path: Path | None,
+    rule_paths: tuple[Path, ...],
+    vllm_urls: tuple[str, ...],
+    socket_path: Path | None,
+    listen: str | None,
+    state_dir: Path | None,
+    simulate: bool,
+    speed: float,
+    past_seconds: float,
+    mode: str,
+    verbose: bool,
+) -> None:
+    """Run a daemon until it is told to end; exits 1 with what is wrong where it cannot."""
+    set_up_logging(verbose)
+    try:
+        config = load_config(config_path) if config_path else loads("")
+        config = _with_servers(config, vllm_urls)
+        config = _with_places(config, mode, socket_path, listen, state_dir)
+        if rule_paths:
+            config = replace(config, rule_files=rule_paths)
+        _run(config, config_path, mode, simulate, speed, past_seconds)
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(problem, err=True)
+        sys.exit(1)
+
+
+def _run(
+    config: Config, config_path: Path | None, mode: str, simulate: bool, speed: float, past_seconds: float
+) -> None:
+    from monitor.api.server import CannotListen
+    from monitor.daemon import Options, run
+    from monitor.notify.outbox import OutboxError
+
+    try:
+        options = Options(mode, config_path, simulate, speed, past_seconds)
+        run(config, options)
+    except (CannotListen, OutboxError) as error:
+        click.echo(f"gpumon: {error}", err=True)
+        sys.exit(1)
+
+
+def _with_servers(config: Config, urls: tuple[str, ...]) -> Config:
+    """The configured servers and those of the command line."""
+    if not urls:
+        return config
+    listed = ", ".join(f'"{url}"' for url in urls)
+    more = loads(f"node: {{hostname: '{config.hostname}'}}\nsources: {{vllm: {{servers: [{listed}]}}}}", "--vllm")
+    known = {server.server for server in config.vllm_servers}
+    return replace(
+        config,
+        vllm_servers=(*config.vllm_servers, *(s for s in more.vllm_servers if s.server not in known)),
+    )
+
+
+def _with_places(
+    config: Config, mode: str, socket_path: Path | None, listen: str | None, state_dir: Path | None
+) -> Config:
+    """Where the daemon answers and keeps its state: as the command line says, else as the configuration does, else, for
+    a private one, in the user's own directories."""
+    api = config.api
+    if mode == "private":
+        from monitor.client.discover import user_socket, user_state
+
+        api = replace(api, socket=user_socket(), listen=None)
+        config = replace(config, state_directory=user_state())
+    if socket_path is not None:
+        api = replace(api, socket=socket_path.absolute())
+    if listen is not None:
+        try:
+            api = replace(api, listen=None if listen == "none" else parse_listen(listen))
+        except ValueError as error:
+            raise ConfigError([Problem("--listen", 1, 1, str(error))]) from None
+    if state_dir is not None:
+        config = replace(config, state_directory=state_dir.absolute())
+    return replace(config, api=api)
+
+
+def set_up_logging(verbose: bool) -> None:
+    """To standard error: with the time on a terminal, with systemd's priorities where the journal reads."""
+    journal = bool(os.environ.get("JOURNAL_STREAM"))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JournalFormatter() if journal else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.DEBUG if verbose else logging.INFO)
+    for noisy in ("httpx", "httpcore", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+class _JournalFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        prefix = f"<{_PRIORITIES.get(record.levelno, 6)}>"
+        return "\n".join(prefix + line for line in text.splitlines())

@@ -1,0 +1,411 @@
+"""The daemon: wires sources, store, rules, notifications and API together, and ends them. Nothing else.
+
+It never imports textual, aiohttp, apprise, numpy or pynvml: those live in processes of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from monitor import __version__
+from monitor.api.node import Node
+from monitor.api.server import ApiServer
+from monitor.clock import Clock
+from monitor.config import Config, ConfigError, load
+from monitor.notify.notifier import Notifier
+from monitor.notify.outbox import Outbox
+from monitor.notify.sender import Sender
+from monitor.rules.engine import Engine
+from monitor.rules.rule_file import RuleSet, default_rules_path, load_rules
+from monitor.samples import Labels, Scrape, ScrapeBuilder, label
+from monitor.sd_notify import notify, watchdog_seconds
+from monitor.sources import engines
+from monitor.sources.poller import Poller, SourceStatus
+from monitor.sources.source import Source
+from monitor.store.head import Head
+
+log = logging.getLogger(__name__)
+
+PRIVATE_LINGER = 600.0
+"""Seconds that a private daemon stays after its last client has gone."""
+_TRANSITIONS_KEPT = 1000
+_SELF = "gpumon"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says beside the configuration."""
+
+    mode: str = "system"
+    """``system``, ``private`` or ``demo``."""
+    config_path: Path | None = None
+    simulate: bool = False
+    speed: float = 1.0
+    past_seconds: float = 0.0
+    """Simulated past to begin with."""
+
+
+class Daemon:
+    """One node's daemon. ``run`` returns when it was told to end."""
+
+    def __init__(self, config: Config, options: Options) -> None:
+        self._config = config
+        self._options = options
+        self._clock = Clock(options.speed)
+        self._rules = read_rules(config)
+        self._head = Head(config.job, config.instance)
+        self._engine = Engine(self._rules, default_interval_ms=config.evaluation_interval_ms)
+        self._node = Node(
+            config,
+            self._clock,
+            self._head,
+            self._engine,
+            mode=options.mode,
+            simulated=options.simulate,
+            transitions=deque(maxlen=_TRANSITIONS_KEPT),
+        )
+        self._server = ApiServer(self._node)
+        self._own = _OwnSeries(options.simulate)
+        self._gpus: dict[str, str] = {}
+        self._pollers: dict[str, tuple[Poller, asyncio.Task[None]]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stop = asyncio.Event()
+        self._failed: BaseException | None = None
+        self._outbox: Outbox | None = None
+        self._notifier: Notifier | None = None
+
+    async def run(self) -> None:
+        """Start everything, serve, and end cleanly on SIGTERM or SIGINT.
+
+        Raises ``CannotListen`` before anything was started, and whatever ended one of the daemon's own tasks.
+        """
+        config = self._config
+        self._server.bind(config.api.socket, config.api.listen)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end, number)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        await self._open_notifications()
+        self._start_sources()
+        self._spawn(self._server.run(), "api")
+        self._spawn(self._watch_rules(), "rules")
+        self._spawn(self._watch_self(), "own series")
+        if self._options.mode == "private":
+            self._spawn(self._linger(), "linger")
+        notify("READY=1", f"STATUS=watching as {config.instance}")
+        log.info("gpumon %s watches as %s, socket %s", __version__, config.instance, config.api.socket)
+        try:
+            await self._stop.wait()
+        finally:
+            await self._close()
+        if self._failed is not None:
+            raise self._failed
+
+    # -- beginning and end -------------------------------------------------------------------------------------------
+
+    async def _open_notifications(self) -> None:
+        config = self._config
+        self._outbox = await Outbox.open(config.state_directory / "gpumon.db", now_ms=self._clock.now_ms())
+        restored = await self._outbox.load_alerts()
+        self._engine.restore(restored, self._clock.now_ms())
+        silent = self._options.mode == "private"
+        self._notifier = Notifier(
+            self._outbox,
+            () if silent else config.receivers,
+            () if silent else config.route,
+            Sender(),
+            node=config.hostname,
+            now_ms=self._clock.now_ms,
+        )
+        self._node.notifies = not silent and bool(config.route)
+        self._spawn(self._notifier.run(), "notifications")
+
+    def _start_sources(self) -> None:
+        wanted = {(s.name, s.server): s for s in self._make_sources()}
+        for source in wanted.values():
+            poller = Poller(source, self._clock, self._take, self._lose)
+            task = asyncio.create_task(poller.run(), name=f"source {poller.status.key}")
+            task.add_done_callback(self._watch_task)
+            self._pollers[poller.status.key] = (poller, task)
+        self._node.statuses = [poller.status for poller, _ in self._pollers.values()]
+
+    def _make_sources(self) -> list[Source]:
+        config = self._config
+        if self._options.simulate:
+            return self._simulated()
+        sources: list[Source] = []
+        if config.nvml.enabled:
+            from monitor.sources.nvml import NvmlSource
+
+            sources.append(
+                NvmlSource(interval=config.nvml.interval, deadline=config.nvml.deadline, hostname=config.hostname)
+            )
+        if config.host.enabled:
+            from monitor.sources.host import HostSource
+
+            sources.append(HostSource(interval=config.host.interval, deadline=config.host.deadline))
+        if config.vllm.enabled and config.vllm_servers:
+            from monitor.sources.vllm import VllmSource
+
+            for server in config.vllm_servers:
+                try:
+                    api_key = server.api_key.reveal() if server.api_key else None
+                except ValueError as error:
+                    log.error("server %s is scraped without its key: %s", server.server, error)
+                    api_key = None
+                sources.append(
+                    VllmSource(
+                        server.url,
+                        server.server,
+                        interval=config.vllm.interval,
+                        deadline=config.vllm.deadline,
+                        api_key=api_key,
+                    )
+                )
+        return sources
+
+    def _simulated(self) -> list[Source]:
+        raise NotImplementedError
+
+    def _spawn(self, work: object, name: str) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work, name=name)  # type: ignore[arg-type]
+        task.add_done_callback(self._watch_task)
+        self._tasks.append(task)
+
+    def _watch_task(self, task: asyncio.Task[None]) -> None:
+        """A task of the daemon that ends by itself is a fault: then all ends, and systemd starts it again."""
+        if task.cancelled() or self._stop.is_set():
+            return
+        error = task.exception()
+        if error is not None:
+            log.critical("%s failed", task.get_name(), exc_info=error)
+            self._failed = error
+        self._stop.set()
+
+    def _end(self, number: int) -> None:
+        log.info("ending: %s", signal.Signals(number).name)
+        self._stop.set()
+
+    async def _close(self) -> None:
+        notify("STOPPING=1")
+        self._server.close()
+        pollers = [task for _, task in self._pollers.values()]
+        for task in pollers:
+            task.cancel()
+        await asyncio.wait(pollers, timeout=3) if pollers else None
+        if self._notifier is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._notifier.close(), 4)
+        _, late = await asyncio.wait(self._tasks, timeout=2)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._outbox is not None:
+            await self._outbox.close()
+
+    # -- what comes in -----------------------------------------------------------------------------------------------
+
+    def _take(self, status: SourceStatus, scrape: Scrape) -> None:
+        self._head.ingest(status.key, scrape)
+        self._node.ready = True
+        if scrape.processes is not None:
+            self._node.processes = scrape.processes
+            self._node.processes_at_ms = scrape.at_ms
+        if status.source == "nvml":
+            self._gpus = engines.gpus_of(scrape.shape.series)
+
+    def _lose(self, status: SourceStatus, at_ms: int) -> None:
+        self._head.end(status.key, at_ms)
+        self._node.ready = True  # a source that says why it is down has answered, too
+        if status.source == "nvml":
+            self._node.processes = ()
+            self._node.processes_at_ms = None
+
+    async def _watch_self(self) -> None:
+        """The daemon's own series, once a second of the world."""
+        while True:
+            configured = {} if self._options.simulate else {s.server: s.gpus for s in self._config.vllm_servers}
+            rows = engines.engine_gpus(configured, self._gpus)
+            counters = self._notifier.counters() if self._notifier else []
+            scrape = self._own.scrape(self._clock.now_ms(), self._node, self._engine, rows, counters)
+            self._head.ingest(_SELF, scrape)
+            await asyncio.sleep(1.0)
+
+    # -- rules -------------------------------------------------------------------------------------------------------
+
+    async def _watch_rules(self) -> None:
+        """Evaluate each group when it is due. This loop alone feeds systemd's watchdog."""
+        beat = watchdog_seconds()
+        fed = 0.0
+        while True:
+            now_ms = self._clock.now_ms()
+            if now_ms >= self._engine.next_due_ms:
+                await self._evaluate(now_ms)
+            if beat is not None and time.monotonic() - fed >= beat / 2:
+                notify("WATCHDOG=1")
+                fed = time.monotonic()
+            wait = (self._engine.next_due_ms - self._clock.now_ms()) / 1000 / self._clock.speed
+            await asyncio.sleep(min(max(wait, 0.01), beat / 2 if beat else 1.0, 1.0))
+
+    async def _evaluate(self, now_ms: int) -> None:
+        transitions = self._engine.step(now_ms, self._head, gone=self._gone)
+        if not transitions:
+            return
+        self._node.transitions.extend(transitions)
+        for one in transitions:
+            name = label(one.alert.labels, "alertname")
+            log.info("alert %s: %s -> %s%s", name, one.before, one.after, f" ({one.reason})" if one.reason else "")
+        if self._notifier is not None:
+            await self._notifier.submit(transitions, self._engine.saved(), now_ms)
+
+    def _gone(self, labels: Labels) -> str | None:
+        """The source whose data an alert with these labels needs, where it is down."""
+        server = label(labels, "server")
+        on_gpu = bool(label(labels, "UUID") or label(labels, "gpu"))
+        for poller, _ in self._pollers.values():
+            status = poller.status
+            if status.up or (status.source == "vllm" and status.server != server):
+                continue
+            if (status.source == "vllm" and server) or (status.source == "nvml" and on_gpu):
+                return status.key
+            if status.source == "host" and not server and not on_gpu:
+                return status.key
+        return None
+
+    # -- reload, linger ----------------------------------------------------------------------------------------------
+
+    def _reload(self) -> None:
+        """SIGHUP: read the configuration and the rules again. A bad file changes nothing."""
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            config = load(self._options.config_path) if self._options.config_path else self._config
+            config = replace(
+                config,
+                hostname=self._config.hostname,
+                job=self._config.job,
+                instance=self._config.instance,
+                api=self._config.api,
+                state_directory=self._config.state_directory,
+            )
+            rules = read_rules(config)
+        except ConfigError as error:
+            for problem in error.problems:
+                log.error("not reloaded: %s", problem)
+            notify("READY=1", "STATUS=a bad configuration was refused; the old one stays")
+            return
+        changed = (config.nvml, config.host, config.vllm, config.vllm_servers) != (
+            self._config.nvml,
+            self._config.host,
+            self._config.vllm,
+            self._config.vllm_servers,
+        )
+        self._config = self._node.config = config
+        self._rules = rules
+        self._engine.reload(rules)
+        if self._notifier is not None and self._options.mode != "private":
+            self._notifier.reload(config.receivers, config.route)
+            self._node.notifies = bool(config.route)
+        if changed and not self._options.simulate:
+            self._restart_sources()
+        log.info("reloaded")
+        notify("READY=1", f"STATUS=watching as {config.instance}")
+
+    def _restart_sources(self) -> None:
+        now_ms = self._clock.now_ms()
+        old = list(self._pollers.items())
+        self._pollers = {}
+        for key, (_, task) in old:
+            task.cancel()
+            self._head.end(key, now_ms)
+        self._start_sources()
+
+    async def _linger(self) -> None:
+        """A private daemon ends a while after its last client."""
+        alone_since = time.monotonic()
+        while time.monotonic() - alone_since < PRIVATE_LINGER:
+            await asyncio.sleep(1.0)
+            if self._node.clients:
+                alone_since = time.monotonic()
+        log.info("no client for %d minutes: ending", PRIVATE_LINGER // 60)
+        self._stop.set()
+
+
+class _OwnSeries:
+    """`gpumon_…`: what the daemon knows of its sources, its rules and its notifications."""
+
+    def __init__(self, simulated: bool) -> None:
+        self._builder = b = ScrapeBuilder()
+        self._simulated = simulated
+        b.family("gpumon_build_info", "gauge", "1, with the version of gpumon.")
+        b.family("gpumon_simulated", "gauge", "1 where the readings are simulated.")
+        b.family("gpumon_source_up", "gauge", "Whether the last poll of the source gave readings.")
+        b.family("gpumon_source_age_seconds", "gauge", "Age of the source's last readings.")
+        b.family("gpumon_source_poll_duration_seconds", "gauge", "Duration of the source's last poll.")
+        b.family("gpumon_rule_evaluation_failures_total", "counter", "Evaluations of rules that failed.")
+        b.family("gpumon_store_series", "gauge", "Series in memory.")
+        b.family("gpumon_store_dropped_samples_total", "counter", "Samples not newer than their series' newest.")
+        b.family("gpumon_process_resident_memory_bytes", "gauge", "Resident memory of the daemon, without children.")
+        b.family("gpumon_process_cpu_seconds_total", "counter", "CPU time of the daemon, without children.")
+        b.family(engines.NAME, "gauge", engines.HELP)
+        self._page = os.sysconf("SC_PAGE_SIZE")
+
+    def scrape(
+        self,
+        now_ms: int,
+        node: Node,
+        engine: Engine,
+        engine_gpus: Iterable[tuple[tuple[str, str], ...]],
+        counters: Iterable[tuple[str, str, str, tuple[tuple[str, str], ...], float]],
+    ) -> Scrape:
+        """All of them, now. ``counters`` are rows of name, type, help, labels and value."""
+        b = self._builder
+        b.add("gpumon_build_info", 1, (("version", __version__),))
+        b.add("gpumon_simulated", 1 if self._simulated else None)
+        for status in node.statuses:
+            labels = (("source", status.source), ("server", status.server))
+            if not status.absent:  # what is not on this machine is not down
+                b.add("gpumon_source_up", float(status.up), labels)
+            if status.last_success_ms is not None:
+                b.add("gpumon_source_age_seconds", max(0, now_ms - status.last_success_ms) / 1000, labels)
+            b.add("gpumon_source_poll_duration_seconds", status.poll_seconds, labels)
+        b.add("gpumon_rule_evaluation_failures_total", engine.failures)
+        b.add("gpumon_store_series", len(node.head))
+        b.add("gpumon_store_dropped_samples_total", node.head.dropped_samples)
+        b.add("gpumon_process_cpu_seconds_total", time.process_time())
+        b.add("gpumon_process_resident_memory_bytes", self._resident())
+        for labels in engine_gpus:
+            b.add(engines.NAME, 1, labels)
+        for name, kind, help_text, labels, value in counters:
+            b.family(name, kind, help_text)
+            b.add(name, value, labels)
+        return b.build(now_ms)
+
+    def _resident(self) -> int | None:
+        try:
+            with open("/proc/self/statm", "rb") as statm:
+                return int(statm.read().split()[1]) * self._page
+        except (OSError, IndexError, ValueError):
+            return None  # no /proc here: the reading is absent
+
+
+def read_rules(config: Config) -> RuleSet:
+    """The rules of the configuration, or those that are shipped. Raises ``ConfigError``."""
+    return load_rules(config.rule_files or (default_rules_path(),))
+
+
+def run(config: Config, options: Options) -> None:
+    """Run a daemon until it is told to end. Raises ``ConfigError`` and ``CannotListen``."""
+
+    async def main() -> None:
+        await Daemon(config, options).run()
+
+    asyncio.run(main())

@@ -1,0 +1,84 @@
+"""The text format: recordings of a real server, odd lines, and that a line seen before is not parsed again."""
+
+import math
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from monitor.samples import NAME, format_labels, label, make_labels
+from monitor.sources.exposition import ExpositionError, ExpositionReader
+
+DATA = Path(__file__).parent.parent / "data"
+
+
+@pytest.mark.parametrize("name", ["idle", "preemption-storm-2", "preemption-storm-3"])
+def test_a_recording_gives_what_the_reference_parser_gives(name: str) -> None:
+    body = (DATA / f"{name}.prom").read_bytes()
+    reader = ExpositionReader({"server": "n1:8000"})
+    values = reader.read(body)
+    ours = dict(zip(reader.shape.series, values, strict=True))
+    theirs = {
+        make_labels(s.name, s.labels | {"server": "n1:8000"}): s.value
+        for family in text_string_to_metric_families(body.decode())
+        for s in family.samples
+        if not s.name.endswith("_created") and not s.name.startswith("python_gc_")
+    }
+    assert ours == theirs
+    kinds = {family.name: family.kind for family in reader.shape.families.values()}
+    assert kinds["vllm:num_preemptions_total"] == "counter"
+    assert kinds["vllm:time_to_first_token_seconds"] == "histogram"
+    assert kinds["vllm:kv_cache_usage_perc"] == "gauge"
+    assert not [name for name in kinds if name.endswith("_created")]
+
+
+def test_the_shape_is_kept_and_the_parser_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = ExpositionReader({})
+    reader.read((DATA / "preemption-storm-2.prom").read_bytes())
+    shape = reader.shape
+    monkeypatch.setattr("monitor.sources.exposition.text_string_to_metric_families", None)
+    reader.read((DATA / "preemption-storm-3.prom").read_bytes())
+    assert reader.shape is shape
+
+
+def test_labels_of_the_server_that_clash_are_kept_under_another_name() -> None:
+    reader = ExpositionReader({"server": "n1:8000"})
+    reader.read(b'x{server="theirs",a="b c"} 1\n')
+    assert format_labels(reader.shape.series[0]) == 'x{a="b c",exported_server="theirs",server="n1:8000"}'
+
+
+def test_odd_but_good_text() -> None:
+    reader = ExpositionReader({})
+    body = b'# EOF\n\na{q="\\"}\\\\ \\n"} +Inf\nb NaN\nc 1e3 1700000000000\nd_total 5 # {trace="x"} 0.3\n'
+    for _ in range(2):
+        values = reader.read(body)
+        assert [values[0], values[2], values[3]] == [math.inf, 1000.0, 5.0]
+        assert math.isnan(values[1])
+    assert label(reader.shape.series[0], "q") == '"}\\ \n'
+    assert [label(s, NAME) for s in reader.shape.series] == ["a", "b", "c", "d_total"]
+
+
+def test_series_that_come_and_go_do_not_pile_up() -> None:
+    reader = ExpositionReader({})
+    for i in range(5000):
+        assert reader.read(f'x{{request="{i}"}} {i}\n'.encode()) == [float(i)]
+    assert len(reader._known) < 2000
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"<html>502 Bad Gateway</html>\n", 'line 1: "<html>502 Bad'),
+        (b"a 1\nb one\n", 'line 2: "b one"'),
+        (b'a{b="c} 1\n', "line 1"),
+        (b"\x1b[31m 1\n", 'line 1: "?[31m 1"'),
+        (b"\xff\xfe 1\n", "line 1"),
+        (b"a 1\na\n", "line 2"),
+    ],
+)
+def test_garbage_is_refused_whole_and_told_with_its_line(body: bytes, words: str) -> None:
+    reader = ExpositionReader({})
+    with pytest.raises(ExpositionError) as caught:
+        reader.read(body)
+    assert words in str(caught.value)
+    assert "\x1b" not in str(caught.value)

@@ -1,0 +1,130 @@
+"""gpumon.yaml: what it gives, what it refuses, and that it shows no secret."""
+
+from pathlib import Path
+
+import pytest
+
+from monitor.config import ConfigError, Secret, load, loads, parse_listen
+
+WHOLE = """
+node: {hostname: n1, job: gpus, instance: "n1:9000"}
+state_directory: state
+api: {socket: /tmp/x.sock, listen: "127.0.0.1:9000"}
+sources:
+  nvml: {interval: 500ms, deadline: 3s}
+  host: {enabled: false}
+  vllm:
+    interval: 2s
+    servers:
+      - http://127.0.0.1:8000
+      - {url: "https://other:8443/metrics", api_key: {env: KEY}, gpus: [0, GPU-1]}
+alerting: {rule_files: [mine.yaml], evaluation_interval: 15s}
+receivers:
+  - {name: ops, apprise: [{env: SLACK}, "json://localhost:1/"]}
+  - {name: mail, apprise: {file: mail-url}, send_resolved: false}
+route: {receiver: [ops, mail]}
+"""
+
+
+def told(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        loads(text)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_everything_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "gpumon.yaml"
+    path.write_text(WHOLE)
+    config = load(path)
+    assert (config.hostname, config.job, config.instance) == ("n1", "gpus", "n1:9000")
+    assert config.state_directory == tmp_path / "state"
+    assert config.api.listen == ("127.0.0.1", 9000)
+    assert (config.nvml.interval, config.nvml.deadline, config.host.enabled) == (0.5, 3.0, False)
+    first, second = config.vllm_servers
+    assert (first.url, first.server) == ("http://127.0.0.1:8000", "n1:8000")
+    assert (second.url, second.server, second.gpus) == ("https://other:8443", "other:8443", ("0", "GPU-1"))
+    assert config.rule_files == (tmp_path / "mine.yaml",)
+    assert config.evaluation_interval_ms == 15_000
+    assert [r.name for r in config.receivers] == ["ops", "mail"]
+    assert config.receivers[1].apprise == (Secret("file", str(tmp_path / "mail-url")),)
+    assert config.route == ("ops", "mail")
+
+
+def test_an_empty_file_gives_the_defaults() -> None:
+    config = loads("")
+    assert config.api.listen == ("127.0.0.1", 9519)
+    assert config.instance == f"{config.hostname}:9519"
+    assert not config.receivers
+
+
+def test_every_problem_is_told_at_once_with_its_place() -> None:
+    assert told(
+        'api: {listen: "0.0.0.0:9519", sockt: x}\n'
+        "sources:\n"
+        "  nvml: {intervall: 1s}\n"
+        "receivers:\n"
+        "  - {name: ops, apprise: [foo]}\n"
+        "route: {receiver: opps}\n"
+    ) == [
+        "gpumon.yaml:1:15: 0.0.0.0 is not a loopback address: only 127.0.0.1, localhost and ::1 are served",
+        'gpumon.yaml:1:31: unknown field "sockt" (did you mean "socket"?)',
+        'gpumon.yaml:3:10: unknown field "intervall" (did you mean "interval"?)',
+        "gpumon.yaml:5:27: this is no apprise URL, such as slack://…, mailto://… or json://…",
+        'gpumon.yaml:6:19: there is no receiver "opps" (did you mean "ops"?)',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("servers", "words"),
+    [
+        ("[http://a:1, http://a:1]", "a second server"),
+        ("[ftp://a]", "not an http or https URL"),
+        ("[http://a:99999]", "not a URL"),
+        ("[http://a:1/v1]", "ends after the port"),
+        ("[http://user:pw@a:1]", "has no place in the URL"),
+        ("[{server: x}]", 'needs a "url"'),
+        ("[{url: http://a:1, server: localhost:1}]", "a loopback name"),
+        ("5", "expected a list"),
+    ],
+)
+def test_bad_servers(servers: str, words: str) -> None:
+    assert words in "\n".join(told(f"sources: {{vllm: {{servers: {servers}}}}}"))
+
+
+def test_a_receiver_alone_needs_no_route_and_several_do() -> None:
+    assert loads("receivers: [{name: a, apprise: 'json://x'}]").route == ("a",)
+    both = "receivers: [{name: a, apprise: 'json://x'}, {name: b, apprise: 'json://y'}]"
+    assert "several receivers and no route" in told(both)[0]
+
+
+def test_no_problem_shows_a_secret() -> None:
+    said = told("receivers: [{name: a b, apprise: ['slack://TOPSECRET/x', {evn: TOPSECRET2, file: y}]}]\nroutes: 1")
+    assert not [line for line in said if "TOPSECRET/" in line]
+
+
+def test_secrets_are_read_when_they_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret_file = tmp_path / "url"
+    secret = Secret("file", str(secret_file))
+    with pytest.raises(ValueError, match="No such file"):
+        secret.reveal()
+    secret_file.write_text("slack://a\n")
+    assert secret.reveal() == "slack://a"
+    monkeypatch.delenv("GPUMON_TEST_URL", raising=False)
+    with pytest.raises(ValueError, match="GPUMON_TEST_URL is not set"):
+        Secret("env", "GPUMON_TEST_URL").reveal()
+    monkeypatch.setenv("GPUMON_TEST_URL", "json://b")
+    assert Secret("env", "GPUMON_TEST_URL").reveal() == "json://b"
+
+
+def test_a_plain_secret_is_not_shown() -> None:
+    assert "hush" not in repr(Secret("plain", "hush")) + str(loads("receivers: [{name: a, apprise: 'json://hush'}]"))
+
+
+@pytest.mark.parametrize("text", ["9519", "127.0.0.1:x", "10.0.0.1:9519", "127.0.0.1:70000", ":9519"])
+def test_what_is_no_loopback_listener(text: str) -> None:
+    with pytest.raises(ValueError, match=r"loopback|HOST:PORT"):
+        parse_listen(text)
+
+
+def test_ipv6_loopback_is_served() -> None:
+    assert parse_listen("[::1]:9519") == ("::1", 9519)
