@@ -1,0 +1,251 @@
+"""The client of a daemon's API, and of any Prometheus' query API: typed answers, errors for a person.
+
+>>> async with Client("unix:/run/gpumon/gpumon.sock") as client:
+...     async for frame in client.stream(queries):
+...         ...
+
+Errors are ``monitor.client.errors``. Reconnecting is a layer above, ``monitor.client.feed``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import TracebackType
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+
+from monitor.client.errors import ClientError, Refused, Unreachable
+from monitor.client.sse import SseParser
+from monitor.client.wire import (
+    AlertRow,
+    Capabilities,
+    ErrorAnswer,
+    Frame,
+    Processes,
+    Query,
+    QueryData,
+    Series,
+    SourceRow,
+    TransitionRow,
+)
+
+T = TypeVar("T")
+
+SILENCE_SECONDS = 25.0
+"""A stream that says nothing for so long is dead: the daemon pings every 10 s."""
+
+
+class Client:
+    """``target`` is ``unix:/path``, ``http://host:port`` or ``https://host:port``; a path after the port is kept, as a
+    Prometheus behind a proxy needs it. Raises ``ClientError`` at once for anything else. ``timeout`` is in seconds."""
+
+    def __init__(self, target: str, *, timeout: float = 5.0) -> None:
+        self.target = target
+        self._socket = ""
+        if target.startswith("unix:"):
+            self._socket = target[len("unix:") :]
+            if self._socket.startswith("//"):
+                self._socket = "/" + self._socket.lstrip("/")
+            if not self._socket:
+                raise ClientError("a unix socket needs its path", target, "Write it as unix:/run/gpumon/gpumon.sock")
+            base = "http://gpumon"
+        else:
+            try:
+                parts = urlsplit(target)
+                usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            except ValueError:
+                usable = False
+            if not usable:
+                raise ClientError(
+                    "this is no address", target, "Write http://host:port, https://host:port or unix:/path/to/socket"
+                )
+            base = target.rstrip("/")
+        self._http = httpx.AsyncClient(
+            base_url=base,
+            transport=httpx.AsyncHTTPTransport(uds=self._socket) if self._socket else None,
+            timeout=timeout,
+            # A unix socket gains nothing from compression, and the node pays for it.
+            headers={"Accept-Encoding": "identity"} if self._socket else None,
+            trust_env=not self._socket,
+        )
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._http.aclose()
+
+    async def capabilities(self) -> Capabilities:
+        """Who the daemon is. Raises ``Refused`` with status 404 where the server is a plain Prometheus."""
+        return self._decode(await self._get("/api/gpumon/v1/capabilities"), Capabilities)
+
+    async def sources(self) -> tuple[SourceRow, ...]:
+        """What the daemon reads, and how that goes."""
+        body = await self._get("/api/gpumon/v1/sources")
+        return self._decode(body, dict[str, tuple[SourceRow, ...]]).get("sources", ())
+
+    async def processes(self) -> Processes:
+        """What runs on the GPUs."""
+        return self._decode(await self._get("/api/gpumon/v1/processes"), Processes)
+
+    async def transitions(self, since_ms: int = 0) -> tuple[TransitionRow, ...]:
+        """Changes of alerts' state since a time, newest last."""
+        body = await self._get("/api/gpumon/v1/alerts", {"since_ms": str(since_ms)})
+        return self._decode(body, dict[str, tuple[TransitionRow, ...]]).get("transitions", ())
+
+    async def alerts(self) -> tuple[AlertRow, ...]:
+        """The active alerts, pending and firing."""
+        return self._data(await self._get("/api/v1/alerts"), dict[str, tuple[AlertRow, ...]]).get("alerts", ())
+
+    async def rules(self) -> msgspec.Raw:
+        """The ``data`` of ``/api/v1/rules``, Prometheus' JSON as it came."""
+        return self._data(await self._get("/api/v1/rules"), msgspec.Raw)
+
+    async def query(self, expr: str, at_ms: int | None = None) -> tuple[Series, ...]:
+        """An instant query; a scalar comes as one series without labels. ``at_ms`` None means now, for the server."""
+        fields = {"query": expr}
+        if at_ms is not None:
+            fields["time"] = _seconds(at_ms)
+        return self._series(await self._post("/api/v1/query", fields))
+
+    async def query_range(self, expr: str, start_ms: int, end_ms: int, step_seconds: float) -> tuple[Series, ...]:
+        """A range query."""
+        fields = {"query": expr, "start": _seconds(start_ms), "end": _seconds(end_ms), "step": f"{step_seconds:g}"}
+        return self._series(await self._post("/api/v1/query_range", fields))
+
+    async def stream(
+        self, queries: Sequence[Query], *, interval: float = 1.0, alerts: bool = True, sources: bool = True
+    ) -> AsyncIterator[Frame]:
+        """Subscribe: a frame a tick, each with what changed. Ends only with an error, or when the caller stops."""
+        body = msgspec.json.encode(
+            {"interval": interval, "queries": list(queries), "alerts": alerts, "sources": sources}
+        )
+        decoder = msgspec.json.Decoder(Frame)
+        parser = SseParser()
+        timeout = httpx.Timeout(5.0, read=SILENCE_SECONDS)
+        try:
+            async with self._http.stream(
+                "POST",
+                "/api/gpumon/v1/stream",
+                content=body,
+                headers={"Content-Type": "application/json", "Accept": "text/event-stream"},
+                timeout=timeout,
+            ) as response:
+                if response.status_code != 200:
+                    await response.aread()
+                    self._check(response)
+                async for chunk in response.aiter_bytes():
+                    for event, data in parser.feed(chunk):
+                        if event == "frame":
+                            yield decoder.decode(data)
+        except httpx.ReadTimeout:
+            raise Unreachable(f"the stream has been silent for {SILENCE_SECONDS:.0f} s", self.target) from None
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise self._unreachable(error) from error
+        except (msgspec.DecodeError, ValueError) as error:
+            raise ClientError(f"a frame that cannot be read: {error}", self.target, _VERSIONS) from error
+        raise Unreachable("the daemon ended the stream", self.target)
+
+    async def _get(self, path: str, fields: Mapping[str, str] | None = None) -> bytes:
+        try:
+            response = await self._http.get(path, params=dict(fields or {}))
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise self._unreachable(error) from error
+        return self._check(response)
+
+    async def _post(self, path: str, fields: Mapping[str, str]) -> bytes:
+        try:
+            response = await self._http.post(path, data=dict(fields))
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise self._unreachable(error) from error
+        return self._check(response)
+
+    def _check(self, response: httpx.Response) -> bytes:
+        if response.status_code == 200:
+            return response.content
+        try:
+            what = msgspec.json.decode(response.content, type=ErrorAnswer).error
+        except msgspec.DecodeError:
+            what = ""
+        cure = ""
+        if response.status_code in (401, 403):
+            cure = "The server wants credentials that gpumon was not given"
+        elif response.status_code == 404:
+            cure = "Is this a gpumon daemon or a Prometheus, and is the path right?"
+        raise Refused(what or f"HTTP {response.status_code}", self.target, cure, response.status_code)
+
+    def _decode(self, body: bytes, kind: type[T]) -> T:
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except msgspec.DecodeError as error:
+            raise ClientError(f"an answer that cannot be read: {error}", self.target, _VERSIONS) from error
+
+    def _data(self, body: bytes, kind: type[T]) -> T:
+        envelope = self._decode(body, dict[str, msgspec.Raw])
+        return self._decode(bytes(envelope.get("data", msgspec.Raw(b"null"))), kind)
+
+    def _series(self, body: bytes) -> tuple[Series, ...]:
+        data = self._data(body, QueryData)
+        if data.result_type in ("vector", "matrix"):
+            return self._decode(bytes(data.result), tuple[Series, ...])
+        return (Series({}, self._decode(bytes(data.result), tuple[float, str])),)
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        if isinstance(error, httpx.TimeoutException):
+            return Unreachable("no answer in time", self.target, "Is the node overloaded, or a firewall in between?")
+        number = _errno(error)
+        if self._socket:
+            return socket_error(self.target, self._socket, number)
+        if number == errno.ECONNREFUSED or "refused" in str(error):
+            return Unreachable("connection refused", self.target, "Nothing listens there: is the port right?")
+        text = str(error) or type(error).__name__
+        return Unreachable(text, self.target, "Is the address right, and the network up?")
+
+
+_VERSIONS = "Client and daemon may be of different versions: compare `gpumon --version` on both"
+
+
+def socket_error(target: str, path: str, number: int | None) -> Unreachable:
+    """Why a unix socket did not open, with its cure. ``number`` is the ``errno`` or None."""
+    if number == errno.ENOENT:
+        return Unreachable("there is no such socket", target, "Start the daemon: `gpumon daemon` or its systemd unit")
+    if number == errno.ECONNREFUSED:
+        return Unreachable(
+            "the socket is there, but nobody listens on it",
+            target,
+            f"The daemon died or hangs: see `systemctl status gpumon`; without a daemon, remove it: rm {path}",
+        )
+    if number in (errno.EACCES, errno.EPERM):
+        return Unreachable(
+            "no right to open the socket",
+            target,
+            "Join its group and log in again: sudo usermod -aG gpumon $USER",
+        )
+    if number is not None:
+        return Unreachable(os.strerror(number).lower(), target)
+    return Unreachable("the connection broke", target, "The daemon may have been stopped or restarted")
+
+
+def _errno(error: BaseException | None) -> int | None:
+    """The ``errno`` at the root of an httpx error, which wraps it two or three deep."""
+    seen = 0
+    while error is not None and seen < 8:
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno
+        error, seen = error.__cause__ or error.__context__, seen + 1
+    return None
+
+
+def _seconds(at_ms: int) -> str:
+    return f"{at_ms // 1000}.{at_ms % 1000:03d}"

@@ -1,0 +1,195 @@
+"""The live feed of a screen: snapshots for as long as somebody looks, over lost connections and restarts.
+
+It yields events, each a ``Snapshot``, a ``Connecting`` or a ``ConnectionLost``, and never raises for what a server or
+a network does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from monitor.client import discover, queries
+from monitor.client.api import Client
+from monitor.client.builder import SnapshotBuilder
+from monitor.client.errors import ClientError, Refused
+from monitor.client.format import clean
+from monitor.client.snapshot import NodeFacts, Snapshot
+from monitor.client.wire import Frame, Query, Result, Series
+
+PAUSES = (1.0, 1.0, 2.0, 5.0, 10.0)
+"""Seconds between tries to connect, the last one for ever."""
+_PROMETHEUS_INTERVAL = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Connecting:
+    """What is being tried, for a screen that has no picture yet."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLost:
+    """There is no daemon at the moment. The last picture is the past; another try comes in ``retry_seconds``."""
+
+    error: ClientError
+    retry_seconds: float
+
+
+Event: TypeAlias = Snapshot | Connecting | ConnectionLost
+
+
+async def live(url: str | None = None, *, interval: float = 1.0, start_private: bool = True) -> AsyncIterator[Event]:
+    """Events of the daemon that ``url`` names or that ``discover`` finds, a snapshot every ``interval`` seconds."""
+    attempt = 0
+    while True:
+        yield Connecting(f"connecting to {url}" if url else "looking for a daemon")
+        try:
+            if start_private and discover.find(url) is None:
+                yield Connecting("no daemon here: starting a private one")
+            found = await (discover.find_or_start(url) if start_private else _find(url))
+            async with Client(found.target) as client:
+                async for snapshot in snapshots(client, interval=interval):
+                    attempt = 0
+                    yield snapshot
+        except ClientError as error:
+            pause = PAUSES[min(attempt, len(PAUSES) - 1)]
+            attempt += 1
+            yield ConnectionLost(error, pause)
+            await asyncio.sleep(pause)
+
+
+async def _find(url: str | None) -> discover.Found:
+    found = discover.find(url)
+    if found is None:
+        raise ClientError("there is no daemon on this machine", "", "Start one with `gpumon daemon`, or give --url")
+    return found
+
+
+async def snapshots(client: Client, *, interval: float = 1.0) -> AsyncIterator[Snapshot]:
+    """Pictures of one server until the connection breaks. Raises ``ClientError``."""
+    try:
+        facts = await node_facts(client)
+    except Refused as error:
+        if error.status != 404:
+            raise
+        # No daemon: a Prometheus, perhaps of a fleet. It is asked instead of listened to.
+        facts = NodeFacts(target=clean(client.target), hostname=clean(client.target), mode="prometheus")
+        builder = SnapshotBuilder(facts)
+        asked = queries.overview(window="2m", latency_window="2m", step_seconds=10)
+        async for frame in poll(client, asked, interval=max(interval, _PROMETHEUS_INTERVAL)):
+            yield builder.apply(frame)
+        return
+    builder = SnapshotBuilder(facts)
+    async for frame in client.stream(queries.overview(), interval=interval):
+        yield builder.apply(frame)
+
+
+async def node_facts(client: Client) -> NodeFacts:
+    """Who a daemon is."""
+    told = await client.capabilities()
+    return NodeFacts(
+        target=clean(client.target),
+        hostname=clean(told.node.hostname or told.node.instance),
+        instance=clean(told.node.instance),
+        version=clean(told.version),
+        mode=clean(told.mode),
+        simulated=told.simulated,
+        speed=told.speed,
+        notifies=told.notifies,
+        heartbeat=told.heartbeat,
+    )
+
+
+async def poll(
+    client: Client,
+    asked: Sequence[Query],
+    *,
+    interval: float,
+    now: Callable[[], float] = time.time,
+) -> AsyncIterator[Frame]:
+    """Frames from a server that has no stream, by asking each query every ``interval`` seconds. The past of a range is
+    asked for once, then its new points. Raises ``ClientError`` when the server is gone; a query that it refuses is an
+    error within the frame."""
+    seq = 0
+    shapes: dict[str, tuple[dict[str, str], ...]] = {}
+    reached: dict[str, int] = {}
+    limit = asyncio.Semaphore(4)
+
+    async def ask(query: Query, now_ms: int) -> tuple[str, Result | None]:
+        async with limit:
+            try:
+                if query.range_seconds is None:
+                    return query.id, _instant(await client.query(query.expr, now_ms), query.id, shapes)
+                return query.id, await _window(client, query, now_ms, shapes, reached)
+            except Refused as error:
+                return query.id, Result(error=error.what)
+
+    while True:
+        now_ms = int(now() * 1000)
+        seq += 1
+        answers = await asyncio.gather(*(ask(query, now_ms) for query in asked))
+        try:
+            alerts = await client.alerts()
+        except Refused:
+            alerts = ()  # a server of Prometheus' query API without rules, such as a proxy
+        results = {id: result for id, result in answers if result is not None}
+        yield Frame(seq, now_ms, results, alerts)
+        await asyncio.sleep(interval)
+
+
+def _instant(series: Sequence[Series], id: str, shapes: dict[str, tuple[dict[str, str], ...]]) -> Result:
+    points = [(one.metric, one.value) for one in series if one.value is not None]
+    labels = tuple(metric for metric, _ in points)
+    result = Result(
+        times=[point[0] * 1000 for _, point in points], values=[_value(point[1]) for _, point in points], labels=labels
+    )
+    if shapes.get(id) == labels:
+        return Result(times=result.times, values=result.values)
+    shapes[id] = labels
+    return result
+
+
+async def _window(
+    client: Client,
+    query: Query,
+    now_ms: int,
+    shapes: dict[str, tuple[dict[str, str], ...]],
+    reached: dict[str, int],
+) -> Result | None:
+    step_ms = (query.step_seconds or 1) * 1000
+    end = now_ms - now_ms % step_ms
+    start = end - (query.range_seconds or 0) * 1000
+    first = reached.get(query.id)
+    if first is not None and start < first:
+        if first >= end:
+            return None
+        result = _matrix(await client.query_range(query.expr, first + step_ms, end, step_ms / 1000), step_ms)
+        reached[query.id] = end
+        if result.labels == shapes.get(query.id):
+            return Result(times=result.times, values=result.values)
+    result = _matrix(await client.query_range(query.expr, start, end, step_ms / 1000), step_ms)
+    reached[query.id] = end
+    shapes[query.id] = result.labels or ()
+    return Result(labels=result.labels, times=result.times, values=result.values, reset=True)
+
+
+def _matrix(series: Sequence[Series], step_ms: int) -> Result:
+    """A matrix on one grid of times: where a series has no point, there is null."""
+    points = [{round(at * 1000): _value(text) for at, text in one.values} for one in series]
+    known = {at for one in points for at in one}
+    times = list(range(min(known), max(known) + 1, step_ms)) if known else []
+    return Result(
+        labels=tuple(one.metric for one in series),
+        times=list(times),
+        values=[[one.get(at) for at in times] for one in points],
+    )
+
+
+def _value(text: str) -> float | None:
+    value = float(text)
+    return value if value == value and abs(value) != float("inf") else None
