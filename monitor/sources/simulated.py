@@ -1,0 +1,173 @@
+"""Simulated GPUs and vLLM servers, for ``gpumon demo`` and ``--simulate``; never used unless asked for.
+
+They show the same ``Story`` in the series of the real sources. What happens in it is in ``monitor.sources.story``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+from monitor.samples import Scrape
+from monitor.sources import story_gpu as h200
+from monitor.sources.nvml_series import Facts, Frame, GpuFacts, GpuValues, NvmlSeries
+from monitor.sources.simulated_vllm import VllmSeries
+from monitor.sources.story import ENGINES, GPUS, Story
+from monitor.sources.story_engine import MEMORY_SHARE
+from monitor.sources.story_gpu import GpuState
+
+DRIVER, CUDA = "580.159.04", "13.0"
+_TOTAL, _RESERVED = 150_754_820_096, 644_939_776  # bytes, of a real H200
+_FIRST_PID = 21_840
+
+
+class SimulatedGpus:
+    """Implements ``monitor.sources.source.Source``: eight NVIDIA H200, in the series of the NVML source."""
+
+    name = "nvml"
+    server = ""
+
+    def __init__(self, story: Story, *, hostname: str, interval: float = 1.0, deadline: float = 2.0) -> None:
+        self.interval = interval
+        self.deadline = deadline
+        self._story = story
+        self._series = NvmlSeries(hostname)
+        self._gpus = _gpus(story.seed)
+        self._facts: Facts | None = Facts(DRIVER, CUDA, self._gpus)
+        self._workers = {index: (facts, rank) for facts in ENGINES for rank, index in enumerate(facts.gpus)}
+
+    async def open(self) -> None:
+        """Nothing to prepare."""
+
+    async def close(self) -> None:
+        """Nothing to let go."""
+
+    async def poll(self, now_ms: int) -> Scrape:
+        """The GPUs' readings at ``now_ms``."""
+        return self.scrape(now_ms)
+
+    def scrape(self, now_ms: int) -> Scrape:
+        """The same, without a loop: for the past."""
+        before, after, part = self._story.at(now_ms)
+        values = [
+            self._values(index, _between(one, other, part))
+            for index, (one, other) in enumerate(zip(before.gpus, after.gpus, strict=True))
+        ]
+        # A poll of eight GPUs takes the driver about this long; the more they do, the longer.
+        seconds = 0.0007 + 0.000004 * sum(gpu.util or 0 for gpu in values) / GPUS
+        frame = Frame(values, facts=self._facts, seconds=seconds)
+        self._facts = None
+        return self._series.scrape(frame, now_ms, restarts=0, left_behind=0)
+
+    def _values(self, index: int, state: GpuState) -> GpuValues:
+        engine, rank = self._workers[index]
+        used = int(_TOTAL * MEMORY_SHARE) + rank * (6 << 20)
+        pid = _FIRST_PID + 1000 * ENGINES.index(engine) + 7 * rank
+        return GpuValues(
+            index,
+            util=round(state.util),
+            mem_util=round(state.mem_util),
+            used=used,
+            free=_TOTAL - _RESERVED - used,
+            reserved=_RESERVED,
+            total=_TOTAL,
+            temp=round(state.temp),
+            mem_temp=round(state.mem_temp),
+            power_mw=round(state.power * 1000),
+            power_limit_mw=round(h200.POWER_LIMIT * 1000),
+            sm_clock=15 * round(state.sm_clock / 15),
+            mem_clock=h200.MEM_CLOCK,
+            pstate=0,
+            reasons=state.reasons,
+            processes=[(pid, used - (2 << 20), "compute", f"VLLM::Worker_TP{rank}", "vllm")],
+        )
+
+
+class SimulatedVllm:
+    """Implements ``monitor.sources.source.Source``: the story's engine number ``engine``, as its server's ``/metrics``
+    shows it. The label ``server`` is ``<hostname>:<port>``."""
+
+    name = "vllm"
+
+    def __init__(
+        self, story: Story, engine: int = 0, *, hostname: str, interval: float = 1.0, deadline: float = 2.0
+    ) -> None:
+        facts = ENGINES[engine]
+        self.server = f"{hostname}:{facts.port}"
+        self.interval = interval
+        self.deadline = deadline
+        self._story = story
+        self._engine = engine
+        self._facts = {"url": f"http://{self.server}", "model": facts.model}
+        self._series = VllmSeries(
+            facts.model,
+            self.server,
+            {str(index): _gpus(story.seed)[index].uuid for index in facts.gpus},
+            started_seconds=story.origin_ms / 1000 - story.up_seconds[engine],
+        )
+
+    async def open(self) -> None:
+        """Nothing to prepare."""
+
+    async def close(self) -> None:
+        """Nothing to let go."""
+
+    async def poll(self, now_ms: int) -> Scrape:
+        """The server's readings at ``now_ms``."""
+        return self.scrape(now_ms)
+
+    def scrape(self, now_ms: int) -> Scrape:
+        """The same, without a loop: for the past."""
+        before, after, part = self._story.at(now_ms)
+        values = self._series.values(before.engines[self._engine], after.engines[self._engine], part)
+        return Scrape(now_ms, self._series.shape, values, facts=self._facts)
+
+
+Simulated: TypeAlias = SimulatedGpus | SimulatedVllm
+
+
+def simulated_sources(story: Story, hostname: str) -> list[Simulated]:
+    """All that the story has: the GPUs and each engine's server."""
+    return [SimulatedGpus(story, hostname=hostname)] + [
+        SimulatedVllm(story, engine, hostname=hostname) for engine in range(len(ENGINES))
+    ]
+
+
+def past(story: Story, sources: Sequence[Simulated], step_seconds: float = 10.0) -> Iterator[tuple[Simulated, Scrape]]:
+    """The story before its start, oldest first: a scrape of each source every ``step_seconds``. Polls from the start
+    on go on from it without a jump. It takes CPU: give the loop a turn between scrapes."""
+    for at_ms in range(story.origin_ms, story.start_ms, round(step_seconds * 1000)):
+        for source in sources:
+            yield source, source.scrape(at_ms)
+
+
+def _gpus(seed: int) -> list[GpuFacts]:
+    """The boards of a node of that seed."""
+    rng = random.Random(seed)  # noqa: S311 - a name for a simulated board, no secret
+    gpus = []
+    for index, bus in enumerate((0x1B, 0x43, 0x52, 0x61, 0x9D, 0xC3, 0xD1, 0xDF)):
+        digits = f"{rng.getrandbits(128):032x}"
+        uuid = "-".join(("GPU", digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+        gpus.append(
+            GpuFacts(
+                index,
+                uuid,
+                "NVIDIA H200",
+                f"00000000:{bus:02X}:00.0",
+                minor=index,
+                slowdown_temp=h200.SLOWDOWN_TEMP,
+                shutdown_temp=h200.SHUTDOWN_TEMP,
+                gpu_max_temp=h200.MAX_OP_TEMP,
+                mem_max_temp=h200.MEM_MAX_OP_TEMP,
+                max_sm_clock=h200.MAX_SM_CLOCK,
+                max_mem_clock=h200.MEM_CLOCK,
+            )
+        )
+    return gpus
+
+
+def _between(one: GpuState, other: GpuState, part: float) -> GpuState:
+    """The readings ``part`` of the way from one tick to the next; the reasons are those of the first."""
+    readings = (x + (y - x) * part for x, y in zip(one[:-1], other[:-1], strict=True))
+    return GpuState(*readings, reasons=one.reasons)
