@@ -22,8 +22,8 @@ from monitor.api.server import ApiServer
 from monitor.clock import Clock
 from monitor.config import Config, ConfigError, load
 from monitor.notify.notifier import Notifier
-from monitor.notify.outbox import Outbox
-from monitor.notify.sender import Sender
+from monitor.notify.outbox import Outbox, OutboxError
+from monitor.notify.sender import AppriseSender
 from monitor.rules.engine import Engine
 from monitor.rules.rule_file import RuleSet, default_rules_path, load_rules
 from monitor.samples import Labels, Scrape, ScrapeBuilder, label
@@ -80,8 +80,18 @@ class Daemon:
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
         self._failed: BaseException | None = None
-        self._outbox: Outbox | None = None
-        self._notifier: Notifier | None = None
+        silent = options.mode == "private"
+        self._node.notifies = not silent and bool(config.route)
+        self._outbox = Outbox(config.state_directory / "gpumon.db", self._clock.now_ms)
+        self._sender = AppriseSender()
+        self._notifier = Notifier(
+            self._outbox,
+            () if silent else config.receivers,
+            () if silent else config.route,
+            self._sender,
+            config.hostname,
+            self._clock.now_ms,
+        )
 
     async def run(self) -> None:
         """Start everything, serve, and end cleanly on SIGTERM or SIGINT.
@@ -114,19 +124,15 @@ class Daemon:
 
     async def _open_notifications(self) -> None:
         config = self._config
-        self._outbox = await Outbox.open(config.state_directory / "gpumon.db", now_ms=self._clock.now_ms())
-        restored = await self._outbox.load_alerts()
-        self._engine.restore(restored, self._clock.now_ms())
-        silent = self._options.mode == "private"
-        self._notifier = Notifier(
-            self._outbox,
-            () if silent else config.receivers,
-            () if silent else config.route,
-            Sender(),
-            node=config.hostname,
-            now_ms=self._clock.now_ms,
-        )
-        self._node.notifies = not silent and bool(config.route)
+        with contextlib.suppress(OSError):  # the outbox tells what it cannot write
+            config.state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await self._outbox.open()
+        try:
+            self._engine.restore(await self._outbox.load_alerts(), self._clock.now_ms())
+            self._node.transitions.extend(await self._outbox.load_transitions())
+        except OutboxError as error:
+            log.error("alerts of an earlier run are not known: %s", error)
+        await self._notifier.open()
         self._spawn(self._notifier.run(), "notifications")
 
     def _start_sources(self) -> None:
@@ -202,15 +208,13 @@ class Daemon:
         for task in pollers:
             task.cancel()
         await asyncio.wait(pollers, timeout=3) if pollers else None
-        if self._notifier is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._notifier.close(), 4)
+        await self._notifier.close()
         _, late = await asyncio.wait(self._tasks, timeout=2)
         for task in late:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._outbox is not None:
-            await self._outbox.close()
+        await self._sender.close()
+        await self._outbox.close()
 
     # -- what comes in -----------------------------------------------------------------------------------------------
 
@@ -235,8 +239,7 @@ class Daemon:
         while True:
             configured = {} if self._options.simulate else {s.server: s.gpus for s in self._config.vllm_servers}
             rows = engines.engine_gpus(configured, self._gpus)
-            counters = self._notifier.counters() if self._notifier else []
-            scrape = self._own.scrape(self._clock.now_ms(), self._node, self._engine, rows, counters)
+            scrape = self._own.scrape(self._clock.now_ms(), self._node, self._engine, self._notifier, rows)
             self._head.ingest(_SELF, scrape)
             await asyncio.sleep(1.0)
 
@@ -249,23 +252,20 @@ class Daemon:
         while True:
             now_ms = self._clock.now_ms()
             if now_ms >= self._engine.next_due_ms:
-                await self._evaluate(now_ms)
+                self._evaluate(now_ms)
             if beat is not None and time.monotonic() - fed >= beat / 2:
                 notify("WATCHDOG=1")
                 fed = time.monotonic()
             wait = (self._engine.next_due_ms - self._clock.now_ms()) / 1000 / self._clock.speed
             await asyncio.sleep(min(max(wait, 0.01), beat / 2 if beat else 1.0, 1.0))
 
-    async def _evaluate(self, now_ms: int) -> None:
+    def _evaluate(self, now_ms: int) -> None:
         transitions = self._engine.step(now_ms, self._head, gone=self._gone)
-        if not transitions:
-            return
         self._node.transitions.extend(transitions)
         for one in transitions:
             name = label(one.alert.labels, "alertname")
             log.info("alert %s: %s -> %s%s", name, one.before, one.after, f" ({one.reason})" if one.reason else "")
-        if self._notifier is not None:
-            await self._notifier.submit(transitions, self._engine.saved(), now_ms)
+        self._notifier.submit(transitions, self._engine.saved(), now_ms)
 
     def _gone(self, labels: Labels) -> str | None:
         """The source whose data an alert with these labels needs, where it is down."""
@@ -311,7 +311,7 @@ class Daemon:
         self._config = self._node.config = config
         self._rules = rules
         self._engine.reload(rules)
-        if self._notifier is not None and self._options.mode != "private":
+        if self._options.mode != "private":
             self._notifier.reload(config.receivers, config.route)
             self._node.notifies = bool(config.route)
         if changed and not self._options.simulate:
@@ -363,10 +363,10 @@ class _OwnSeries:
         now_ms: int,
         node: Node,
         engine: Engine,
+        notifier: Notifier,
         engine_gpus: Iterable[tuple[tuple[str, str], ...]],
-        counters: Iterable[tuple[str, str, str, tuple[tuple[str, str], ...], float]],
     ) -> Scrape:
-        """All of them, now. ``counters`` are rows of name, type, help, labels and value."""
+        """All of them, now."""
         b = self._builder
         b.add("gpumon_build_info", 1, (("version", __version__),))
         b.add("gpumon_simulated", 1 if self._simulated else None)
@@ -382,11 +382,9 @@ class _OwnSeries:
         b.add("gpumon_store_dropped_samples_total", node.head.dropped_samples)
         b.add("gpumon_process_cpu_seconds_total", time.process_time())
         b.add("gpumon_process_resident_memory_bytes", self._resident())
-        for labels in engine_gpus:
-            b.add(engines.NAME, 1, labels)
-        for name, kind, help_text, labels, value in counters:
-            b.family(name, kind, help_text)
-            b.add(name, value, labels)
+        for row in engine_gpus:
+            b.add(engines.NAME, 1, row)
+        notifier.add_to(b)
         return b.build(now_ms)
 
     def _resident(self) -> int | None:

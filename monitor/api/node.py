@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -42,10 +43,9 @@ class Node:
     statuses: Sequence[Status] = ()
     processes: tuple[GpuProcess, ...] = ()
     processes_at_ms: int | None = None
-    transitions: list[Transition] = field(default_factory=list)
+    transitions: deque[Transition] = field(default_factory=deque)
     """The newest changes of state, oldest first."""
     notifies: bool = False
     ready: bool = False
     clients: int = 0
     """Streams that are open."""
-    rule_errors: list[str] = field(default_factory=list)

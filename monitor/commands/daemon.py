@@ -51,12 +51,12 @@ def _run(
 ) -> None:
     from monitor.api.server import CannotListen
     from monitor.daemon import Options, run
-    from monitor.notify.outbox import OutboxError
+    from monitor.notify.outbox import OutboxRefused
 
     try:
         options = Options(mode, config_path, simulate, speed, past_seconds)
         run(config, options)
-    except (CannotListen, OutboxError) as error:
+    except (CannotListen, OutboxRefused) as error:
         click.echo(f"gpumon: {error}", err=True)
         sys.exit(1)
 
