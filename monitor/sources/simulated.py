@@ -169,5 +169,7 @@ def _gpus(seed: int) -> list[GpuFacts]:
 
 def _between(one: GpuState, other: GpuState, part: float) -> GpuState:
     """The readings ``part`` of the way from one tick to the next; the reasons are those of the first."""
-    readings = (x + (y - x) * part for x, y in zip(one[:-1], other[:-1], strict=True))
-    return GpuState(*readings, reasons=one.reasons)
+    util, mem_util, temp, mem_temp, power, sm_clock = (
+        x + (y - x) * part for x, y in zip(one[:-1], other[:-1], strict=True)
+    )
+    return GpuState(util, mem_util, temp, mem_temp, power, sm_clock, one.reasons)

@@ -238,10 +238,10 @@ class VllmSeries:
         self._count("http_requests", text, _DONE, handler, method, ("status", "2xx"))
         self._count("http_requests", text, _counter("bad_requests"), handler, method, ("status", "4xx"))
         text = (
-            "Content length of {} requests by handler. Only value of header is respected. "
+            "Content length of {} by handler. Only value of header is respected. "
             "Otherwise ignored. No percentile calculated."
         )
-        for what, way, pick in (("request", "incoming", _SENT), ("response", "outgoing", _ZERO)):
+        for what, way, pick in (("request", "incoming requests", _SENT), ("response", "outgoing responses", _ZERO)):
             name = f"http_{what}_size_bytes"
             self._family(name, "summary", text.format(way))
             self._add(f"{name}_count", _DONE, handler)
