@@ -53,7 +53,7 @@ def get(url: str, **parameters: str) -> httpx.Response:
 _Found = TypeVar("_Found")
 
 
-def wait_for(what: str, look: Callable[[], _Found], seconds: float, process: Process | None = None) -> _Found:
+def wait_for(what: str, look: Callable[[], _Found | None], seconds: float, process: Process | None = None) -> _Found:
     """Look again and again until the look gives something true, and return that.
 
     The deadline is generous and only ends a failure. Raises ``NotReady``, at once where ``process`` has ended."""
