@@ -1,0 +1,339 @@
+"""The outbox's SQLite file: its tables, its one kind of transaction, and what is read back at a start.
+
+Everything here blocks and belongs to one thread; ``outbox.py`` gives it that thread. SQLite's own errors
+(``sqlite3.Error``, ``OSError``) are passed on: whoever calls decides whether the disk is full or the file is broken.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from monitor.notify.records import (
+    Delivery,
+    DeliveryState,
+    alert_from_json,
+    alert_to_json,
+    state_of,
+)
+from monitor.rules.transition import Alert, Transition
+
+log = logging.getLogger(__name__)
+
+APPLICATION_ID = 0x67706D6E  # "gpmn": tells our file from another program's
+
+# One entry per version of the schema: what leads to it from the one before. Never changed once released.
+_MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        "CREATE TABLE alerts (key TEXT PRIMARY KEY, alert TEXT NOT NULL) WITHOUT ROWID",
+        """CREATE TABLE transitions (
+            id TEXT PRIMARY KEY, key TEXT NOT NULL, at_ms INTEGER NOT NULL,
+            before TEXT NOT NULL, after TEXT NOT NULL, reason TEXT NOT NULL, alert TEXT NOT NULL)""",
+        "CREATE INDEX transitions_at ON transitions (at_ms)",
+        """CREATE TABLE deliveries (
+            event_id TEXT NOT NULL REFERENCES transitions (id), receiver TEXT NOT NULL, key TEXT NOT NULL,
+            kind TEXT NOT NULL CHECK (kind IN ('firing', 'resolved')),
+            state TEXT NOT NULL CHECK (state IN ('queued', 'sent', 'superseded', 'dead')),
+            attempts INTEGER NOT NULL, next_attempt_ms INTEGER NOT NULL, last_error TEXT NOT NULL,
+            changed_ms INTEGER NOT NULL, PRIMARY KEY (event_id, receiver))""",
+        "CREATE INDEX deliveries_queued ON deliveries (receiver, key) WHERE state = 'queued'",
+    ),
+)
+SCHEMA_VERSION = len(_MIGRATIONS)
+
+KEEP_MS = 30 * 86_400_000
+KEEP_ROWS = 20_000
+
+
+class SchemaError(Exception):
+    """The file is not one that this version can use. The text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A change of state, and what must be sent because of it. ``transitions`` go with their event ids."""
+
+    transitions: tuple[tuple[str, Transition], ...]
+    alerts: Mapping[str, Alert] | None
+    """The whole current set by key; None leaves what is kept as it is."""
+    deliveries: tuple[Delivery, ...]
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What became of a delivery; ``queued`` after an attempt that failed."""
+
+    delivery: Delivery
+    state: DeliveryState
+    at_ms: int
+
+
+Change = Record | Mark
+Connect = Callable[[str], sqlite3.Connection]
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """Open the file as the outbox needs it. Transactions are begun and ended by hand."""
+    return sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
+
+
+class Database:
+    """One open file. Built by ``Database.open``."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+        self._inode = os.stat(path).st_ino
+        self._kept: dict[str, str] | None = None  # the table "alerts", so that only what changed is written
+
+    @classmethod
+    def open(cls, path: Path, connector: Connect = connect) -> Database:
+        """Open the file, or start it, and bring its schema up to date. Raises ``SchemaError`` for another program's
+        file or a newer gpumon's, and ``sqlite3.DatabaseError`` (see ``is_corrupt``) for one that is broken."""
+        with suppress(FileExistsError):  # where it is a file, the next line says so better
+            path.parent.mkdir(parents=True, mode=0o700)
+        # Made by us first: SQLite would give it, and with it the log beside it, the mode of the umask.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        connection = connector(str(path))
+        try:
+            database = cls(path, connection)
+            database._prepare()
+        except BaseException:
+            connection.close()
+            raise
+        return database
+
+    def _prepare(self) -> None:
+        version, application, tables = (
+            self._connection.execute(query).fetchone()[0]
+            for query in ("PRAGMA user_version", "PRAGMA application_id", "SELECT count(*) FROM sqlite_master")
+        )
+        if application != APPLICATION_ID and (tables or version):
+            raise SchemaError(
+                f"{self.path} is not gpumon's outbox but another program's database: move it away, or set another "
+                "state_directory"
+            )
+        if version > SCHEMA_VERSION:
+            raise SchemaError(
+                f"{self.path} was written by a newer gpumon (schema {version}, this one knows {SCHEMA_VERSION}): "
+                "start that version again, or move the file away and lose what it has not sent"
+            )
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute("PRAGMA journal_size_limit = 4194304")
+        found = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise sqlite3.DatabaseError(f"database disk image is malformed: {found}")
+        if version < SCHEMA_VERSION:
+            with self._transaction():
+                for step in _MIGRATIONS[version:]:
+                    for statement in step:
+                        self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def is_replaced(self) -> bool:
+        """Whether the path no longer names the file that is open: writing on would be writing to nowhere."""
+        try:
+            return os.stat(self.path).st_ino != self._inode
+        except FileNotFoundError:
+            return True
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._kept = None
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Write all changes, or none. Applying one twice changes nothing more."""
+        with self._transaction():
+            for change in changes:
+                if isinstance(change, Record):
+                    self._record(change)
+                else:
+                    self._mark(change)
+
+    def _record(self, record: Record) -> None:
+        execute = self._connection.execute
+        for ident, transition in record.transitions:
+            execute(
+                "INSERT OR IGNORE INTO transitions VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    ident,
+                    transition.alert.key,
+                    transition.at_ms,
+                    transition.before,
+                    transition.after,
+                    _text(transition.reason),
+                    alert_to_json(transition.alert),
+                ),
+            )
+        if record.alerts is not None:
+            self._replace_alerts(record.alerts)
+        for delivery in record.deliveries:
+            execute(
+                "UPDATE deliveries SET state = 'superseded', changed_ms = ? "
+                "WHERE receiver = ? AND key = ? AND state = 'queued' AND event_id != ?",
+                (record.at_ms, delivery.receiver, delivery.key, delivery.event_id),
+            )
+            execute(
+                "INSERT OR IGNORE INTO deliveries VALUES (?, ?, ?, ?, 'queued', ?, ?, ?, ?)",
+                (
+                    delivery.event_id,
+                    delivery.receiver,
+                    delivery.key,
+                    delivery.kind,
+                    delivery.attempts,
+                    delivery.next_attempt_ms,
+                    _text(delivery.last_error),
+                    record.at_ms,
+                ),
+            )
+
+    def _replace_alerts(self, alerts: Mapping[str, Alert]) -> None:
+        if self._kept is None:
+            self._kept = dict(self._connection.execute("SELECT key, alert FROM alerts"))
+        wanted = {key: alert_to_json(alert) for key, alert in alerts.items()}
+        self._connection.executemany(
+            "DELETE FROM alerts WHERE key = ?", [(key,) for key in self._kept if key not in wanted]
+        )
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO alerts VALUES (?, ?)",
+            [(key, text) for key, text in wanted.items() if self._kept.get(key) != text],
+        )
+        self._kept = wanted
+
+    def _mark(self, mark: Mark) -> None:
+        delivery = mark.delivery
+        # What was sent was sent, also when a newer event has overtaken it in the meantime. All else is said of
+        # deliveries that are still open.
+        self._connection.execute(
+            "UPDATE deliveries SET state = ?, attempts = ?, next_attempt_ms = ?, last_error = ?, changed_ms = ? "
+            "WHERE event_id = ? AND receiver = ? AND (state = 'queued' OR ? = 'sent')",
+            (
+                mark.state,
+                delivery.attempts,
+                delivery.next_attempt_ms,
+                _text(delivery.last_error),
+                mark.at_ms,
+                delivery.event_id,
+                delivery.receiver,
+                mark.state,
+            ),
+        )
+
+    def prune(self, now_ms: int, keep_ms: int = KEEP_MS, keep_rows: int = KEEP_ROWS) -> int:
+        """Forget transitions, with their deliveries, that are older than ``keep_ms`` or beyond the newest
+        ``keep_rows``; but none that is still to be sent, nor of an alert that is still there. Returns how many."""
+        with self._transaction():
+            execute = self._connection.execute
+            execute("CREATE TEMP TABLE IF NOT EXISTS old (id TEXT PRIMARY KEY)")
+            execute("DELETE FROM old")
+            execute(
+                """INSERT INTO old SELECT id FROM transitions WHERE (at_ms < ? OR id IN
+                    (SELECT id FROM transitions ORDER BY at_ms DESC LIMIT -1 OFFSET ?))
+                    AND key NOT IN (SELECT key FROM alerts)
+                    AND id NOT IN (SELECT event_id FROM deliveries WHERE state = 'queued')""",
+                (now_ms - keep_ms, keep_rows),
+            )
+            execute("DELETE FROM deliveries WHERE event_id IN (SELECT id FROM old)")
+            return execute("DELETE FROM transitions WHERE id IN (SELECT id FROM old)").rowcount
+
+    def alerts(self) -> list[Alert]:
+        """The alerts as last recorded. One whose text is broken is left out, and said in the log."""
+        found = []
+        for key, text in self._connection.execute("SELECT key, alert FROM alerts ORDER BY key"):
+            try:
+                found.append(alert_from_json(text))
+            except ValueError as error:
+                log.error("%s: the alert %s cannot be read and is left out: %s", self.path, key, error)
+        return found
+
+    def pending(self) -> list[Delivery]:
+        """What is still to be sent, oldest first."""
+        rows = self._connection.execute(
+            """SELECT d.event_id, d.receiver, d.kind, d.attempts, d.next_attempt_ms, d.last_error,
+                t.before, t.after, t.at_ms, t.reason, t.alert
+                FROM deliveries d JOIN transitions t ON t.id = d.event_id
+                WHERE d.state = 'queued' ORDER BY t.at_ms, d.rowid"""
+        )
+        found = []
+        for ident, receiver, kind, attempts, next_ms, error, *rest in rows:
+            transition = self._transition(ident, *rest)
+            if transition is not None:
+                found.append(Delivery(ident, receiver, kind, transition, attempts, next_ms, error))
+        return found
+
+    def told(self) -> list[tuple[str, str]]:
+        """Receiver and key of each alert whose latest delivery to that receiver is its firing, sent or not."""
+        rows = self._connection.execute(
+            """SELECT d.receiver, d.key, d.kind, max(t.at_ms)
+                FROM deliveries d JOIN transitions t ON t.id = d.event_id GROUP BY d.receiver, d.key"""
+        )
+        return [(receiver, key) for receiver, key, kind, _ in rows if kind == "firing"]
+
+    def transitions(self, since_ms: int, limit: int) -> list[Transition]:
+        """The last ``limit`` transitions at or after ``since_ms``, newest last."""
+        rows = self._connection.execute(
+            "SELECT id, before, after, at_ms, reason, alert FROM transitions WHERE at_ms >= ? "
+            "ORDER BY at_ms DESC, rowid DESC LIMIT ?",
+            (since_ms, limit),
+        ).fetchall()
+        found = (self._transition(*row) for row in reversed(rows))
+        return [transition for transition in found if transition is not None]
+
+    def _transition(self, ident: str, before: str, after: str, at_ms: int, reason: str, text: str) -> Transition | None:
+        try:
+            return Transition(alert_from_json(text), state_of(before), state_of(after), at_ms, reason)
+        except ValueError as error:
+            log.error("%s: the event %s cannot be read and is left out: %s", self.path, ident, error)
+            return None
+
+
+def is_corrupt(error: BaseException) -> bool:
+    """Whether the file itself is broken, and not the disk full or the directory closed to us."""
+    if not isinstance(error, sqlite3.DatabaseError):
+        return False
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return "malformed" in str(error) or "not a database" in str(error)
+
+
+def move_aside(path: Path, now_ms: int) -> Path:
+    """Rename a broken file, with the log that belongs to it, to ``<name>.corrupt-<time>``. Raises ``OSError``."""
+    stamp = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
+    target = path.with_name(f"{path.name}.corrupt-{stamp}")
+    number = 1
+    while target.exists():
+        number += 1
+        target = path.with_name(f"{path.name}.corrupt-{stamp}-{number}")
+    os.rename(path, target)
+    for suffix in ("-wal", "-shm"):
+        beside = path.with_name(path.name + suffix)
+        if beside.exists():
+            os.rename(beside, target.with_name(target.name + suffix))
+    return target
+
+
+def _text(text: str) -> str:
+    # Half a surrogate pair cannot be stored, and must not keep the rest of the transaction from being.
+    return text.encode("utf-8", "replace").decode("utf-8")
