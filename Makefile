@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format test-live bench clean
+.PHONY: help demo test lint check format test-live bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo        the whole thing, with simulated GPUs and a simulated vLLM"
 	@echo "make test        the tests: no network, no GPU, no server"
-	@echo "make check       formatting, lint, types, import contracts, tests"
+	@echo "make lint        formatting, lint, types, import contracts"
+	@echo "make check       make lint and make test"
 	@echo "make test-live   against a real vLLM, Prometheus and mail server (installs them once, into .cache)"
 	@echo "make bench       what gpumon weighs, beside its peers"
 
@@ -31,14 +32,16 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-check: $(STAMP)
+lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+
+check: lint test
 
 test-live: $(STAMP)
+	$(BIN)/python -m tests.live.install
 	$(BIN)/python -m pytest -m live tests/live -v
 
 bench: $(STAMP)
