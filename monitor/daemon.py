@@ -180,7 +180,18 @@ class Daemon:
         return sources
 
     def _simulated(self) -> list[Source]:
-        raise NotImplementedError
+        from monitor.sources.simulated import past, simulated_sources
+        from monitor.sources.simulated_host import SimulatedHost
+        from monitor.sources.story import Story
+
+        story = Story(self._clock.now_ms(), past_seconds=self._options.past_seconds)
+        servers = simulated_sources(story, self._config.hostname)
+        host = SimulatedHost(story.origin_ms)
+        for source, scrape in past(story, servers):
+            self._head.ingest(SourceStatus(source.name, source.server, source.interval).key, scrape)
+            if source.name == "nvml":
+                self._head.ingest(host.name, host.scrape(scrape.at_ms))
+        return [*servers, host]
 
     def _spawn(self, work: object, name: str) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work, name=name)  # type: ignore[arg-type]

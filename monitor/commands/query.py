@@ -35,7 +35,10 @@ def run(expr: str, url: str | None, *, at: str | None, as_json: bool) -> int:
 
 
 async def _ask(expr: str, url: str | None, at_ms: int | None) -> tuple[Series, ...]:
-    async with Client(find(url)) as client:
+    found = find(url)
+    if found is None:
+        raise ClientError("no daemon runs here", "this node", "Start one with `gpumon daemon`, or name one with --url")
+    async with Client(found.target) as client:
         return await client.query(expr, at_ms)
 
 

@@ -55,6 +55,14 @@ _MEMORY_TYPES = ("tmpfs", "ramfs")
 _T = TypeVar("_T")
 
 
+def declare_families(builder: ScrapeBuilder) -> None:
+    """Declare every family that a host has."""
+    for name, kind, text in _FAMILIES:
+        builder.family(name, kind, text)
+    for field in _MEMORY:
+        builder.family(f"node_memory_{field}_bytes", "gauge", f"Memory information field {field}_bytes.")
+
+
 class HostSource:
     """Implements ``monitor.sources.source.Source`` for this machine.
 
@@ -80,10 +88,7 @@ class HostSource:
         self._tick = float(os.sysconf("SC_CLK_TCK"))
         self._cpus: dict[str, list[float]] = {}
         self._builder = ScrapeBuilder()
-        for name, kind, text in _FAMILIES:
-            self._builder.family(name, kind, text)
-        for field in _MEMORY:
-            self._builder.family(f"node_memory_{field}_bytes", "gauge", f"Memory information field {field}_bytes.")
+        declare_families(self._builder)
 
     async def open(self) -> None:
         """Nothing to prepare."""

@@ -1,0 +1,83 @@
+"""A simulated host beside the simulated GPUs: under a clock that runs faster, a real host's rates would be wrong."""
+
+from __future__ import annotations
+
+import math
+
+from monitor.samples import Scrape, ScrapeBuilder
+from monitor.sources.host import MODES, declare_families
+
+CPUS = 64
+_GIB = 1 << 30
+_MEMORY = 2048 * _GIB
+_UP_SECONDS = 40 * 86_400
+_SHARES = {"user": 0.8, "system": 0.14, "iowait": 0.02, "softirq": 0.04}
+"""Of the time that is not idle."""
+
+
+class SimulatedHost:
+    """Implements ``monitor.sources.source.Source``: a calm host of 64 CPUs. A function of the node's time alone, with
+    every counter the exact integral of its rate, so that it goes forward at whatever pace it is read."""
+
+    name = "host"
+    server = ""
+
+    def __init__(self, origin_ms: int, *, interval: float = 2.0, deadline: float = 2.0) -> None:
+        self.interval = interval
+        self.deadline = deadline
+        self._booted_ms = origin_ms - _UP_SECONDS * 1000
+        self._builder = ScrapeBuilder()
+        declare_families(self._builder)
+
+    async def open(self) -> None:
+        """Nothing to prepare."""
+
+    async def close(self) -> None:
+        """Nothing to let go."""
+
+    async def poll(self, now_ms: int) -> Scrape:
+        """The host's readings at ``now_ms``."""
+        return self.scrape(now_ms)
+
+    def scrape(self, now_ms: int) -> Scrape:
+        """The same, without a loop: for the past."""
+        add = self._builder.add
+        seconds = (now_ms - self._booted_ms) / 1000
+        for cpu in range(CPUS):
+            # Tokenizing keeps a few CPUs busy; the others do little.
+            mean, swing = (0.55, 0.2) if cpu < 8 else (0.06, 0.04)
+            busy = _integral(mean, swing, 180 + 7 * cpu, seconds)
+            for mode in MODES:
+                value = seconds - busy if mode == "idle" else busy * _SHARES.get(mode, 0.0)
+                add("node_cpu_seconds_total", value, (("cpu", str(cpu)), ("mode", mode)))
+        load = 8 + 2 * math.sin(seconds / 180)
+        add("node_load1", round(load, 2))
+        add("node_load5", round(8 + 1.4 * math.sin((seconds - 120) / 180), 2))
+        add("node_load15", round(8 + 0.6 * math.sin((seconds - 300) / 180), 2))
+        used = (0.31 + 0.01 * math.sin(seconds / 900)) * _MEMORY
+        add("node_memory_MemTotal_bytes", _MEMORY)
+        add("node_memory_MemAvailable_bytes", _MEMORY - used)
+        add("node_memory_MemFree_bytes", 0.6 * (_MEMORY - used))
+        add("node_memory_Buffers_bytes", 2 * _GIB)
+        add("node_memory_Cached_bytes", 0.35 * (_MEMORY - used))
+        for device, mountpoint, size, share in (("nvme0n1p2", "/", 1_800, 0.23), ("nvme1n1", "/models", 7_600, 0.64)):
+            labels = (("device", f"/dev/{device}"), ("fstype", "xfs"), ("mountpoint", mountpoint))
+            add("node_filesystem_size_bytes", size * 1e9, labels)
+            add("node_filesystem_avail_bytes", size * 1e9 * (1 - share), labels)
+            add("node_filesystem_free_bytes", size * 1e9 * (1 - share), labels)
+            add("node_filesystem_device_error", 0, labels)
+            disk = (("device", device.removesuffix("p2")),)
+            add("node_disk_read_bytes_total", _integral(3e6, 2e6, 240, seconds), disk)
+            add("node_disk_written_bytes_total", _integral(9e6, 5e6, 150, seconds), disk)
+            add("node_disk_io_time_seconds_total", _integral(0.03, 0.02, 150, seconds), disk)
+        network = (("device", "eth0"),)
+        add("node_network_receive_bytes_total", _integral(2.4e6, 1.2e6, 200, seconds), network)
+        add("node_network_transmit_bytes_total", _integral(5.8e6, 2.5e6, 200, seconds), network)
+        add("node_boot_time_seconds", self._booted_ms / 1000)
+        add("node_time_seconds", now_ms / 1000)
+        return self._builder.build(now_ms)
+
+
+def _integral(mean: float, swing: float, period: float, seconds: float) -> float:
+    """What a rate of ``mean + swing * sin(t / period)`` adds up to; never falls while ``swing <= mean``."""
+    return mean * seconds + swing * period * (1 - math.cos(seconds / period))

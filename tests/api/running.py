@@ -1,0 +1,53 @@
+"""An API server over a store that a test fills, and a client of its unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+
+from monitor.api.node import Node
+from monitor.api.server import ApiServer
+from monitor.clock import Clock
+from monitor.config import Api, loads
+from monitor.rules.engine import Engine
+from monitor.rules.rule_file import load_rules
+from monitor.store.head import Head
+
+
+class Running:
+    """What a test has: the node, whose parts it may change, and a client."""
+
+    def __init__(self, node: Node, client: httpx.AsyncClient, socket: Path, port: int) -> None:
+        self.node = node
+        self.client = client
+        self.socket = socket
+        self.port = port
+
+
+@asynccontextmanager
+async def running(head: Head, rules: str = "groups: []", place: Path | None = None) -> AsyncIterator[Running]:
+    """Serve ``head`` with the rule file ``rules`` on a unix socket, in ``place``, and a free loopback port."""
+    with tempfile.TemporaryDirectory() as folder:
+        rule_file = Path(folder) / "rules.yaml"
+        rule_file.write_text(rules)
+        socket = (place or Path(folder)) / "run" / "gpumon.sock"
+        config = replace(loads("node: {hostname: n1, instance: 'n1:9519'}"), api=Api(socket, ("127.0.0.1", 0)))
+        engine = Engine(load_rules((rule_file,)), default_interval_ms=5_000)
+        node = Node(config, Clock(), head, engine, mode="system", simulated=False)
+        server = ApiServer(node)
+        server.bind(socket, config.api.listen)
+        task = asyncio.create_task(server.run())
+        transport = httpx.AsyncHTTPTransport(uds=str(socket))
+        try:
+            async with httpx.AsyncClient(transport=transport, base_url="http://gpumon", timeout=10) as client:
+                assert server.port is not None
+                yield Running(node, client, socket, server.port)
+        finally:
+            server.close()
+            await task

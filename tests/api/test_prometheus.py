@@ -1,0 +1,223 @@
+"""`/api/v1` and `/metrics`, as Prometheus answers them."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from monitor.samples import STALE, Family, Scrape, Shape, make_labels
+from monitor.store.head import Head
+from tests.api.running import Running, running
+
+FAMILIES = {
+    "util": Family("util", "gauge", "Utilization, in\nper cent \\ of all."),
+    "done_total": Family("done_total", "counter", "Done."),
+    "ttft_seconds": Family("ttft_seconds", "histogram", "TTFT."),
+}
+SHAPE = Shape(
+    [
+        make_labels("util", gpu="0"),
+        make_labels("util", gpu="1", name='a"b\\c\n'),
+        make_labels("done_total"),
+        make_labels("ttft_seconds_bucket", le="0.5"),
+        make_labels("ttft_seconds_bucket", le="+Inf"),
+        make_labels("ttft_seconds_sum"),
+        make_labels("ttft_seconds_count"),
+    ],
+    FAMILIES,
+)
+T0 = 1_700_000_000_000
+
+
+def head() -> Head:
+    """Eleven scrapes, one a second, that end at T0: GPU 0 counts from 0 to 10, GPU 1 stands at 42."""
+    store = Head("gpumon", "n1:9519")
+    for i in range(11):
+        store.ingest("nvml", Scrape(T0 - 10_000 + i * 1000, SHAPE, [float(i), 42.0, i * 5.0, 1.0, 3.0, 2.5, 3.0]))
+    return store
+
+
+def with_api(work: Callable[[Running], Awaitable[Any]], store: Head | None = None, rules: str = "groups: []") -> Any:
+    async def main() -> Any:
+        async with running(store or head(), rules) as api:
+            return await work(api)
+
+    return asyncio.run(main())
+
+
+def get(path: str, **kwargs: Any) -> tuple[int, Any]:
+    async def work(api: Running) -> tuple[int, Any]:
+        response = await api.client.get(path, **kwargs)
+        return response.status_code, response.json()
+
+    status, body = with_api(work)
+    return int(status), body
+
+
+def test_an_instant_query_by_get_and_by_post() -> None:
+    async def work(api: Running) -> list[Any]:
+        fields = {"query": "util{gpu='0'}", "time": f"{T0 / 1000:.3f}"}
+        return [
+            (await api.client.get("/api/v1/query", params=fields)).json(),
+            (await api.client.post("/api/v1/query", data=fields)).json(),
+        ]
+
+    got, posted = with_api(work)
+    assert got == posted
+    assert got == {
+        "status": "success",
+        "data": {
+            "resultType": "vector",
+            "result": [
+                {
+                    "metric": {"__name__": "util", "gpu": "0", "instance": "n1:9519", "job": "gpumon"},
+                    "value": [1700000000.0, "10"],
+                }
+            ],
+        },
+    }
+
+
+def test_scalars_strings_and_matrices() -> None:
+    time = f"{T0 / 1000:.3f}"
+    assert get("/api/v1/query", params={"query": "1.5", "time": time})[1]["data"] == {
+        "resultType": "scalar",
+        "result": [1700000000.0, "1.5"],
+    }
+    assert get("/api/v1/query", params={"query": "'x'", "time": time})[1]["data"] == {
+        "resultType": "string",
+        "result": [1700000000.0, "x"],
+    }
+    matrix = get("/api/v1/query", params={"query": "util{gpu='0'}[2s]", "time": time})[1]["data"]
+    assert matrix["resultType"] == "matrix"
+    assert matrix["result"][0]["values"] == [[1699999999.0, "9"], [1700000000.0, "10"]]
+
+
+def test_a_range_query() -> None:
+    params = {"query": "rate(done_total[5s])", "start": str(T0 / 1000 - 4), "end": str(T0 / 1000), "step": "2s"}
+    status, body = get("/api/v1/query_range", params=params)
+    assert status == 200
+    (series,) = body["data"]["result"]
+    assert series["metric"] == {"instance": "n1:9519", "job": "gpumon"}
+    assert series["values"] == [[1699999996.0, "5"], [1699999998.0, "5"], [1700000000.0, "5"]]
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "words"),
+    [
+        ("query", {"query": "util{"}, 'invalid parameter "query"'),
+        ("query", {}, 'invalid parameter "query": it is missing'),
+        ("query", {"query": "util", "time": "soon"}, 'invalid parameter "time"'),
+        ("query_range", {"query": "util", "start": "0", "end": "10", "step": "0"}, "zero or negative"),
+        ("query_range", {"query": "util", "start": "10", "end": "0", "step": "1"}, "must not be before start"),
+        ("query_range", {"query": "util", "start": "0", "end": "99999", "step": "1"}, "11,000 points"),
+        ("series", {}, r"no match\[\]"),
+        ("series", {"match[]": "rate(util[1m])"}, "match"),
+    ],
+)
+def test_a_bad_request_is_told_as_prometheus_does(path: str, params: dict[str, str], words: str) -> None:
+    status, body = get(f"/api/v1/{path}", params=params)
+    assert status == 400
+    assert (body["status"], body["errorType"]) == ("error", "bad_data")
+
+    assert re.search(words, body["error"])
+
+
+def test_a_query_that_cannot_be_evaluated() -> None:
+    status, body = get("/api/v1/query", params={"query": "util * on(job) util", "time": str(T0 / 1000)})
+    assert (status, body["errorType"]) == (422, "execution")
+    assert "many-to-many" in body["error"]
+
+
+def test_series_labels_and_values() -> None:
+    window = {"start": str(T0 / 1000 - 60), "end": str(T0 / 1000)}
+    series = get("/api/v1/series", params={"match[]": "util", **window})[1]["data"]
+    assert [one["gpu"] for one in series] == ["0", "1"]
+    assert get("/api/v1/labels", params=window)[1]["data"] == ["__name__", "gpu", "instance", "job", "le", "name"]
+    assert get("/api/v1/label/gpu/values", params=window)[1]["data"] == ["0", "1"]
+    assert get("/api/v1/label/__name__/values", params={"match[]": '{le!=""}', **window})[1]["data"] == [
+        "ttft_seconds_bucket"
+    ]
+    before = {"start": "0", "end": "10"}
+    assert get("/api/v1/label/gpu/values", params=before)[1]["data"] == []
+
+
+def test_metrics_is_what_a_prometheus_would_scrape() -> None:
+    async def work(api: Running) -> str:
+        return (await api.client.get("/metrics")).text
+
+    text = with_api(work)
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert families["util"].documentation == "Utilization, in\nper cent \\ of all."
+    assert [(s.labels, s.value) for s in families["util"].samples] == [
+        ({"gpu": "0"}, 10.0),
+        ({"gpu": "1", "name": 'a"b\\c\n'}, 42.0),
+    ]
+    assert families["done"].type == "counter"
+    assert families["ttft_seconds"].type == "histogram"
+    assert len(families["ttft_seconds"].samples) == 4
+
+
+def test_metrics_shows_no_ended_series_nothing_of_rules_and_only_what_is_collected() -> None:
+    store = head()
+    store.ingest("host", Scrape(T0, Shape([make_labels("node_load1")], {}), [1.0]))
+    store.append(make_labels("ALERTS", alertname="X"), T0, 1.0)
+    store.end("nvml", T0 + 1000)
+
+    async def work(api: Running) -> list[str]:
+        return [(await api.client.get(f"/metrics{query}")).text for query in ("", "?collect[]=nvml&collect[]=vllm")]
+
+    everything, collected = with_api(work, store)
+    assert everything == "node_load1 1.0\n"
+    assert collected == ""
+
+
+RULES = """
+groups:
+- name: g
+  interval: 5s
+  rules:
+  - record: job:util:max
+    expr: max by (job) (util)
+  - alert: Busy
+    expr: util > 40
+    for: 1m
+    labels: {severity: warning}
+    annotations: {summary: "GPU {{ $labels.gpu }} is at {{ $value }}"}
+"""
+
+
+def test_rules_and_alerts() -> None:
+    async def work(api: Running) -> tuple[Any, Any]:
+        api.node.engine.step(T0, api.node.head)
+        rules = (await api.client.get("/api/v1/rules")).json()
+        alerts = (await api.client.get("/api/v1/alerts")).json()
+        return rules["data"], alerts["data"]
+
+    rules, alerts = with_api(work, rules=RULES)
+    (alert,) = alerts["alerts"]
+    assert alert["labels"]["alertname"] == "Busy"
+    assert alert["annotations"] == {"summary": "GPU 1 is at 42"}
+    assert (alert["state"], alert["value"], alert["activeAt"]) == ("pending", "4.2e+01", "2023-11-14T22:13:20Z")
+    (group,) = rules["groups"]
+    assert (group["name"], group["interval"]) == ("g", 5)
+    record, busy = group["rules"]
+    assert (record["type"], record["name"], record["health"]) == ("recording", "job:util:max", "ok")
+    assert (busy["type"], busy["state"], busy["duration"]) == ("alerting", "pending", 60)
+    assert busy["query"] == "util > 40"
+    assert [one["labels"]["gpu"] for one in busy["alerts"]] == ["1"]
+
+
+def test_a_staleness_marker_ends_a_series_at_once() -> None:
+    store = head()
+    (labels,) = [s.labels for s in store.all_series() if ("gpu", "0") in s.labels]
+    store.append(labels, T0 + 1, STALE)
+
+    async def work(api: Running) -> Any:
+        response = await api.client.get("/api/v1/query", params={"query": "util", "time": str(T0 / 1000 + 1)})
+        return [one["metric"]["gpu"] for one in response.json()["data"]["result"]]
+
+    assert with_api(work, store) == ["1"]

@@ -1,0 +1,176 @@
+"""The stream: whole first, then what changed; slow clients; bad requests."""
+
+import asyncio
+import json
+from typing import Any
+
+from monitor.api.gpumon import StreamRequest, Ticker, _Stream
+from monitor.api.live import LiveQueries, LiveQuerySpec
+from monitor.samples import Scrape, Shape, make_labels
+from monitor.store.head import Head
+from tests.api.running import Running, running
+
+T0 = 1_700_000_000_000
+BOTH = Shape([make_labels("util", gpu="0"), make_labels("util", gpu="1")], {})
+ONE = Shape([make_labels("util", gpu="0")], {})
+
+
+def part(raw: Any) -> Any:
+    return None if raw is None else json.loads(bytes(raw))
+
+
+def test_an_instant_query_sends_its_labels_only_when_they_change() -> None:
+    head = Head("j", "i")
+    live = LiveQueries(head)
+    head.ingest("s", Scrape(T0, BOTH, [1.0, 2.0]))
+    query = live.acquire(LiveQuerySpec("u", "util"), T0)
+    whole = part(query.full)
+    assert [one["gpu"] for one in whole["labels"]] == ["0", "1"]
+    assert (whole["times"], whole["values"]) == ([T0, T0], [1.0, 2.0])
+
+    head.ingest("s", Scrape(T0 + 1000, BOTH, [3.0, 2.0]))
+    live.tick(T0 + 1100)
+    assert part(query.delta) == {"times": [T0 + 1000, T0 + 1000], "values": [3.0, 2.0]}
+    live.tick(T0 + 1200)
+    assert query.delta is None
+    head.ingest("s", Scrape(T0 + 2000, ONE, [4.0]))
+    live.tick(T0 + 2100)
+    assert [one["gpu"] for one in part(query.delta)["labels"]] == ["0"]
+
+
+def test_a_range_sends_the_whole_and_then_its_new_points() -> None:
+    head = Head("j", "i")
+    live = LiveQueries(head)
+    for i in range(6):
+        head.ingest("s", Scrape(T0 + i * 1000, ONE, [float(i)]))
+    spec = LiveQuerySpec("u", "util", range_seconds=4, step_seconds=2)
+    query = live.acquire(spec, T0 + 5000)
+    whole = part(query.full)
+    assert whole["reset"] is True
+    assert (whole["times"], whole["values"]) == ([T0, T0 + 2000, T0 + 4000], [[0.0, 2.0, 4.0]])
+    live.tick(T0 + 5900)
+    assert query.delta is None
+    head.ingest("s", Scrape(T0 + 6000, ONE, [6.0]))
+    live.tick(T0 + 6100)
+    assert part(query.delta) == {"times": [T0 + 6000], "values": [[6.0]]}
+    # A client that comes now gets the window as it is now.
+    assert part(query.full)["times"] == [T0 + 2000, T0 + 4000, T0 + 6000]
+    head.ingest("s", Scrape(T0 + 8000, BOTH, [8.0, 9.0]))
+    live.tick(T0 + 8100)
+    again = part(query.delta)
+    assert again["reset"] is True
+    assert again["values"] == [[4.0, 6.0, 8.0], [None, None, 9.0]]
+
+
+def test_equal_queries_are_one_and_are_forgotten_with_their_last_watcher() -> None:
+    live = LiveQueries(Head("j", "i"))
+    first, second = LiveQuerySpec("a", "util"), LiveQuerySpec("b", "util")
+    assert live.acquire(first, T0) is live.acquire(second, T0)
+    live.release(first)
+    assert len(live._queries) == 1
+    live.release(second)
+    assert not live._queries
+
+
+def test_a_client_that_missed_ticks_gets_the_whole_and_the_count() -> None:
+    async def main() -> list[dict[str, Any]]:
+        head = Head("j", "i")
+        head.ingest("s", Scrape(T0, ONE, [0.0]))
+        async with running(head) as api:
+            ticker = Ticker(api.node)
+            stream = _Stream(ticker, StreamRequest([LiveQuerySpec("u", "last_over_time(util[100y])")]))
+            stream.open()
+            frames = [stream.frame()]
+            ticker.live.tick(T0 + 1)
+            head.ingest("s", Scrape(T0 + 1000, ONE, [1.0]))
+            ticker.live.tick(T0 + 1001)
+            head.ingest("s", Scrape(T0 + 2000, ONE, [2.0]))
+            ticker.live.tick(T0 + 2001)
+            frames.append(stream.frame())
+            head.ingest("s", Scrape(T0 + 3000, ONE, [3.0]))
+            ticker.live.tick(T0 + 3001)
+            frames.append(stream.frame())
+            stream.release()
+            return [json.loads(frame.split(b"data: ")[1]) for frame in frames]
+
+    whole, late, next_one = asyncio.run(main())
+    assert "labels" in whole["results"]["u"]
+    assert late["dropped"] == 2
+    assert "labels" in late["results"]["u"]
+    assert late["results"]["u"]["values"] == [2.0]
+    assert "dropped" not in next_one
+    assert "labels" not in next_one["results"]["u"]
+    assert next_one["results"]["u"]["values"] == [3.0]
+
+
+async def frames_of(api: Running, body: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    async with api.client.stream("POST", "/api/gpumon/v1/stream", json=body) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        async for line in response.aiter_lines():
+            if line.startswith("data: "):
+                found.append(json.loads(line[6:]))
+                if len(found) == count:
+                    return found
+    raise AssertionError("the stream ended")
+
+
+def test_a_stream_over_the_socket() -> None:
+    async def main() -> tuple[list[dict[str, Any]], int]:
+        head = Head("j", "i")
+        async with running(head) as api:
+            head.ingest("s", Scrape(api.node.clock.now_ms(), ONE, [7.0]))
+            body = {"queries": [{"id": "u", "expr": "util"}], "alerts": True, "sources": True}
+            found = await frames_of(api, body, 2)
+            await asyncio.sleep(0.1)
+            return found, api.node.clients
+
+    (first, second), clients = asyncio.run(main())
+    assert first["results"]["u"]["values"] == [7.0]
+    assert first["alerts"] == []
+    assert first["sources"] == []
+    assert second["seq"] == 2
+    assert second["results"] == {}
+    assert clients == 0
+
+
+def test_bad_streams_are_refused_and_leave_nothing() -> None:
+    async def main() -> list[tuple[int, str]]:
+        async with running(Head("j", "i")) as api:
+            said = []
+            for body in (
+                {"queries": [{"id": "ok", "expr": "util"}, {"id": "bad", "expr": "util{"}]},
+                {"queries": [{"id": "x", "expr": "util", "range_seconds": 86400, "step_seconds": 1}]},
+                {"queries": [{"id": "x", "expr": "a"}, {"id": "x", "expr": "b"}]},
+                {"queries": [], "interval": 0},
+                {"nothing": 1},
+            ):
+                response = await api.client.post("/api/gpumon/v1/stream", json=body)
+                said.append((response.status_code, response.json()["error"]))
+            said.append((api.node.clients, ""))
+            return said
+
+    bad, points, twice, interval, unknown, left = asyncio.run(main())
+    assert bad[0] == 400
+    assert 'query "bad"' in bad[1]
+    assert "points for each series" in points[1]
+    assert "the same id" in twice[1]
+    assert "interval" in interval[1]
+    assert "no stream request" in unknown[1]
+    assert left == (0, "")
+
+
+def test_capabilities_and_an_empty_node() -> None:
+    async def main() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], int]:
+        async with running(Head("gpumon", "n1:9519")) as api:
+            one = (await api.client.get("/api/gpumon/v1/capabilities")).json()
+            two = (await api.client.get("/api/gpumon/v1/processes")).json()
+            three = (await api.client.get("/api/gpumon/v1/alerts")).json()
+            return one, two, three, (await api.client.get("/api/gpumon/v1/alerts?since_ms=x")).status_code
+
+    capabilities, processes, alerts, bad = asyncio.run(main())
+    assert capabilities["node"] == {"job": "gpumon", "instance": "n1:9519", "hostname": "n1"}
+    assert capabilities["oldest_ms"] is None
+    assert processes == {"at_ms": None, "processes": []}
+    assert alerts == {"transitions": []}
+    assert bad == 400
