@@ -1,0 +1,231 @@
+"""Templates. What is expected in ``PROMTOOL`` is what promtool 3.5 gave for the same text and value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from monitor.rules.templates import Context, Sample, Template, TemplateError
+
+LABELS = {"__name__": "x", "foo": "bar", "host": "a.b:9519"}
+SAMPLES = [Sample({"__name__": "y", "case": "2"}, 1234567.0), Sample({"__name__": "y", "case": "10"}, 0.5)]
+
+
+def query(text: str) -> Sequence[Sample]:
+    return SAMPLES if text == "y" else []
+
+
+def expand(text: str, value: float = 1.0) -> str:
+    context = Context(query, 1_700_000_000_500, "http://node:9519/pre")
+    return Template.parse(text).expand(LABELS, value, context, {"site": "north"})
+
+
+PROMTOOL = [
+    ("{{ $value }}", 1234567.0, "1.234567e+06"),
+    ("{{ $value }}", 123456.0, "123456"),
+    ("{{ $value }}", 1e-7, "1e-07"),
+    ("{{ $value }}", 1e20, "1e+20"),
+    ("{{ 1.0 }} {{ 100000.0 }} {{ 1e6 }} {{ 123456789.0 }} {{ 0.1 }}", 1, "1 100000 1e+06 1.23456789e+08 0.1"),
+    (
+        '{{ printf "%v %g %s %d %q %5.1f|%-8s|%+d|%05d|%x|%t|%e|%.3e|%6.2f%%" $value $value $value $value $value $value'
+        ' "ab" 3 42 255 true $value $value $value}}',
+        0.00001234,
+        "1.234e-05 1.234e-05 %!s(float64=1.234e-05) %!d(float64=1.234e-05) %!q(float64=1.234e-05)   0.0|ab      |+3|"
+        "00042|ff|true|1.234000e-05|1.234e-05|  0.00%",
+    ),
+    ("{{ $labels.nope }}|{{ $labels.foo }}|{{ .Labels.foo | toUpper }}", 1, "|bar|BAR"),
+    (
+        '{{ 5 | humanize }} {{ "5000" | humanize }} {{ 100000 | humanizeTimestamp }} {{ humanizeDuration $value }}',
+        93784.5,
+        "5 5k 1970-01-02 03:46:40 +0000 UTC 1d 2h 3m 4s",
+    ),
+    (
+        '{{ printf "%s" }}{{ printf "a" 1 2 }}{{ printf "%z" 1 }}{{printf "%"}}',
+        1,
+        "%!s(MISSING)a%!(EXTRA int=1, int=2)%!z(int=1)%!(NOVERB)",
+    ),
+    ('{{ print 1 2 "a" "b" 3.0 }} {{ println 1 "x" }}', 1, "1 2ab3 1 x\n"),
+    (
+        '{{ title "hello-world foo_bar" }} {{ stripPort $labels.host }} {{ stripDomain $labels.host }} '
+        '{{ reReplaceAll "(.)a" "<$1>${1}" $labels.foo }}',
+        1,
+        "Hello-World Foo_bar a.b a:9519 <b>br",
+    ),
+    ("{{ $labels }}", 1, "map[__name__:x foo:bar host:a.b:9519]"),
+    (
+        '{{ len $labels.foo }} {{ index $labels "foo" }} {{ slice "abcdef" 1 3 }} {{ eq 1 2 1 }} {{ and 1 0 }} '
+        '{{ or 0 "x" }} {{ not 1 }}',
+        1,
+        "3 bar bc true 0 x false",
+    ),
+    ('{{ 5 | humanize | title | printf "%s-%s" "a" }}', 1, "a-5"),
+    ("{{ toTime $value }}", 1000.5, "1970-01-01 00:16:40.5 +0000 UTC"),
+    (
+        '{{ tableLink "up > 1" }} {{ graphLink "up" }} {{ urlquery "a b&c" }} {{ html "<a>" }} {{ js "\'a\'" }} '
+        '{{ parseDuration "1m30s" }}',
+        1,
+        "/graph?g0.expr=up+%3E+1&g0.tab=1 /graph?g0.expr=up&g0.tab=0 a+b%26c &lt;a&gt; \\'a\\' 90",
+    ),
+    ("{{ if $value }}y{{ else if 1 }}z{{ else }}n{{ end }}", 0, "z"),
+    ("{{ args 1 2 }} {{ (args 1 2).arg1 }} {{ (args 1 2).arg5 }}", 0, "map[arg0:1 arg1:2] 2 <no value>"),
+    (
+        "{{ humanizePercentage $value }} {{ humanize1024 $value }} {{ humanize $value }}",
+        0.01234567,
+        "1.235% 0.01235 12.35m",
+    ),
+    (
+        '{{ printf "%[2]d %[1]d" 1 2 }} {{ printf "%*d" 5 1 }} '
+        '{{ printf "%6d|%-6d|% d|%#x|%08.3f|%+.2f|%c|%U" 1 2 3 255 3.14159 2.5 65 65 }}',
+        1,
+        "2 1     1      1|2     | 3|0xff|0003.142|+2.50|A|U+0041",
+    ),
+    ('{{- /* c */ -}}  a {{- " b " -}} c  {{/* d */}}x', 1, "a b c  x"),
+    ("{{ $x := 5 }}{{ $x }}{{ if true }}{{ $x = 6 }}{{ $x := 7 }}{{ $x }}{{ end }}{{ $x }}", 1, "576"),
+    (
+        "{{ if and (gt $value 1.5) (lt $value 3.0) }}mid{{ else if ge $value 3.0 }}high{{ else }}low{{ end }}",
+        2,
+        "mid",
+    ),
+    (
+        '{{ define "x" }}[{{ . }}]{{ end }}{{ template "x" $value }}{{ block "y" 3 }}<{{ . }}>{{ end }}',
+        2.5,
+        "[2.5]<3>",
+    ),
+    ("{{ with $labels.nope }}a{{ else }}b{{ end }}{{ with $x := 3 }}{{ $x }}{{ end }}", 1, "b3"),
+    (
+        "{{ `raw\\n` }} {{ \"q\\tq\\u00e9\\x41\" }} {{ 'a' }} {{ 0x1F }} {{ 1e3 }} {{ 1_000 }} {{ -5 }} {{ .5 }}",
+        1,
+        "raw\\n q\tqéA 97 31 1000 1000 -5 0.5",
+    ),
+    (
+        "{{ humanize 0.0 }} {{ humanize -1234567.0 }} {{ humanize 0.000123 }} {{ humanize 1e30 }} "
+        "{{ humanize1024 1048576.0 }} {{ humanizeDuration 0.0123 }} {{ humanizeDuration 59.9 }} "
+        "{{ humanizeDuration 3600 }} {{ humanizeDuration -90.5 }} {{ humanizePercentage 0.5 }} "
+        "{{ humanizeTimestamp 1435065584.128 }}",
+        1,
+        "0 -1.235M 123u 1e+06Y 1Mi 12.3ms 59.9s 1h 0m 0s -1m 30s 50% 2015-06-23 13:19:44.128 +0000 UTC",
+    ),
+    (
+        '{{ match "a.c" "xabcx" }} {{ stripPort "1.2.3.4:80" }} {{ stripPort "noport" }} {{ stripDomain "1.2.3.4:80" }}'
+        ' {{ stripDomain "x.y.z" }}',
+        1,
+        "true 1.2.3.4 noport 1.2.3.4:80 x",
+    ),
+    ('{{ reReplaceAll "(?P<n>a)(b)" "${n}-$2-$9" "xabx" }}', 1, "xa-b-x"),
+    ("{{ range $k, $v := $labels }}{{ $k }}={{ $v }};{{ end }}", 1, "__name__=x;foo=bar;host=a.b:9519;"),
+    ("{{ range 3 }}{{ . }}{{ end }}", 1, "012"),
+    ('{{ if not (eq $labels.foo "x") -}}  t  {{- end }}', 1, "t"),
+    ('{{ printf "%5t|%-5t|%05s|%5q|%+q|%#q" true false "ab" "a" "b" "ef" }}', 1, ' true|false|000ab|  "a"|"b"|`ef`'),
+    ('{{ printf "%3c|%-3c|%03d|%+d" 65 66 -7 -8 }}', 1, "  A|B  |-07|-8"),
+]
+
+
+@pytest.mark.parametrize(("text", "value", "expected"), PROMTOOL)
+def test_a_template_gives_what_promtool_gives(text: str, value: float, expected: str) -> None:
+    assert expand(text, float(value)) == expected
+
+
+def test_queries_can_be_reached() -> None:
+    assert expand('{{ query "y" | first | value | humanize }}') == "1.235M"
+    assert expand('{{ with query "y" }}{{ (index . 1).Value }} {{ . | first | label "case" }}{{ end }}') == "0.5 2"
+    assert (
+        expand('{{ range $i, $s := query "y" | sortByLabel "case" }}{{ $i }}:{{ $s.Labels.case }} {{ end }}')
+        == "0:10 1:2 "
+    )
+    assert expand('{{ range query "none" }}x{{ else }}nothing{{ end }}') == "nothing"
+    assert expand('{{ range query "y" }}{{ if eq .Labels.case "10" }}{{ break }}{{ end }}{{ .Value }}{{ end }}') == (
+        "1.234567e+06"
+    )
+
+
+def test_what_is_given_besides_labels() -> None:
+    assert expand("{{ $externalLabels.site }} {{ externalURL }} {{ pathPrefix }} {{ now }}") == (
+        "north http://node:9519/pre /pre 1.7000000005e+09"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{{ gt $value 5 }}", "incompatible types for comparison: float64 and int"),
+        ("{{ .Foo }}", "can't evaluate field Foo"),
+        ("{{ $labels.foo.x }}", "can't evaluate field x in type string"),
+        ('{{ first (query "none") }}', "first() called on vector with no elements"),
+        ("{{ $labels.foo | humanize }}", 'parsing "bar": invalid syntax'),
+        ("{{ toUpper 5 }}", "expected string; found int"),
+        ('{{ slice "abc" 5 }}', "index out of range"),
+        ("{{ 5 | $value }}", "can't give argument to non-function $value"),
+        ('{{ template "none" }}', 'template "none" not defined'),
+        ('{{ define "a" }}{{ template "a" }}{{ end }}{{ template "a" }}', "include each other"),
+        ("{{ humanizeTimestamp 1e30 }}", "cannot be represented as a time"),
+        ('{{ reReplaceAll "(" "" "x" }}', "error calling reReplaceAll"),
+    ],
+)
+def test_an_expansion_that_fails_says_why(text: str, message: str) -> None:
+    with pytest.raises(TemplateError) as caught:
+        expand(text)
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "message"),
+    [
+        ("abc {{ $x }}", 7, 'undefined variable "$x"'),
+        ("abc {{ nope 1 }}", 7, 'function "nope" not defined'),
+        ("{{ if $value }}x", 3, "has no {{end}}"),
+        ("{{ $value ", 0, "unclosed action"),
+        ('{{ "abc }}', 3, "unterminated quoted string"),
+        ("x{{ end }}", 4, "unexpected {{end}}"),
+        ("{{ }}", 2, "missing value for command"),
+        ("{{ 1 | 2 }}", 7, "non executable command in pipeline stage 2"),
+        ("{{ break }}", 3, "outside {{range}}"),
+        ("{{ ($value }}", 3, "unclosed left paren"),
+        ("{{ nil }}", 3, "nil is not a command"),
+        ("{{/* x }}", 0, "unclosed comment"),
+        ("{{ with $y := 1 }}{{ end }}{{ $y }}", 30, 'undefined variable "$y"'),
+    ],
+)
+def test_a_template_that_cannot_be_read_says_where(text: str, position: int, message: str) -> None:
+    with pytest.raises(TemplateError) as caught:
+        Template.parse(text)
+    assert message in caught.value.message
+    assert caught.value.position == position
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ .__class__ }}",
+        "{{ $labels.__class__.__mro__ }}",
+        "{{ .Labels.keys.x }}",
+        '{{ (query "y" | first).__class__ }}',
+        "{{ $value.real }}",
+        '{{ (print "x").upper }}',
+    ],
+)
+def test_no_python_attribute_is_within_reach(text: str) -> None:
+    with pytest.raises(TemplateError):
+        expand(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ range 300 }}{{ range 300 }}{{ range 300 }}{{ end }}{{ end }}{{ end }}",
+        '{{ $x := "aaaaaaaaaaaaaaaa" }}{{ range 30 }}{{ $x = print $x $x }}{{ end }}',
+        '{{ range 10000 }}{{ print "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" }}{{ end }}',
+        '{{ printf "%999999999d" 1 }}',
+        "{{ range 99999999999 }}{{ end }}",
+    ],
+)
+def test_output_and_steps_are_bounded(text: str) -> None:
+    with pytest.raises(TemplateError):
+        expand(text)
+
+
+def test_a_deep_template_is_refused_and_does_not_recurse_to_the_end() -> None:
+    with pytest.raises(TemplateError, match="deep"):
+        Template.parse("{{ if 1 }}" * 5_000 + "{{ end }}" * 5_000)
+    with pytest.raises(TemplateError, match="deep"):
+        Template.parse("{{ " + "(" * 5_000 + "1" + ")" * 5_000 + " }}")
