@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 
 from monitor.notify.message import Message, render
 from monitor.notify.outbox import Outbox, OutboxError
-from monitor.notify.queues import Queue, ReceiverStatus
+from monitor.notify.queues import Queue, ReceiverStatus, first_of
 from monitor.notify.records import Delivery, Kind, event_id
 from monitor.notify.route import Addressee, Revealing, kind_of, receivers_of
 from monitor.notify.sender import Sender, SendFailed
@@ -33,10 +33,9 @@ from monitor.samples import ScrapeBuilder
 
 log = logging.getLogger(__name__)
 
-RECORD_DEADLINE = 1.0
 GIVE_UP_MS = 3 * 86_400_000
 _FLUSH_EVERY = 5.0
-_DRAIN = 2.0
+DRAIN = 2.0
 _REVEAL_DEADLINE = 5.0
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -73,7 +72,6 @@ class Notifier:
         *,
         sleep: Sleep = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
-        record_deadline: float = RECORD_DEADLINE,
         give_up_ms: int = GIVE_UP_MS,
     ) -> None:
         self._outbox = outbox
@@ -84,19 +82,19 @@ class Notifier:
         self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
-        self._record_deadline = record_deadline
         self._give_up_ms = give_up_ms
         self._queues: dict[str, Queue] = {name: Queue(name) for name in self._receivers}
         self._told: set[tuple[str, str]] = set()
         """Receiver and alert key, where the last that was due to that receiver is the firing."""
         self._recorded: dict[str, tuple[str, int, int | None, int | None]] | None = None
-        self._unrecorded: set[str] = set()
-        """Ids of events that are not on the disk, so far as we know."""
+        self._unrecorded: dict[str, asyncio.Future[None]] = {}
+        """Commits that were not waited for any longer, or failed, by event id."""
         self._loaded = False
         self._dead = 0
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._submits: set[asyncio.Task[bool]] = set()
         self._running = False
+        self._closing = asyncio.Event()
 
     async def open(self) -> None:
         """Take up what an earlier run did not send. Before the first ``submit``."""
@@ -127,17 +125,18 @@ class Notifier:
         return task
 
     async def run(self) -> None:
-        """Send what is due until cancelled."""
+        """Send what is due until ``close``."""
         self._running = True
         try:
             self._start_workers()
-            while True:
-                await self._sleep(_FLUSH_EVERY)
+            while not self._closing.is_set():
+                await first_of(self._closing.wait(), self._sleep(_FLUSH_EVERY))
                 if not self._outbox.status().recording_ok or not self._loaded:
                     await self._recover()
         finally:
             self._running = False
-            await self._stop_workers()
+            if not self._closing.is_set():
+                await self._stop_workers()
 
     def reload(self, receivers: Iterable[Addressee], route: Sequence[str]) -> None:
         """Take over a new configuration. What is queued for a receiver that is gone is dead, and said so; what is
@@ -184,16 +183,18 @@ class Notifier:
         builder.add(recorded[0], int(status.recording_ok))
         builder.add(corrupt[0], status.corrupt_files)
 
-    async def close(self) -> None:
-        """Send what can be sent within 2 s, then stop. The rest is in the outbox for the next start."""
+    async def close(self, drain: float = DRAIN) -> None:
+        """Send what can be sent within ``drain`` seconds, then stop, and ``run`` with it. The rest is in the outbox for
+        the next start."""
+        self._closing.set()
         loop = asyncio.get_running_loop()
-        end = loop.time() + _DRAIN
+        end = loop.time() + drain
         now_ms = self._clock()
         for queue in self._queues.values():
             queue.hurry(now_ms)
         self._start_workers()
         if self._submits:
-            await asyncio.wait(self._submits, timeout=_DRAIN)
+            await asyncio.wait(self._submits, timeout=drain)
         drained = [asyncio.create_task(queue.wait_until_tried(now_ms)) for queue in self._queues.values()]
         if drained:
             await asyncio.wait(drained, timeout=max(0.0, end - loop.time()))
@@ -234,10 +235,10 @@ class Notifier:
     async def _queue(self, future: asyncio.Future[None] | None, deliveries: Sequence[Delivery]) -> bool:
         recorded = True
         if future is not None:
-            await asyncio.wait({future}, timeout=self._record_deadline)
+            await asyncio.wait({future}, timeout=self._outbox.commit_deadline)
             recorded = future.done() and not future.cancelled() and future.exception() is None
             if not recorded:
-                self._unrecorded |= {delivery.event_id for delivery in deliveries}
+                self._unrecorded |= {delivery.event_id: future for delivery in deliveries}
         for delivery in deliveries:
             queue = self._queues.get(delivery.receiver)
             if queue is None:  # it went with a reload in the meantime
@@ -303,10 +304,7 @@ class Notifier:
         receiver = self._receivers.get(queue.name)
         if receiver is None or not receiver.apprise:
             return "this receiver has no apprise URL"
-        outbox = self._outbox.status()
-        if outbox.recording_ok and not outbox.owed:
-            self._unrecorded.clear()
-        unrecorded = delivery.event_id in self._unrecorded
+        unrecorded = self._is_unrecorded(delivery.event_id)
         message = render(delivery.transition, delivery.kind, self._node, self._clock(), unrecorded=unrecorded)
         secrets = [secret for secret in receiver.apprise if not queue.has_had(delivery, secret)]
         # At once, so that a URL that hangs delays none of the others.
@@ -315,6 +313,15 @@ class Notifier:
             if not reason:
                 queue.note(delivery, secret)
         return "; ".join(dict.fromkeys(reason for reason in reasons if reason))
+
+    def _is_unrecorded(self, event: str) -> bool:
+        future = self._unrecorded.get(event)
+        if future is None:
+            return False
+        if not future.done() or (future.exception() is not None and self._outbox.status().owed):
+            return True
+        del self._unrecorded[event]  # the disk came back
+        return False
 
     async def _send(self, secret: Revealing, message: Message) -> str:
         try:
@@ -335,7 +342,6 @@ class Notifier:
         if not error:
             queue.sent(delivery, now_ms)
             self._outbox.mark(delivery, "sent", now_ms)
-            self._unrecorded.discard(delivery.event_id)
             return
         log.warning("the notification %s to %s failed: %s", delivery.event_id, queue.name, error)
         failed = queue.failed(delivery, error, now_ms, self._jitter())

@@ -90,7 +90,7 @@ class Outbox:
     ) -> None:
         self._path = path
         self._clock = clock
-        self._commit_deadline = commit_deadline
+        self.commit_deadline = commit_deadline
         self._read_deadline = read_deadline
         self._loop: asyncio.AbstractEventLoop | None = None
         self._overdue = 0
@@ -163,7 +163,7 @@ class Outbox:
         writer = self._writer
         error = writer.error
         if not error and self._overdue:
-            error = f"a commit takes over {self._commit_deadline:g} s"
+            error = f"a commit takes over {self.commit_deadline:g} s"
         return OutboxStatus(not error, error, len(writer.owed), writer.lost, writer.corrupt_files)
 
     async def close(self) -> None:
@@ -185,9 +185,9 @@ class Outbox:
             nonlocal late
             late = True
             self._overdue += 1
-            log.error("%s: a commit takes over %g s", self._path, self._commit_deadline)
+            log.error("%s: a commit takes over %g s", self._path, self.commit_deadline)
 
-        timer = loop.call_later(self._commit_deadline, say)
+        timer = loop.call_later(self.commit_deadline, say)
 
         def done(future: asyncio.Future[None]) -> None:
             timer.cancel()

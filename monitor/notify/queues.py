@@ -19,6 +19,16 @@ def pause_ms(attempts: int, jitter: float) -> int:
     return int(full * (1 - jitter / 2))
 
 
+async def first_of(*waits: Awaitable[object]) -> None:
+    """Wait until one of these ends, and cancel the others."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
 @dataclass(frozen=True, slots=True)
 class ReceiverStatus:
     """How it goes with one receiver, since the start."""
@@ -72,20 +82,12 @@ class Queue:
             now_ms = clock()
             chosen = min(self._open.values(), key=lambda d: (d.attempts > 0, d.next_attempt_ms), default=None)
             if chosen is not None and chosen.attempts and not _is_due(chosen, now_ms):
-                await self._wait((chosen.next_attempt_ms - now_ms) / 1000, sleep)
+                await first_of(self._changed.wait(), sleep((chosen.next_attempt_ms - now_ms) / 1000))
             elif chosen is not None:
                 self._under_way = chosen.event_id
                 return chosen
             else:
                 await self._changed.wait()
-
-    async def _wait(self, seconds: float, sleep: Callable[[float], Awaitable[None]]) -> None:
-        waits = {asyncio.ensure_future(self._changed.wait()), asyncio.ensure_future(sleep(seconds))}
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
 
     def has_had(self, delivery: Delivery, url: Hashable) -> bool:
         """Whether this one of the receiver's URLs got it in an attempt of which another URL failed."""

@@ -55,7 +55,7 @@ class AppriseSender:
     """Sends by apprise, in a child. Any number of sends may run at once. ``deadline`` and ``idle`` in seconds."""
 
     def __init__(self, *, deadline: float = DEADLINE, idle: float = IDLE, command: Sequence[str] = COMMAND) -> None:
-        self._deadline = deadline
+        self.deadline = deadline
         self._idle = idle
         self._command = command
         self._child: _Child | None = None
@@ -66,19 +66,19 @@ class AppriseSender:
     @property
     def pids(self) -> list[int]:
         """The children that run now; none when idle."""
-        return [child.pid for child in self._children]
+        return [child.pid for child in self._children if not child.ended.done()]
 
     async def send(self, url: str, message: Message) -> None:
         """Send a message to one apprise URL. Raises ``SendFailed`` when it was not taken within the deadline."""
         child: _Child | None = None
         try:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout(self.deadline):
                 child = await self._current()
-                reply = await child.ask(_request(url, message, self._deadline))
+                reply = await child.ask(_request(url, message, self.deadline))
         except TimeoutError:
             if child is not None:
                 self._condemn(child)
-            raise SendFailed(f"no answer in {self._deadline:g} s") from None
+            raise SendFailed(f"no answer in {self.deadline:g} s") from None
         except OSError as error:
             raise SendFailed(f"the sender process did not start: {error.strerror or error}") from None
         finally:
@@ -206,7 +206,7 @@ class _Child:
             while stdout is not None:
                 (length,) = _HEADER.unpack(await stdout.readexactly(_HEADER.size))
                 if length > FRAME_LIMIT:
-                    break
+                    raise ValueError("too long")
                 reply = json.loads(await stdout.readexactly(length))
                 future = self._waiting.get(reply["id"])
                 if future is not None and not future.done():
@@ -215,6 +215,12 @@ class _Child:
             pass  # it ended; how is said below
         except (ValueError, KeyError, TypeError) as error:
             log.error("the sender process %d answers nonsense: %s", self.pid, type(error).__name__)
+            self.kill()
+        self.ending = True
+        # Killing one that has ended would take its exit status from whoever waits for it.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await self._process.wait()
         self.kill()
         code = await self._process.wait()
         for future in self._waiting.values():

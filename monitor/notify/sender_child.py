@@ -16,6 +16,7 @@ import os
 import struct
 import sys
 import threading
+import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct(">I")
 _FRAME_LIMIT = 1 << 20
 _KEPT_SERVICES = 64
-_CONNECT_TIMEOUT = 5.0
+# Of the parent's deadline: less in sum, so that a silent server is told as one and the process goes on.
+_CONNECT_SHARE = 0.2
+_READ_SHARE = 0.7
 _REASON_LIMIT = 500
 
 
@@ -77,9 +80,9 @@ def _service(url: str, timeout: float) -> Apprise:
     for plugin in service:
         # apprise's own 4 seconds call a slow server's success a failure, and we would send it again.
         if "cto=" not in url:
-            plugin.socket_connect_timeout = min(_CONNECT_TIMEOUT, timeout)
+            plugin.socket_connect_timeout = timeout * _CONNECT_SHARE
         if "rto=" not in url:
-            plugin.socket_read_timeout = max(1.0, timeout - _CONNECT_TIMEOUT - 1.0)
+            plugin.socket_read_timeout = timeout * _READ_SHARE
     return service
 
 
@@ -94,14 +97,20 @@ def _send(services: _Services, request: dict[str, Any]) -> str:
     except ImportError as error:
         return f"apprise cannot be loaded: {error}"
     service, turn = services.get(request["url"], float(request["timeout"]))
+    patience = min(plugin.socket_read_timeout for plugin in service)
     with turn:
+        begun = time.monotonic()
         result = service.notify(
             body=request["body"],
             title=request["title"],
             notify_type=apprise.NotifyType(request["type"]),
             body_format=apprise.NotifyFormat.TEXT,
         )
-    return "" if result else _reason(result)
+        took = time.monotonic() - begun
+    if result:
+        return ""
+    # apprise calls this a connection error, too.
+    return f"no answer in {patience:g} s" if took >= patience else _reason(result)
 
 
 def _reason(result: AppriseResult) -> str:

@@ -1,0 +1,1 @@
+"""Tests of the way from a state change to a message that arrived."""
