@@ -70,7 +70,9 @@ class Stub:
         self.gpus(2)
 
     def close(self) -> None:
-        """Let go of the control file; programs that use it keep theirs."""
+        """Let go of the control file; programs that use it keep theirs. What still hangs goes on, and can end."""
+        for gpu in (None, *range(layout.MAX_GPUS)):
+            self.clear(gpu)
         self._slots.release()
         self._map.close()
 
