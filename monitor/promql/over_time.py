@@ -1,0 +1,280 @@
+"""Functions of ranges: ``rate`` and its kin, ``deriv``, and all that end in ``_over_time``.
+
+Each takes the samples of one series inside of one window and gives a number, or None for no result. Sums follow
+Prometheus' order and compensation step by step, so that the last digit agrees.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import TypeAlias
+
+from monitor.promql.frame import Context, Derived, Frame, Row, fold, nameless, relabel, transpose
+from monitor.promql.gomath import NAN, add_compensated, div, quantile, sqrt
+from monitor.promql.nodes import ScalarNode, VectorNode
+from monitor.promql.selectors import Column, RangeNode, Window
+from monitor.samples import Labels
+
+Times: TypeAlias = Sequence[int]
+Values: TypeAlias = Sequence[float]
+Function: TypeAlias = Callable[[Times, Values, Window, int, float], "float | None"]
+"""Times, values (at least one), the window, the step's own time, and the parameter of those that have one."""
+
+
+def _delta(times: Times, values: Values, window: Window, now: int, _: float) -> float | None:
+    return _stretched(times, values, window, is_counter=False)
+
+
+def _increase(times: Times, values: Values, window: Window, now: int, _: float) -> float | None:
+    return _stretched(times, values, window, is_counter=True)
+
+
+def _rate(times: Times, values: Values, window: Window, now: int, _: float) -> float | None:
+    return _stretched(times, values, window, is_counter=True, per_second=True)
+
+
+def _stretched(
+    times: Times, values: Values, window: Window, *, is_counter: bool, per_second: bool = False
+) -> float | None:
+    """The difference between the ends of a window, without a counter's resets, stretched towards the borders of the
+    window as far as samples can be expected there."""
+    gaps = len(values) - 1
+    if gaps < 1:
+        return None
+    first = values[0]
+    result = values[-1] - first
+    if is_counter:
+        previous = first
+        for value in values:
+            if value < previous:
+                result += previous
+            previous = value
+    start, end = window
+    to_start = (times[0] - start) / 1000
+    to_end = (end - times[-1]) / 1000
+    sampled = (times[-1] - times[0]) / 1000
+    spacing = sampled / gaps
+    threshold = spacing * 1.1
+    if to_start >= threshold:
+        to_start = spacing / 2
+    if is_counter and result > 0 and first >= 0:
+        # A counter is never negative: it cannot have begun before the line through it meets zero.
+        to_zero = sampled * (first / result)
+        if to_zero < to_start:
+            to_start = to_zero
+    if to_end >= threshold:
+        to_end = spacing / 2
+    factor = (sampled + to_start + to_end) / sampled
+    if per_second:
+        factor /= (end - start) / 1000
+    return result * factor
+
+
+def _irate(times: Times, values: Values, window: Window, now: int, _: float) -> float | None:
+    if len(values) < 2:
+        return None
+    before, last = values[-2], values[-1]
+    # After a reset the counter itself is what it grew by.
+    change = last if last < before else last - before
+    return change / ((times[-1] - times[-2]) / 1000)
+
+
+def _idelta(times: Times, values: Values, window: Window, now: int, _: float) -> float | None:
+    return values[-1] - values[-2] if len(values) > 1 else None
+
+
+def _resets(times: Times, values: Values, window: Window, now: int, _: float) -> float:
+    return float(sum(b < a for a, b in pairwise(values)))
+
+
+def _changes(times: Times, values: Values, window: Window, now: int, _: float) -> float:
+    return float(sum(b != a and (a == a or b == b) for a, b in pairwise(values)))
+
+
+def _regression(times: Times, values: Values, origin: int) -> tuple[float, float]:
+    """Slope and value at ``origin`` of the line of least squares."""
+    first = values[0]
+    if all(v == first for v in values[1:]):
+        return (NAN, NAN) if math.isinf(first) else (0.0, first)
+    sum_x = c_x = sum_y = c_y = sum_xy = c_xy = sum_xx = c_xx = 0.0
+    for t, y in zip(times, values, strict=True):
+        x = (t - origin) / 1e3
+        sum_x, c_x = add_compensated(x, sum_x, c_x)
+        sum_y, c_y = add_compensated(y, sum_y, c_y)
+        sum_xy, c_xy = add_compensated(x * y, sum_xy, c_xy)
+        sum_xx, c_xx = add_compensated(x * x, sum_xx, c_xx)
+    n = float(len(values))
+    sum_x, sum_y, sum_xy, sum_xx = sum_x + c_x, sum_y + c_y, sum_xy + c_xy, sum_xx + c_xx
+    slope = div(sum_xy - sum_x * sum_y / n, sum_xx - sum_x * sum_x / n)
+    return slope, sum_y / n - slope * sum_x / n
+
+
+def _deriv(times: Times, values: Values, window: Window, now: int, _: float) -> float | None:
+    return _regression(times, values, times[0])[0] if len(values) > 1 else None
+
+
+def _predict_linear(times: Times, values: Values, window: Window, now: int, seconds: float) -> float | None:
+    if len(values) < 2:
+        return None
+    slope, intercept = _regression(times, values, now)
+    return slope * seconds + intercept
+
+
+def _sum(times: Times, values: Values, window: Window, now: int, _: float) -> float:
+    total = compensation = 0.0
+    for value in values:
+        total, compensation = add_compensated(value, total, compensation)
+    return total if math.isinf(total) else total + compensation
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean as Prometheus takes it: of the sum while that is finite, and from there on step by step."""
+    total, compensation = values[0], 0.0
+    count, running, stepwise = 1.0, 0.0, False
+    for i in range(1, len(values)):
+        count = i + 1.0
+        value = values[i]
+        if not stepwise:
+            new, new_compensation = add_compensated(value, total, compensation)
+            if not math.isinf(new):
+                total, compensation = new, new_compensation
+                continue
+            stepwise = True
+            running = total / (count - 1)
+            compensation /= count - 1
+        share = (count - 1) / count
+        running, compensation = add_compensated(value / count, share * running, share * compensation)
+    return running + compensation if stepwise else total / count + compensation / count
+
+
+def _avg(times: Times, values: Values, window: Window, now: int, _: float) -> float:
+    return mean(values)
+
+
+def _max(times: Times, values: Values, window: Window, now: int, _: float) -> float:
+    most = values[0]
+    for value in values:
+        if value > most or most != most:
+            most = value
+    return most
+
+
+def _min(times: Times, values: Values, window: Window, now: int, _: float) -> float:
+    least = values[0]
+    for value in values:
+        if value < least or least != least:
+            least = value
+    return least
+
+
+def _variance(times: Times, values: Values, window: Window, now: int, _: float) -> float:
+    count = middle = c_middle = squares = c_squares = 0.0
+    for value in values:
+        count += 1
+        distance = value - (middle + c_middle)
+        middle, c_middle = add_compensated(distance / count, middle, c_middle)
+        squares, c_squares = add_compensated(distance * (value - (middle + c_middle)), squares, c_squares)
+    return (squares + c_squares) / count
+
+
+def _deviation(times: Times, values: Values, window: Window, now: int, _: float) -> float:
+    return sqrt(_variance(times, values, window, now, 0.0))
+
+
+def _count(times: Times, values: Values, window: Window, now: int, _: float) -> float:
+    return float(len(values))
+
+
+def _last(times: Times, values: Values, window: Window, now: int, _: float) -> float:
+    return values[-1]
+
+
+def _one(times: Times, values: Values, window: Window, now: int, _: float) -> float:
+    return 1.0
+
+
+def _quantile(times: Times, values: Values, window: Window, now: int, q: float) -> float:
+    return quantile(q, list(values))
+
+
+OVER_TIME: dict[str, Function] = {
+    "avg_over_time": _avg,
+    "changes": _changes,
+    "count_over_time": _count,
+    "delta": _delta,
+    "deriv": _deriv,
+    "idelta": _idelta,
+    "increase": _increase,
+    "irate": _irate,
+    "last_over_time": _last,
+    "max_over_time": _max,
+    "min_over_time": _min,
+    "predict_linear": _predict_linear,
+    "present_over_time": _one,
+    "quantile_over_time": _quantile,
+    "rate": _rate,
+    "resets": _resets,
+    "stddev_over_time": _deviation,
+    "stdvar_over_time": _variance,
+    "sum_over_time": _sum,
+}
+
+
+class OverTime(VectorNode):
+    """A function of a range."""
+
+    def __init__(self, name: str, over: RangeNode, parameter: ScalarNode | None) -> None:
+        self._function = OVER_TIME[name]
+        self._over = over
+        self._parameter = parameter
+        # last_over_time is the same metric still; all others make another of it.
+        self._names = Derived(relabel if name == "last_over_time" else nameless)
+
+    def frame(self, context: Context) -> Frame:
+        labels, columns = self._over.columns(context)
+        windows = self._over.windows(context)
+        parameters = self._parameter.values(context) if self._parameter else [0.0] * len(windows)
+        function = self._function
+        if len(windows) == 1:
+            window, now, parameter = windows[0], context.steps[0], parameters[0]
+            rows: list[Row] = [
+                [function(times, values, window, now, parameter) if times else None for times, values in columns]
+            ]
+        else:
+            out = [self._slide(column, windows, context.steps, parameters) for column in columns]
+            rows = transpose(out, len(windows))
+        return fold(self._names(labels), rows, over_steps=True)
+
+    def _slide(
+        self, column: Column, windows: Sequence[Window], steps: Sequence[int], parameters: Sequence[float]
+    ) -> list[float | None]:
+        times, values = column
+        low = high = 0
+        out: list[float | None] = []
+        for window, now, parameter in zip(windows, steps, parameters, strict=True):
+            low = bisect_right(times, window[0], lo=low)
+            high = bisect_right(times, window[1], lo=max(low, high))
+            if low == high:
+                out.append(None)
+            else:
+                out.append(self._function(times[low:high], values[low:high], window, now, parameter))
+        return out
+
+
+class AbsentOverTime(VectorNode):
+    """``absent_over_time``: one series, at the steps at which the range has no sample of any series."""
+
+    def __init__(self, over: RangeNode, labels: Labels) -> None:
+        self._over = over
+        self._labels = (labels,)
+
+    def frame(self, context: Context) -> Frame:
+        _, columns = self._over.columns(context)
+        rows: list[Row] = []
+        for start, end in self._over.windows(context):
+            there = any(bisect_right(times, end) > bisect_right(times, start) for times, _ in columns)
+            rows.append((None,) if there else (1.0,))
+        return Frame(self._labels, rows)

@@ -1,0 +1,191 @@
+"""The leaves: instant selectors, ranges and subqueries, over the store."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from monitor.promql.frame import Context, Frame, Row, SeriesLabels, transpose
+from monitor.promql.nodes import VectorNode
+from monitor.promql.tree import Selector, When
+from monitor.samples import is_stale
+from monitor.selector import Series, Storage
+
+Column: TypeAlias = tuple[Sequence[int], Sequence[float]]
+"""The samples of one series: times and values, no staleness markers among them."""
+
+Window: TypeAlias = tuple[int, int]
+"""``start < t <= end``."""
+
+
+class Selection:
+    """The series that a selector selects: found once, and again when the store's set of series has changed."""
+
+    def __init__(self, selector: Selector) -> None:
+        self.matchers = selector.matchers
+        self.when = selector.when
+        self._storage: Storage | None = None
+        self._epoch = -1
+        self._series: Sequence[Series] = ()
+        self._labels: SeriesLabels = ()
+
+    def resolve(self, storage: Storage) -> tuple[SeriesLabels, Sequence[Series]]:
+        """Label sets and series, in the order of the labels. The tuple of labels stays the same object while it is
+        equal."""
+        if storage.epoch != self._epoch or storage is not self._storage:
+            self._series = storage.select(self.matchers)
+            labels = tuple(series.labels for series in self._series)
+            if labels != self._labels:
+                self._labels = labels
+            self._epoch, self._storage = storage.epoch, storage
+        return self._labels, self._series
+
+
+def moment(when: When, context: Context, step_ms: int) -> int:
+    """The time that a selector looks at, at a step."""
+    if when.at is None:
+        return step_ms - when.offset_ms
+    if isinstance(when.at, int):
+        return when.at - when.offset_ms
+    return (context.start_ms if when.at == "start" else context.end_ms) - when.offset_ms
+
+
+def moments(when: When, context: Context) -> Sequence[int]:
+    """The time that a selector looks at, at each step."""
+    if when.at is None:
+        offset = when.offset_ms
+        return [step - offset for step in context.steps] if offset else context.steps
+    return [moment(when, context, 0)] * len(context.steps)
+
+
+class Instant(VectorNode):
+    """An instant selector: the newest sample of each series that is not older than the lookback."""
+
+    def __init__(self, selection: Selection, lookback_ms: int) -> None:
+        self.selection = selection
+        self.lookback_ms = lookback_ms
+
+    def frame(self, context: Context) -> Frame:
+        labels, series = self.selection.resolve(context.storage)
+        context.budget.take(len(series) * len(context.steps))
+        times = moments(self.selection.when, context)
+        if len(times) == 1:
+            row: Row = [None if found is None else found[1] for found in self._newest(series, times[0])]
+            return Frame(labels, [row])
+        return Frame(labels, transpose([self._column(one, times)[1] for one in series], len(times)))
+
+    def timestamps(self, context: Context) -> Frame:
+        """As ``frame``, with each sample's own time, in seconds, for its value."""
+        labels, series = self.selection.resolve(context.storage)
+        context.budget.take(len(series) * len(context.steps))
+        times = moments(self.selection.when, context)
+        if len(times) == 1:
+            row: Row = [None if found is None else found[0] / 1000 for found in self._newest(series, times[0])]
+            return Frame(labels, [row])
+        return Frame(labels, transpose([self._column(one, times)[0] for one in series], len(times)))
+
+    def latest(self, context: Context) -> list[tuple[int, int, float]]:
+        """For each series that has a sample at the first step: its index, the sample's own time and its value."""
+        _, series = self.selection.resolve(context.storage)
+        context.budget.take(len(series))
+        found = self._newest(series, moment(self.selection.when, context, context.steps[0]))
+        return [(i, *sample) for i, sample in enumerate(found) if sample is not None]
+
+    def _newest(self, series: Sequence[Series], at_ms: int) -> list[tuple[int, float] | None]:
+        oldest = at_ms - self.lookback_ms
+        out: list[tuple[int, float] | None] = []
+        for one in series:
+            found = one.last(oldest, at_ms)
+            # Only NaN differs from itself, and only NaN can be a staleness marker.
+            out.append(None if found is None or (found[1] != found[1] and is_stale(found[1])) else found)
+        return out
+
+    def _column(self, series: Series, at: Sequence[int]) -> tuple[list[float | None], list[float | None]]:
+        """The times (in seconds) and values of one series at all steps, from a single look into the store."""
+        lookback = self.lookback_ms
+        times, values = series.window(at[0] - lookback, at[-1])
+        stamps: list[float | None] = [None] * len(at)
+        column: list[float | None] = [None] * len(at)
+        place = 0
+        for k, moment_ms in enumerate(at):
+            place = bisect_right(times, moment_ms, lo=place)
+            if place and times[place - 1] > moment_ms - lookback:
+                value = values[place - 1]
+                if value == value or not is_stale(value):
+                    column[k] = value
+                    stamps[k] = times[place - 1] / 1000
+        return stamps, column
+
+
+class RangeNode(ABC):
+    """What stands in brackets: the samples of a stretch of time, for each step."""
+
+    range_ms: int
+
+    @abstractmethod
+    def columns(self, context: Context) -> tuple[SeriesLabels, list[Column]]:
+        """For each series all samples that any step needs."""
+
+    @abstractmethod
+    def windows(self, context: Context) -> list[Window]:
+        """Which of them belong to each step."""
+
+
+class RangeOf(RangeNode):
+    """``selector[5m]``."""
+
+    def __init__(self, selection: Selection, range_ms: int) -> None:
+        self.selection = selection
+        self.range_ms = range_ms
+
+    def columns(self, context: Context) -> tuple[SeriesLabels, list[Column]]:
+        labels, series = self.selection.resolve(context.storage)
+        windows = self.windows(context)
+        start, end = windows[0][0], windows[-1][1]
+        columns = [_without_stale(*one.window(start, end)) for one in series]
+        context.budget.take(sum(len(times) for times, _ in columns) + len(series) * len(context.steps))
+        return labels, columns
+
+    def windows(self, context: Context) -> list[Window]:
+        return [(end - self.range_ms, end) for end in moments(self.selection.when, context)]
+
+
+class SubqueryOf(RangeNode):
+    """``expr[1h:5m]``: the expression at steps of its own, which are multiples of the step in absolute time."""
+
+    def __init__(self, inner: VectorNode, range_ms: int, step_ms: int, when: When) -> None:
+        self._inner = inner
+        self.range_ms = range_ms
+        self._step_ms = step_ms
+        self._when = when
+
+    def columns(self, context: Context) -> tuple[SeriesLabels, list[Column]]:
+        windows = self.windows(context)
+        step = self._step_ms
+        # The first multiple of the step after the window's start: the window is open there.
+        first = (windows[0][0] // step + 1) * step
+        steps = range(first, windows[-1][1] + 1, step)
+        context.budget.take(len(steps))
+        if not steps:
+            return (), []
+        frame = self._inner.frame(context.at(steps))
+        context.budget.take(len(steps) * len(frame.labels))
+        columns: list[Column] = []
+        for i in range(len(frame.labels)):
+            samples = [(t, v) for t, row in zip(steps, frame.rows, strict=True) if (v := row[i]) is not None]
+            columns.append(([t for t, _ in samples], [v for _, v in samples]))
+        return frame.labels, columns
+
+    def windows(self, context: Context) -> list[Window]:
+        return [(end - self.range_ms, end) for end in moments(self._when, context)]
+
+
+def _without_stale(times: Sequence[int], values: Sequence[float]) -> Column:
+    # A sum is NaN whenever a value is: one pass in C tells whether a closer look is needed.
+    total = sum(values)
+    if total == total or not any(map(is_stale, values)):
+        return times, values
+    kept = [(t, v) for t, v in zip(times, values, strict=True) if not is_stale(v)]
+    return [t for t, _ in kept], [v for _, v in kept]

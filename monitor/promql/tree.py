@@ -1,0 +1,143 @@
+"""The expression tree: what a query says, checked and typed, free of the parser that read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from monitor.selector import Matcher
+
+ValueType = Literal["scalar", "vector", "matrix", "string"]
+
+DOCUMENTED: dict[ValueType, str] = {
+    "scalar": "scalar",
+    "vector": "instant vector",
+    "matrix": "range vector",
+    "string": "string",
+}
+"""The types by the names that Prometheus' documentation and messages use."""
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """The ``offset`` and ``@`` of a selector or a subquery. ``at`` is epoch milliseconds, or a border of the query."""
+
+    offset_ms: int = 0
+    at: int | Literal["start", "end"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class String:
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paren:
+    inner: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Negation:
+    """Unary minus; a unary plus leaves no trace."""
+
+    inner: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """An instant selector. The metric's name is a matcher of ``__name__`` like any other."""
+
+    matchers: tuple[Matcher, ...]
+    when: When
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """``selector[5m]``."""
+
+    selector: Selector
+    range_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Subquery:
+    """``expr[1h:5m]``; ``step_ms`` is None where the text has none."""
+
+    inner: Expr
+    range_ms: int
+    step_ms: int | None
+    when: When
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    name: str
+    arguments: tuple[Expr, ...]
+    returns: ValueType
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """``sum by (a) (expr)``. ``parameter`` is the k, the quantile or the label's name where the operator takes one."""
+
+    op: str
+    inner: Expr
+    parameter: Expr | None
+    without: bool
+    grouping: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """How a binary operator pairs the samples of two vectors."""
+
+    card: Literal["one-to-one", "many-to-one", "one-to-many", "many-to-many"] = "one-to-one"
+    on: bool = False
+    """Whether ``labels`` are those that are compared (``on``) or those that are not (``ignoring``)."""
+    labels: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    """Labels of ``group_left(...)`` or ``group_right(...)``, taken from the side of the one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    op: str
+    left: Expr
+    right: Expr
+    bool_modifier: bool
+    matching: Matching
+
+
+Expr: TypeAlias = Number | String | Paren | Negation | Selector | Range | Subquery | Call | Aggregate | Binary
+
+
+def type_of(expr: Expr) -> ValueType:
+    """The type of an expression's value."""
+    match expr:
+        case Number():
+            return "scalar"
+        case String():
+            return "string"
+        case Paren(inner) | Negation(inner):
+            return type_of(inner)
+        case Selector() | Aggregate():
+            return "vector"
+        case Range() | Subquery():
+            return "matrix"
+        case Call():
+            return expr.returns
+        case Binary():
+            scalars = type_of(expr.left) == "scalar" and type_of(expr.right) == "scalar"
+            return "scalar" if scalars else "vector"
+
+
+def bare(expr: Expr) -> Expr:
+    """The expression without the parentheses around it."""
+    while isinstance(expr, Paren):
+        expr = expr.inner
+    return expr
