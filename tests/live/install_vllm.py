@@ -6,6 +6,7 @@ several GB of CUDA packages with it: what pip would install is looked at before 
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -29,9 +30,11 @@ MODEL_SCRIPT = Path(__file__).with_name("tiny_model.py")
 ROOM = 8 * 1024**3
 # One pip call at most; a slow link needs long for the wheel of torch (200 MB) and vLLM's (130 MB).
 PATIENCE = 1800
+# What vLLM's kernels link to and no wheel brings, with Debian's name for it.
+SYSTEM_LIBRARIES = {"libnuma.so.1": "libnuma1"}
 
 CHECK = """
-import importlib.metadata, torch, vllm
+import importlib.metadata, torch, vllm, vllm._C
 from vllm.platforms import current_platform
 assert torch.version.cuda is None, f"torch was built for CUDA {torch.version.cuda}"
 assert importlib.metadata.version("vllm") == %r, importlib.metadata.version("vllm")
@@ -57,6 +60,7 @@ def model() -> Path:
 
 def install() -> Path:
     """The interpreter that has vLLM, installed where it is not yet."""
+    _check_libraries()
     place, recipe = _place()
     if is_complete(place, recipe) and _runs(place / "bin" / "python"):
         say(f"vLLM {VLLM} in {place}")
@@ -65,6 +69,14 @@ def install() -> Path:
         _build(place, recipe)
     _build_model(place / "bin" / "python")
     return place / "bin" / "python"
+
+
+def _check_libraries() -> None:
+    for library, package in SYSTEM_LIBRARIES.items():
+        try:
+            ctypes.CDLL(library)
+        except OSError as error:
+            raise InstallError(f"vLLM needs {library}: apt-get install {package} ({error})") from error
 
 
 def _place() -> tuple[Path, str]:
