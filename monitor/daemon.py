@@ -6,7 +6,7 @@ It never imports textual, aiohttp, apprise, numpy or pynvml: those live in proce
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import fcntl
 import logging
 import os
 import signal
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from monitor import __version__
 from monitor.api.node import Node
-from monitor.api.server import ApiServer
+from monitor.api.server import ApiServer, CannotListen
 from monitor.clock import Clock
 from monitor.config import Config, ConfigError, load
 from monitor.notify.notifier import Notifier
@@ -80,6 +80,7 @@ class Daemon:
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
         self._failed: BaseException | None = None
+        self._lock: int | None = None
         silent = options.mode == "private"
         self._node.notifies = not silent and bool(config.route)
         self._outbox = Outbox(config.state_directory / "gpumon.db", self._clock.now_ms)
@@ -89,7 +90,7 @@ class Daemon:
             () if silent else config.receivers,
             () if silent else config.route,
             self._sender,
-            config.hostname,
+            f"{config.hostname} (simulated)" if options.simulate else config.hostname,
             self._clock.now_ms,
         )
 
@@ -99,6 +100,7 @@ class Daemon:
         Raises ``CannotListen`` before anything was started, and whatever ended one of the daemon's own tasks.
         """
         config = self._config
+        self._lock = _lock(config.state_directory)
         self._server.bind(config.api.socket, config.api.listen)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -123,9 +125,6 @@ class Daemon:
     # -- beginning and end -------------------------------------------------------------------------------------------
 
     async def _open_notifications(self) -> None:
-        config = self._config
-        with contextlib.suppress(OSError):  # the outbox tells what it cannot write
-            config.state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._outbox.open()
         try:
             self._engine.restore(await self._outbox.load_alerts(), self._clock.now_ms())
@@ -226,6 +225,8 @@ class Daemon:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._sender.close()
         await self._outbox.close()
+        if self._lock is not None:
+            os.close(self._lock)
 
     # -- what comes in -----------------------------------------------------------------------------------------------
 
@@ -404,6 +405,26 @@ class _OwnSeries:
                 return int(statm.read().split()[1]) * self._page
         except (OSError, IndexError, ValueError):
             return None  # no /proc here: the reading is absent
+
+
+def _lock(state_directory: Path) -> int | None:
+    """Take the state directory for this daemon alone: two would each send what the other recorded. None where it cannot
+    be written: then nothing is recorded, and the outbox says so. Raises ``CannotListen`` where another has it."""
+    try:
+        state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(state_directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        log.error("%s cannot be written: %s; alerts are not recorded", state_directory, error.strerror)
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise CannotListen(
+            f"another gpumon daemon keeps its state in {state_directory}: "
+            "end it first, or name another with --state-dir"
+        ) from None
+    return handle
 
 
 def read_rules(config: Config) -> RuleSet:

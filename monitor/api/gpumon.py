@@ -24,7 +24,7 @@ from monitor.api.http import BadRequest, bounded_body, json_response
 from monitor.api.live import LiveQueries, LiveQuery, LiveQuerySpec
 from monitor.api.node import Node
 from monitor.api.prometheus import alerts_json
-from monitor.promql.parse import PromQLError
+from monitor.promql.errors import PromQLError
 
 MAX_QUERIES = 200
 MAX_STREAMS = 64

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from monitor.promql.errors import PromQLError
 from monitor.promql.evaluate import latest, range_query
-from monitor.promql.parse import PromQLError
 from monitor.promql.plan import Plan, plan
 from monitor.samples import Labels
 from monitor.selector import Storage

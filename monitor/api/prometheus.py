@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from monitor import __version__
-from monitor.api.exposition import family_of
 from monitor.api.http import (
     BadRequest,
     go_float,
@@ -22,16 +22,18 @@ from monitor.api.http import (
     success,
 )
 from monitor.api.node import Node
+from monitor.promql.errors import Limits, PromQLError
 from monitor.promql.evaluate import Result, instant, range_query
-from monitor.promql.parse import PromQLError
 from monitor.promql.plan import Plan, plan
 from monitor.rules.transition import Alert
 from monitor.samples import NAME, Labels, label
 from monitor.selector import Matcher, Series
-from monitor.yaml_reader import format_duration
+
+T = TypeVar("T")
 
 _MAX_POINTS = 11_000
-_RESULT_TYPES = {"instant": "vector"}
+_QUERY_SECONDS = 2.0
+"""Queries share the loop with everything else: one that takes longer is refused."""
 
 
 def routes(node: Node) -> list[Route]:
@@ -40,7 +42,7 @@ def routes(node: Node) -> list[Route]:
     async def query(request: Request) -> Response:
         found = await parameters(request)
         at_ms = parse_time_ms(found["time"][0], "time") if found.get("time") else node.clock.now_ms()
-        result = _evaluate(lambda: instant(_plan(found), node.head, at_ms))
+        result = _evaluate(lambda limits: instant(_plan(found), node.head, at_ms, limits))
         return success(_result_json(result, at_ms))
 
     async def query_range(request: Request) -> Response:
@@ -60,7 +62,7 @@ def routes(node: Node) -> list[Route]:
                 "exceeded maximum resolution of 11,000 points per timeseries. "
                 "Try decreasing the query resolution (?step=XX)"
             )
-        rows = _evaluate(lambda: range_query(_plan(found), node.head, start_ms, end_ms, step_ms))
+        rows = _evaluate(lambda limits: range_query(_plan(found), node.head, start_ms, end_ms, step_ms, limits))
         result = [
             {"metric": dict(labels), "values": [[seconds(at), go_float(value)] for at, value in points]}
             for labels, points in sorted(rows)
@@ -178,15 +180,31 @@ def _plan(found: dict[str, list[str]]) -> Plan:
         raise BadRequest(f'invalid parameter "query": {error}') from None
 
 
-def _evaluate(work: Any) -> Any:
+def _evaluate(work: Callable[[Limits], T]) -> T:
+    limit = time.monotonic() + _QUERY_SECONDS
     try:
-        return work()
+        return work(Limits(expired=lambda: time.monotonic() > limit))
     except PromQLError as error:
-        raise BadRequest(str(error), "execution", 422) from None
+        status = {"bad_data": 400, "execution": 422, "timeout": 503}[error.kind]
+        raise BadRequest(str(error), error.kind, status) from None
 
 
 def _result_json(result: Result, at_ms: int) -> dict[str, Any]:
-    raise NotImplementedError
+    at = seconds(at_ms)
+    value: list[Any]
+    match result.type:
+        case "vector":
+            value = [{"metric": dict(labels), "value": [at, go_float(v)]} for labels, v in result.vector]
+        case "matrix":
+            value = [
+                {"metric": dict(labels), "values": [[seconds(t), go_float(v)] for t, v in points]}
+                for labels, points in result.matrix
+            ]
+        case "scalar":
+            value = [at, go_float(result.scalar)]
+        case "string":
+            value = [at, result.string]
+    return {"resultType": result.type, "result": value}
 
 
 def _matching(node: Node, found: dict[str, list[str]]) -> Sequence[Series]:
@@ -203,7 +221,10 @@ def _matching(node: Node, found: dict[str, list[str]]) -> Sequence[Series]:
 
 
 def _matchers(text: str) -> Sequence[Matcher]:
-    raise NotImplementedError(text)
-
-
-__all__ = ["alerts_json", "family_of", "format_duration", "routes", "rules_json"]
+    try:
+        planned = plan(text)
+    except PromQLError as error:
+        raise BadRequest(f'invalid parameter "match[]": {error}') from None
+    if not planned.is_selector:
+        raise BadRequest('invalid parameter "match[]": only a selector is taken, such as up{job="gpumon"}')
+    return planned.selectors[0]

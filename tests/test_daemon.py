@@ -1,0 +1,195 @@
+"""The daemon as a process: it begins, ends, reloads, notifies, and keeps out of its memory what has no place there."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.daemons import PATIENCE, daemon, wait_for
+
+HEAVY = ("textual", "aiohttp", "apprise", "numpy", "pynvml", "pydantic")
+
+RULES = """
+groups:
+- name: test
+  interval: 1s
+  rules:
+  - alert: Loaded
+    expr: node_load1 >= 0
+    labels: {severity: warning}
+    annotations: {summary: "load is {{ $value }}"}
+  - record: gpus:count
+    expr: count(DCGM_FI_DEV_GPU_TEMP)
+"""
+
+
+@contextmanager
+def receiver() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """An HTTP server that keeps the JSON that it is sent; its address for apprise."""
+    got: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"json://127.0.0.1:{server.server_port}/", got
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_it_serves_a_simulated_node_and_ends_cleanly(tmp_path: Path) -> None:
+    with daemon(tmp_path, "--simulate", "--past", "600", "--listen", "127.0.0.1:0") as one:
+        gpus = wait_for(lambda: one.query("DCGM_FI_DEV_GPU_TEMP"), "GPUs")
+        assert sorted(labels["gpu"] for labels, _ in gpus) == [str(i) for i in range(8)]
+        assert one.query("gpumon_simulated")[0][1] == 1
+        assert one.query("count_over_time(DCGM_FI_DEV_GPU_TEMP{gpu='0'}[10m])")[0][1] > 50
+        assert len(one.get("/api/gpumon/v1/processes")["processes"]) == 8
+        up = wait_for(lambda: one.query("gpumon_source_up == 1"), "sources that are up")
+        assert {labels["source"] for labels, _ in up} == {"nvml", "host", "vllm"}
+        assert "gpumon_simulated 1.0" in one.text("/metrics")
+        assert one.end() == 0
+        assert not one.socket.exists()
+        assert "Traceback" not in one.log()
+
+
+def test_a_node_without_a_driver_says_so_and_watches_the_rest(tmp_path: Path) -> None:
+    # An empty library path with a broken library in it: no driver, whatever this machine has.
+    (tmp_path / "libnvidia-ml.so.1").write_bytes(b"")
+    with daemon(tmp_path, env={"LD_LIBRARY_PATH": str(tmp_path)}) as one:
+        load = wait_for(lambda: one.query("node_load1"), "the host")
+        assert len(load) == 1
+
+        def nvml() -> dict[str, Any] | None:
+            rows = one.get("/api/gpumon/v1/sources")["sources"]
+            found: dict[str, Any] = next(row for row in rows if row["source"] == "nvml")
+            return found if found["reason"] != "not asked yet" else None
+
+        state = wait_for(nvml, "a word on the driver")
+        assert not state["up"]
+        assert state["absent"]
+        assert "driver" in state["reason"]
+        assert not one.query("gpumon_simulated")
+        assert not one.query("DCGM_FI_DEV_GPU_TEMP")
+
+
+def test_it_loads_nothing_heavy(tmp_path: Path) -> None:
+    script = (
+        f"import sys; import monitor.daemon, monitor.commands.daemon; print([m for m in {HEAVY} if m in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "[]"
+    with daemon(tmp_path, "--simulate") as one:
+        wait_for(lambda: one.query("node_load1"), "readings")
+        maps = Path(f"/proc/{one.process.pid}/maps").read_text()
+        assert not [name for name in ("aiohttp", "numpy", "pydantic") if name in maps]
+
+
+def test_an_alert_is_notified_and_so_is_its_end(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(RULES)
+    with receiver() as (url, got):
+        config = tmp_path / "gpumon.yaml"
+        config.write_text(
+            "node: {hostname: n1}\n"
+            "alerting: {rule_files: [rules.yaml], evaluation_interval: 1s}\n"
+            "receivers: [{name: hook, apprise: {env: GPUMON_TEST_HOOK}}]\n"
+        )
+        with daemon(tmp_path, "--config", str(config), env={"GPUMON_TEST_HOOK": url}) as one:
+            first = wait_for(lambda: got[0] if got else None, "the firing")
+            assert "FIRING" in first["title"]
+            assert "Loaded" in first["title"]
+            assert "load is" in first["message"]
+            assert one.get("/api/v1/alerts")["data"]["alerts"][0]["state"] == "firing"
+            (tmp_path / "rules.yaml").write_text(RULES.replace("node_load1 >= 0", "node_load1 < 0"))
+            one.process.send_signal(signal.SIGHUP)
+            second = wait_for(lambda: got[1] if len(got) > 1 else None, "the end")
+            assert "RESOLVED" in second["title"] or "ENDED" in second["title"]
+            wait_for(lambda: one.query("gpumon_notifications_sent_total == 2"), "the count")
+            assert url not in one.log()
+            assert url not in one.text("/metrics")
+            assert one.end() == 0
+
+
+def test_a_bad_file_changes_nothing_at_a_reload(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(RULES)
+    config = tmp_path / "gpumon.yaml"
+    config.write_text("alerting: {rule_files: [rules.yaml]}\n")
+    with daemon(tmp_path, "--config", str(config), "--simulate") as one:
+        wait_for(lambda: one.query("gpus:count == 8"), "a recorded series")
+        rules.write_text(RULES.replace("count(", "cuont("))
+        one.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "not reloaded" in one.log(), "the refusal")
+        assert "rules.yaml:11:" in one.log()
+        groups = one.get("/api/v1/rules")["data"]["groups"]
+        assert [rule["name"] for rule in groups[0]["rules"]] == ["Loaded", "gpus:count"]
+        config.write_text("alrting: {}\n")
+        one.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "gpumon.yaml:1:1: unknown field" in one.log(), "the second refusal")
+        config.write_text("alerting: {rule_files: [rules.yaml]}\n")
+        rules.write_text(RULES.replace("gpus:count", "gpus:all"))
+        one.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: one.query("gpus:all == 8"), "the new rule")
+
+
+def test_state_belongs_to_one_daemon(tmp_path: Path) -> None:
+    with daemon(tmp_path, "--simulate"):
+        command = [sys.executable, "-m", "monitor", "daemon", "--simulate", "--listen", "none"]
+        for places, words in [
+            (["--socket", str(tmp_path / "gpumon.sock"), "--state-dir", str(tmp_path / "other")], "running already"),
+            (["--socket", str(tmp_path / "b.sock"), "--state-dir", str(tmp_path / "state")], "keeps its state"),
+        ]:
+            done = subprocess.run([*command, *places], capture_output=True, text=True, timeout=PATIENCE)
+            assert done.returncode == 1
+            assert words in done.stderr
+            assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config", "missing.yaml"], "missing.yaml:1:1: cannot be read: No such file"),
+        (["--rules", "missing.yaml"], "missing.yaml:1:1: cannot be read: No such file"),
+        (["--listen", "0.0.0.0:9519"], "is not a loopback address"),
+        (["--vllm", "ftp://x"], "is not an http or https URL"),
+        (["--speed", "10"], "for --simulate"),
+    ],
+)
+def test_a_wrong_command_line_is_told(tmp_path: Path, arguments: list[str], words: str) -> None:
+    command = [sys.executable, "-m", "monitor", "daemon", "--socket", str(tmp_path / "s"), "--state-dir", str(tmp_path)]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=PATIENCE, cwd=tmp_path)
+    assert done.returncode in (1, 2)
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_alerts_survive_a_kill(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(RULES)
+    arguments = ["--simulate", "--rules", str(tmp_path / "rules.yaml")]
+    with daemon(tmp_path, *arguments) as one:
+        before = wait_for(lambda: one.get("/api/v1/alerts")["data"]["alerts"], "the alert")
+        wait_for(lambda: one.get("/api/gpumon/v1/alerts")["transitions"], "its transition")
+        one.end(signal.SIGKILL)
+    (tmp_path / "gpumon.sock").unlink()
+    with daemon(tmp_path, *arguments) as one:
+        after = one.get("/api/v1/alerts")["data"]["alerts"]
+        assert [(a["state"], a["activeAt"]) for a in after] == [(a["state"], a["activeAt"]) for a in before]
+        assert one.get("/api/gpumon/v1/alerts")["transitions"]
