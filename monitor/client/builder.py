@@ -82,7 +82,6 @@ _ENGINE_RATES = {
     "itl_p95": "itl_p95",
     "prefix": "prefix_hits",
 }
-_HOST_HISTORIES = frozenset({"cpu_h", "net_h"})
 _SEVERITIES = {"critical": 0, "page": 0, "error": 1, "warning": 2, "info": 4}
 
 Labels = dict[str, str]
@@ -440,7 +439,7 @@ def _member(id: str, labels: Labels) -> str:
     """What a history belongs to within its node: a GPU's index, a server, or "" for the host."""
     if id.startswith("gpu_"):
         return labels.get("gpu", "")
-    return "" if id in _HOST_HISTORIES else _server(labels)
+    return "" if id.startswith("host_") else _server(labels)
 
 
 def _owner(labels: Labels) -> str:

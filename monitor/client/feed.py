@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
 
 from monitor.client import discover, queries
 from monitor.client.api import Client
 from monitor.client.builder import SnapshotBuilder
 from monitor.client.errors import ClientError, Refused
+from monitor.client.events import Connecting, ConnectionLost, Event
 from monitor.client.format import clean
 from monitor.client.snapshot import NodeFacts, Snapshot
 from monitor.client.wire import Frame, Query, Result, Series
@@ -23,24 +22,6 @@ from monitor.client.wire import Frame, Query, Result, Series
 PAUSES = (1.0, 1.0, 2.0, 5.0, 10.0)
 """Seconds between tries to connect, the last one for ever."""
 _PROMETHEUS_INTERVAL = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Connecting:
-    """What is being tried, for a screen that has no picture yet."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionLost:
-    """There is no daemon at the moment. The last picture is the past; another try comes in ``retry_seconds``."""
-
-    error: ClientError
-    retry_seconds: float
-
-
-Event: TypeAlias = Snapshot | Connecting | ConnectionLost
 
 
 async def live(url: str | None = None, *, interval: float = 1.0, start_private: bool = True) -> AsyncIterator[Event]:

@@ -71,15 +71,14 @@ def number(value: float | None) -> str:
         return ABSENT
     sign, value = ("-", -value) if value < 0 else ("", value)
     if value < 9.95:
-        text = f"{value:.1f}"
-        return sign + text.removesuffix(".0")
+        return sign + f"{value:.1f}".removesuffix(".0")
     for suffix in ("", "k", "M", "G", "T"):
         if value < 999.5:
             return f"{sign}{value:.0f}{suffix}"
         value /= 1000
         if value < 9.95:
             following = {"": "k", "k": "M", "M": "G", "G": "T", "T": "P"}[suffix]
-            return f"{sign}{value:.1f}{following}"
+            return sign + f"{value:.1f}".removesuffix(".0") + following
     return f"{sign}{value:.0f}P"
 
 

@@ -106,8 +106,11 @@ def overview(*, window: str = "30s", latency_window: str = "1m", step_seconds: i
         "generation_h": instant["generation"],
         "ttft_h": instant["ttft_p95"],
         "itl_h": instant["itl_p95"],
-        "cpu_h": instant["cpu"],
-        "net_h": f"{instant['net_in']} + {instant['net_out']}",
+        "finished_h": instant["finished"],
+        "host_cpu_h": instant["cpu"],
+        "host_memory_h": "1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes",
+        "host_network_h": f"{instant['net_in']} + {instant['net_out']}",
+        "host_disk_h": f"{instant['disk_read']} + {instant['disk_write']}",
     }
     return (
         *(Query(id, expr) for id, expr in instant.items()),

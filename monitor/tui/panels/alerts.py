@@ -1,0 +1,104 @@
+"""What fires and what is pending, and the sources, with the reason of each that is down."""
+
+from __future__ import annotations
+
+from monitor.client.format import cut, duration, fit
+from monitor.client.snapshot import Alert, Snapshot, Source
+from monitor.tui.palette import CRITICAL, DIM, GOOD, NOTICE, PLAIN, STRONG, WARNING, severity
+from monitor.tui.rows import Line, Row, View, flow, title
+
+_INDENT = 8
+_NAME = 29
+"""Where an alert's name begins."""
+
+
+def alert_lines(view: View, width: int, height: int, *, ruled: bool = False) -> list[Line]:
+    """A title with the counts, then an alert a line, the gravest first; the last line says how many are not shown."""
+    snapshot = view.snapshot
+    if snapshot is None or height <= 0:
+        return []
+    alerts = snapshot.alerts
+    rows = [_title(alerts)]
+    if ruled:
+        rows[0].rule(width)
+    room = height - 1
+    shown = alerts if len(alerts) <= room else alerts[: max(0, room - 1)]
+    below = 2 * len(alerts) <= room and any(_width(snapshot, alert) > width for alert in alerts)
+    for alert in shown:
+        rows.append(_alert(snapshot, alert, 0 if below else width))
+        if below:
+            rows.append(
+                Row().to(_NAME).put(cut(_text(alert), width - _NAME), DIM if alert.state != "firing" else PLAIN)
+            )
+    if len(shown) < len(alerts) and room > 0:
+        rows.append(Row().put(f"  and {len(alerts) - len(shown)} more", NOTICE))
+    return [row.line() for row in rows]
+
+
+def _title(alerts: tuple[Alert, ...]) -> Row:
+    row = title("alerts").to(_INDENT)
+    firing = [alert for alert in alerts if alert.state == "firing"]
+    if not alerts:
+        return row.put("none firing", GOOD)
+    if firing:
+        row.put(f"{len(firing)} firing", severity(firing[0].severity))
+    else:
+        row.put("none firing", GOOD)
+    pending = len(alerts) - len(firing)
+    if pending:
+        row.put(f"  {pending} pending", DIM)
+    return row
+
+
+def _alert(snapshot: Snapshot, alert: Alert, width: int) -> Row:
+    """One alert in a line; its text where ``width`` leaves room."""
+    pending = alert.state != "firing"
+    row = Row().put("  ")
+    row.put(fit(alert.severity or "alert", 9), DIM if pending else severity(alert.severity))
+    since = "" if alert.since_ms is None else duration(max(0, snapshot.now_ms - alert.since_ms) / 1000)
+    row.put(fit("pending" if pending else "firing", 8), DIM if pending else PLAIN)
+    row.put(fit(since, 9), DIM).to(_NAME)
+    row.put(alert.name, DIM if pending else STRONG)
+    text = _text(alert)
+    room = width - row.width - 2
+    if text and room >= 8:
+        row.put("  ").put(cut(text, room), DIM if pending else PLAIN)
+    return row
+
+
+def _text(alert: Alert) -> str:
+    """Its summary, else the labels that tell it from its like."""
+    return alert.summary or ", ".join(
+        f"{key}={value}" for key, value in alert.labels.items() if key not in ("alertname", "severity", "job")
+    )
+
+
+def _width(snapshot: Snapshot, alert: Alert) -> int:
+    return _alert(snapshot, alert, 10_000).width
+
+
+def source_lines(view: View, width: int, height: int) -> list[Line]:
+    """The sources in one line or more; those that are down first, with their reasons."""
+    snapshot = view.snapshot
+    if snapshot is None or height <= 0:
+        return []
+    if not snapshot.sources:
+        text = "not told by a Prometheus" if snapshot.node.mode == "prometheus" else "none yet"
+        return [title("sources").to(_INDENT + 1).put(text, DIM).line()]
+    ordered = sorted(snapshot.sources, key=lambda source: (source.up or source.absent, source.absent))
+    rows = flow([_source(snapshot, one) for one in ordered], width, indent=_INDENT + 1, gap=3, first=title("sources"))
+    for id, problem in snapshot.problems.items():
+        rows.append(Row().to(_INDENT + 1).put(f"query {id} failed: ", WARNING).put(problem, DIM))
+    return [row.line() for row in rows[:height]]
+
+
+def _source(snapshot: Snapshot, source: Source) -> Row:
+    row = Row().put(source.name if not source.server else f"{source.name} {source.server}", PLAIN).put(" ")
+    if source.up:
+        return row.put("ok", GOOD)
+    if source.absent:
+        return row.put("not here", DIM)
+    row.put("DOWN", CRITICAL).put(f" {source.reason}", WARNING)
+    if source.last_success_ms is not None:
+        row.put(f", {duration((snapshot.now_ms - source.last_success_ms) / 1000)}", NOTICE)
+    return row

@@ -1,0 +1,179 @@
+"""The vLLM servers: whether each is up and why not, its numbers, and graphs where there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.style import Style
+
+from monitor.client.format import count, duration, fit, number, percent, rate, seconds, short_range
+from monitor.client.snapshot import Engine, Snapshot
+from monitor.tui.palette import (
+    CACHE,
+    CRITICAL,
+    DIM,
+    FINISHED,
+    GENERATION,
+    GOOD,
+    LATENCY,
+    NOTICE,
+    PLAIN,
+    PROMPT,
+    RUNNING,
+    STALE,
+    STRONG,
+    WAITING,
+    WARNING,
+)
+from monitor.tui.panels.chart import Chart, draw
+from monitor.tui.plot import Plot, greatest, nice_ceiling
+from monitor.tui.rows import Line, Row, View, field, flow, latency, title
+
+_INDENT = 2
+_CHART = 28
+"""A chart is this wide at least, with the gap after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    id: str
+    title: str
+    style: Style
+    now: Callable[[Engine], str]
+    least: float
+    """The scale reaches here at least."""
+    scale: Callable[[float], str]
+
+
+def _seconds(high: float) -> str:
+    return f"{high:g} s" if high >= 1 else f"{high * 1000:g} ms"
+
+
+_CHARTS = (
+    _Kind("generation_h", "generation", GENERATION, lambda e: rate(e.generation_rate, "tok/s"), 100, number),
+    _Kind("running_h", "running", RUNNING, lambda e: number(e.running), 4, number),
+    _Kind("ttft_h", "first token p95", LATENCY, lambda e: seconds(e.ttft_p95), 0.1, _seconds),
+    _Kind("kv_h", "KV cache", CACHE, lambda e: percent(e.kv_cache), 1.0, percent),
+    _Kind("prompt_h", "prompt", PROMPT, lambda e: rate(e.prompt_rate, "tok/s"), 100, number),
+    _Kind("waiting_h", "waiting", WAITING, lambda e: number(e.waiting), 4, number),
+    _Kind("itl_h", "inter-token p95", LATENCY, lambda e: seconds(e.itl_p95), 0.05, _seconds),
+    _Kind("finished_h", "done", FINISHED, lambda e: rate(e.finished_rate, "req/s"), 1, number),
+)
+
+
+class EnginePanel:
+    """Draws the servers; keeps what its graphs need from tick to tick."""
+
+    def __init__(self) -> None:
+        self._plots: dict[tuple[str, str, str], Plot] = {}
+
+    def needs(self, view: View, width: int) -> int:
+        """Lines that titles and numbers of all servers take."""
+        if view.snapshot is None or not view.snapshot.engines:
+            return 1
+        return sum(1 + len(_numbers(engine, width)) for engine in view.snapshot.engines)
+
+    def lines(self, view: View, width: int, height: int, *, ruled: bool = False) -> list[Line]:
+        """Every server in full where that fits, else a line each; then graphs in what is left."""
+        snapshot = view.snapshot
+        if snapshot is None or height <= 0:
+            return []
+        engines = snapshot.engines
+        if not engines:
+            return [title("vLLM").put("  no server is watched", DIM).put("  (sources: vllm: servers:)", DIM).line()]
+        needed = self.needs(view, width)
+        if needed > height:
+            return _compact(engines, width, height)
+        spare = height - needed
+        share = spare // len(engines)
+        lines: list[Line] = []
+        for engine in engines:
+            lines.append(_title(engine, width if ruled else 0).line())
+            lines.extend(row.line() for row in _numbers(engine, width))
+            if share >= 3:
+                lines.extend(self._charts(snapshot, engine, width, share))
+        return lines
+
+    def _charts(self, snapshot: Snapshot, engine: Engine, width: int, height: int) -> list[Line]:
+        charts = []
+        for kind in _CHARTS:
+            history = snapshot.history(kind.id, engine.key)
+            high = nice_ceiling(greatest(history), kind.least)
+            plot = self._plots.setdefault((kind.id, *engine.key), Plot())
+            style = STALE if engine.up is False else kind.style
+            charts.append(Chart(plot, history, kind.title, kind.now(engine), f"0–{kind.scale(high)}", high, style))
+        across = max(1, min(4, (width - _INDENT) // _CHART))
+        rows = draw(charts, snapshot.now_ms, width, height, across=across, indent=_INDENT)
+        return [row.line() for row in rows]
+
+
+def _title(engine: Engine, width: int) -> Row:
+    row = title("vLLM").put(f" {engine.server}", STRONG).put("  ")
+    _state(row, engine)
+    if engine.models:
+        row.put("  " + ", ".join(engine.models), DIM)
+    if engine.gpus:
+        name = "GPU" if len(engine.gpus) == 1 else "GPUs"
+        row.put(f"  {name} {short_range(list(engine.gpus))}", DIM)
+    return row.rule(width)
+
+
+def _state(row: Row, engine: Engine) -> None:
+    if engine.up:
+        row.put("up", GOOD)
+    elif engine.up is None:
+        row.put(engine.reason or "state unknown", NOTICE)
+    else:
+        row.put("DOWN", CRITICAL).put(f" {engine.reason}", WARNING)
+        if engine.age_seconds is not None:
+            row.put(f", last answer {duration(engine.age_seconds)} ago", NOTICE)
+
+
+def _numbers(engine: Engine, width: int) -> list[Row]:
+    if engine.up is False and engine.running is None:
+        return []
+    busy = NOTICE if engine.waiting else PLAIN
+    fields = [
+        field("running", number(engine.running), 4, STRONG),
+        field("waiting", number(engine.waiting), 4, busy),
+        field("prompt", rate(engine.prompt_rate, "tok/s"), 10),
+        field("generation", rate(engine.generation_rate, "tok/s"), 10),
+        latency("first token", seconds(engine.ttft_mean), seconds(engine.ttft_p95)),
+        latency("inter-token", seconds(engine.itl_mean), seconds(engine.itl_p95)),
+        field("KV cache", percent(engine.kv_cache), 5, WARNING if (engine.kv_cache or 0) >= 0.98 else PLAIN),
+        field("prefix hits", percent(engine.prefix_hits), 5),
+        field("done", rate(engine.finished_rate, "req/s"), 9),
+        field("preempted", rate(engine.preempted_rate, "/s"), 5, NOTICE if engine.preempted_rate else PLAIN),
+    ]
+    if engine.failed_rate is not None:
+        fields.append(field("5xx", rate(engine.failed_rate, "/s"), 5, CRITICAL if engine.failed_rate else PLAIN))
+    return flow(fields, width, indent=_INDENT)
+
+
+def _compact(engines: tuple[Engine, ...], width: int, height: int) -> list[Line]:
+    """A line for each server, those that are down first where not all fit."""
+    shown = engines
+    if len(engines) > height:
+        shown = tuple(sorted(engines, key=lambda engine: engine.up is not False))[: max(0, height - 1)]
+    lines = []
+    name = max(len(engine.server) for engine in engines)
+    for engine in shown:
+        row = title("vLLM").put(" ").put(fit(engine.server, min(name, 24)), STRONG).put(" ")
+        _state(row, engine)
+        if engine.running is not None:
+            for one in (
+                field("run", number(engine.running), 3),
+                field("wait", number(engine.waiting), 3, NOTICE if engine.waiting else PLAIN),
+                field("gen", rate(engine.generation_rate, "tok/s"), 10),
+                field("TTFT p95", seconds(engine.ttft_p95), 6),
+                field("ITL p95", seconds(engine.itl_p95), 6),
+                field("KV", percent(engine.kv_cache), 5),
+            ):
+                if row.width + 1 + one.width <= width:
+                    row.put(" ").extend(one)
+        lines.append(row.line())
+    if len(shown) < len(engines):
+        hidden = len(engines) - len(shown)
+        lines.append(Row().put(f"  and {count(hidden, 'more server')}", DIM).line())
+    return lines[:height]

@@ -1,0 +1,89 @@
+"""The first lines: who we look at, how it runs, what time it is there, and what is wrong with the picture itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from monitor.client.format import clock, count, duration
+from monitor.client.snapshot import Snapshot
+from monitor.tui.palette import ALARM, BADGE, BRAND, DIM, NOTICE, STRONG
+from monitor.tui.rows import Line, Row, View
+
+
+def header(view: View, width: int) -> list[Line]:
+    """One line, and a second where the notes do not fit or the connection is lost."""
+    left, right, notes = Row().put("gpumon ", BRAND), Row(), Row()
+    snapshot = view.snapshot
+    if snapshot is not None:
+        left.put(" " + (snapshot.node.hostname or snapshot.node.target), STRONG)
+        for text in _facts(snapshot):
+            if left.width + 3 + len(text) + _right_width(snapshot) + 2 <= width:
+                left.put("  ").put(text, DIM)
+        for note in _notes(snapshot):
+            if notes.width:
+                notes.put("  ·  ", DIM)
+            notes.put(note, NOTICE)
+        if snapshot.node.simulated:
+            right.put(simulated(snapshot), BADGE).put("  ")
+        if view.paused:
+            right.put("paused", BADGE).put("  ")
+        if view.old:
+            right.put(f"{duration(view.age_seconds)} old", BADGE).put("  ")
+        right.put(clock(snapshot.now_ms, date=width >= 100))
+    right.put(" ")
+    rows = [left]
+    if view.error and snapshot is not None:
+        lost = Row().put(" connection lost ", ALARM).put(f" {view.error}", NOTICE)
+        if view.cure:
+            lost.put(f". {view.cure}", DIM)
+        rows.append(lost)
+    elif notes.width:
+        if left.width + 3 + notes.width + 3 + right.width <= width:
+            left.put("   ").extend(notes)
+        else:
+            rows.append(notes)
+    left.to(width - right.width).extend(right)
+    return [row.line() for row in rows]
+
+
+def simulated(snapshot: Snapshot) -> str:
+    """``simulated ×10``: a clock that runs fast is said wherever its times are."""
+    speed = snapshot.node.speed
+    return "simulated" if speed == 1 else f"simulated ×{speed:g}"
+
+
+def _right_width(snapshot: Snapshot) -> int:
+    return 22 + (len(simulated(snapshot)) + 2 if snapshot.node.simulated else 0)
+
+
+def _facts(snapshot: Snapshot) -> list[str]:
+    facts = []
+    models = Counter(gpu.model for gpu in snapshot.gpus if gpu.model)
+    if models:
+        facts.append(", ".join(f"{many} × {model.removeprefix('NVIDIA ')}" for model, many in models.items()))
+    elif snapshot.gpus:
+        facts.append(count(len(snapshot.gpus), "GPU"))
+    if snapshot.node.driver:
+        facts.append(f"driver {snapshot.node.driver}")
+    host = snapshot.host
+    if host is not None and host.boot_time_seconds is not None:
+        facts.append(f"up {duration(snapshot.now_ms / 1000 - host.boot_time_seconds)}")
+    if snapshot.node.cuda:
+        facts.append(f"CUDA {snapshot.node.cuda}")
+    return facts
+
+
+def _notes(snapshot: Snapshot) -> list[str]:
+    node = snapshot.node
+    if node.mode == "prometheus":
+        return ["a Prometheus: no sources, no processes"]
+    if node.mode == "demo":
+        return ["demo: nothing here is real"]
+    if node.mode == "private":
+        return ["private: nobody is notified"]
+    notes = []
+    if not node.notifies:
+        notes.append("no receivers: nobody is notified")
+    elif not node.heartbeat:
+        notes.append("no heartbeat: a dead node is silent")
+    return notes

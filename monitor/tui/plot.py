@@ -1,0 +1,147 @@
+"""A graph in braille: a cell holds two columns of four dots, each column the greatest value of a bucket of time.
+
+Buckets lie on a fixed grid of time, not relative to now: when a new cell begins, all move by a whole cell and nothing
+else changes, so that little has to be sent. A value draws at least one dot, and no value draws none: 0 is not absent.
+Numbers have no place in it; the label beside it has them.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left
+from typing import TypeAlias
+
+from monitor.client.snapshot import History
+
+CELL_MS = 4000
+"""The time in a cell, unless the history is coarser than two points a cell."""
+MAX_CELLS = 150
+
+# The dots of a column from the bottom upwards, as bits of the character.
+_LEFT = (0x40, 0x04, 0x02, 0x01)
+_RIGHT = (0x80, 0x20, 0x10, 0x08)
+
+Span: TypeAlias = tuple[int, int]
+"""Of a column's dots those from the first, counted from 0 at the bottom, to before the second."""
+
+
+class Plot:
+    """Draws one series, and remembers the cells that cannot change any more. One for each place on a screen.
+
+    ``line`` draws the curve alone, for what has no meaningful 0 or seldom moves; else the area under it is filled.
+    ``headroom`` leaves so many rows of dots free at the top, where another plot is right above.
+    """
+
+    def __init__(self, *, line: bool = False, headroom: int = 0) -> None:
+        self._line = line
+        self._headroom = headroom
+        self._key: tuple[object, ...] = ()
+        self._done: dict[int, tuple[str, ...]] = {}
+
+    def rows(
+        self, history: History | None, now_ms: int, width: int, height: int, high: float, low: float = 0.0
+    ) -> list[str]:
+        """``height`` rows of ``width`` characters, top first, the newest to the right. ``low`` and ``high`` are the
+        values at the bottom and the top; what is beyond is drawn at the edge."""
+        if width <= 0 or height <= 0:
+            return []
+        if history is None or not history.times:
+            return [" " * width] * height
+        cell_ms = cell_span(history.times)
+        dots = 4 * height - self._headroom
+        key = (history.epoch, height, high, low, cell_ms)
+        if key != self._key:
+            self._key, self._done = key, {}
+        times, values = history.times, history.values
+        last = right_edge(history, now_ms) // cell_ms
+        shown = min(width, MAX_CELLS)
+        first = last - shown + 1
+        columns: list[tuple[str, ...]] = []
+        settled = times[-1] // cell_ms
+        for number in range(first, last + 1):
+            column = self._done.get(number)
+            if column is None:
+                begin = number * cell_ms
+                middle = bisect_left(times, begin + cell_ms // 2)
+                ends = (bisect_left(times, begin), middle, bisect_left(times, begin + cell_ms))
+                left = _level(_top(values, ends[0], ends[1]), low, high, dots)
+                right = _level(_top(values, ends[1], ends[2]), low, high, dots)
+                if self._line:
+                    before = _level(_top(values, bisect_left(times, begin - cell_ms // 2), ends[0]), low, high, dots)
+                    column = _draw(_stroke(before, left), _stroke(left, right), height)
+                else:
+                    column = _draw((0, left), (0, right), height)
+                if number < settled:
+                    self._done[number] = column
+            columns.append(column)
+        if len(self._done) > 2 * MAX_CELLS:
+            self._done = {n: c for n, c in self._done.items() if n >= first}
+        blank = " " * (width - shown)
+        return [blank + "".join(column[row] for column in columns) for row in range(height)]
+
+
+def cell_span(times: array[int]) -> int:
+    """Milliseconds in a cell: two points at least, or half of the graph would be holes."""
+    step = times[-1] - times[-2] if len(times) > 1 else 0
+    return max(CELL_MS, 2 * step)
+
+
+def right_edge(history: History, now_ms: int) -> int:
+    """The time at the right end: the newest point, unless it is so old that the hole must be seen."""
+    newest = history.times[-1]
+    return newest if now_ms - newest < 4 * cell_span(history.times) else now_ms
+
+
+def greatest(history: History | None) -> float | None:
+    """The greatest value of a history, or None."""
+    if history is None:
+        return None
+    best = max((value for value in history.values if value == value), default=math.nan)
+    return None if best != best else best
+
+
+def nice_ceiling(value: float | None, least: float) -> float:
+    """The next of 1, 2, 3, 5 times a power of ten, so that a scale seldom changes; ``least`` where there is no more."""
+    if value is None or value <= least:
+        return least
+    power = 10.0 ** math.floor(math.log10(value))
+    for step in (1.0, 2.0, 3.0, 5.0, 10.0):
+        if value <= step * power * 1.0000001:
+            return step * power
+    return 10 * power
+
+
+def _top(values: array[float], begin: int, end: int) -> float | None:
+    best: float | None = None
+    for value in values[begin:end]:
+        if value == value and (best is None or value > best):
+            best = value
+    return best
+
+
+def _level(value: float | None, low: float, high: float, dots: int) -> int:
+    if value is None or high <= low:
+        return 0
+    return max(1, min(dots, round((value - low) / (high - low) * dots)))
+
+
+def _stroke(before: int, level: int) -> Span:
+    """The dots of a curve in one column: its level, and what joins it to the column before."""
+    if not level:
+        return (0, 0)
+    if not before or before == level:
+        return (level - 1, level)
+    return (before, level) if before < level else (level - 1, before - 1)
+
+
+def _draw(left: Span, right: Span, height: int) -> tuple[str, ...]:
+    cells = []
+    for row in range(height - 1, -1, -1):
+        bits = 0
+        for dot in range(4):
+            at = 4 * row + dot
+            bits |= (_LEFT[dot] if left[0] <= at < left[1] else 0) | (_RIGHT[dot] if right[0] <= at < right[1] else 0)
+        # The empty cell is a space: one byte instead of three.
+        cells.append(chr(0x2800 | bits) if bits else " ")
+    return tuple(cells)

@@ -1,0 +1,107 @@
+"""The one widget that everything is shown with: lines of styled runs, of which only changed parts are drawn again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.segment import Segment
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+from monitor.client.format import cells
+from monitor.tui.palette import PLAIN, STALE
+from monitor.tui.rows import Line
+
+_MERGE = 6
+"""Two changes with so few cells between them go as one: moving the cursor costs as much."""
+
+
+class Canvas(Widget, can_focus=False):
+    """Shows lines. ``show`` with equal lines does nothing at all."""
+
+    DEFAULT_CSS = "Canvas { width: 1fr; height: 1fr; background: ansi_default; }"
+
+    def __init__(self, id: str) -> None:
+        super().__init__(id=id)
+        self._lines: tuple[Line, ...] = ()
+        self._faded = False
+        self._strips: dict[int, Strip] = {}
+
+    @property
+    def text(self) -> str:
+        """What is shown, without styles."""
+        return "\n".join("".join(text for text, _ in line) for line in self._lines)
+
+    def show(self, lines: Sequence[Line], *, faded: bool = False) -> None:
+        """Show these lines instead; ``faded`` draws them all in the grey of the past."""
+        new = tuple(lines)
+        old = self._lines
+        self._lines = new
+        if faded != self._faded or len(old) != len(new):
+            self._faded = faded
+            self._strips.clear()
+            self.refresh()
+            return
+        regions: list[Region] = []
+        for y, (before, after) in enumerate(zip(old, new, strict=True)):
+            if before is not after and before != after:
+                self._strips.pop(y, None)
+                regions.extend(Region(begin, y, end - begin, 1) for begin, end in changes(before, after))
+        if regions:
+            self.refresh(*regions)
+
+    def render_line(self, y: int) -> Strip:
+        """One line, as Textual wants it."""
+        width = self.size.width
+        strip = self._strips.get(y)
+        if strip is None or strip.cell_length != width:
+            line = self._lines[y] if y < len(self._lines) else ()
+            segments = [Segment(text, STALE if self._faded else style) for text, style in line]
+            strip = Strip(segments, sum(cells(text) for text, _ in line)).adjust_cell_length(width, PLAIN)
+            self._strips[y] = strip
+        return strip
+
+
+def changes(before: Line, after: Line) -> list[tuple[int, int]]:
+    """The spans of cells, begin and end, in which two lines differ."""
+    if len(before) == len(after):
+        widths = [cells(text) for text, _ in after]
+        if widths == [cells(text) for text, _ in before]:
+            spans: list[tuple[int, int]] = []
+            x = 0
+            for (old, old_style), (new, new_style), width in zip(before, after, widths, strict=True):
+                if old_style != new_style:
+                    _add(spans, x, x + width)
+                elif old != new:
+                    begin, end = _within(old, new) if len(new) == width == len(old) else (0, width)
+                    _add(spans, x + begin, x + end)
+                x += width
+            return spans
+    begin = 0
+    for (old, old_style), (new, new_style) in zip(before, after, strict=False):
+        if old != new or old_style != new_style:
+            break
+        begin += cells(new)
+    return [(begin, max(_width(before), _width(after)))]
+
+
+def _add(spans: list[tuple[int, int]], begin: int, end: int) -> None:
+    if spans and begin - spans[-1][1] < _MERGE:
+        spans[-1] = (spans[-1][0], end)
+    else:
+        spans.append((begin, end))
+
+
+def _within(old: str, new: str) -> tuple[int, int]:
+    """The first and the last character in which two texts of one length differ."""
+    begin, end = 0, len(new)
+    while old[begin] == new[begin]:
+        begin += 1
+    while old[end - 1] == new[end - 1]:
+        end -= 1
+    return begin, end
+
+
+def _width(line: Line) -> int:
+    return sum(cells(text) for text, _ in line)
