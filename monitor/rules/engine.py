@@ -1,0 +1,363 @@
+"""Evaluates rule groups when they are due, as Prometheus does. Time is passed in, and nothing is sent from here."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from monitor.promql.errors import PromQLError
+from monitor.promql.evaluate import vector
+from monitor.promql.plan import Plan, plan
+from monitor.rules.alerting import ActiveAlert, Alerts, Gone, RuleError
+from monitor.rules.rule_file import Group, Rule, RuleSet
+from monitor.rules.template_functions import CallError
+from monitor.rules.templates import Context, Sample
+from monitor.rules.transition import Alert, State, Transition
+from monitor.samples import NAME, STALE, Labels, labels_of
+from monitor.selector import Appendable
+
+Health = Literal["ok", "err", "unknown"]
+_NEVER = 2**62
+_MOST_QUERIES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RuleStatus:
+    """A rule as ``/api/v1/rules`` shows it."""
+
+    rule: Rule
+    state: State
+    health: Health
+    last_error: str
+    last_evaluation_ms: int | None
+    duration_seconds: float
+    never_matched: bool
+    """Whether none of its selectors has ever found a series: it cannot fire as it stands, or its source is absent."""
+    alerts: tuple[Alert, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """A group as ``/api/v1/rules`` shows it."""
+
+    name: str
+    path: str
+    interval_ms: int
+    limit: int
+    last_evaluation_ms: int | None
+    duration_seconds: float
+    rules: tuple[RuleStatus, ...]
+
+
+@dataclass(slots=True)
+class _RuleState:
+    alerts: Alerts
+    series: set[Labels] = field(default_factory=set)
+    """What the last evaluation gave: what is not in the next one ends there."""
+    matched: bool = False
+    health: Health = "unknown"
+    last_error: str = ""
+    last_evaluation_ms: int | None = None
+    duration_seconds: float = 0.0
+
+    @property
+    def rule(self) -> Rule:
+        return self.alerts.rule
+
+
+@dataclass(slots=True)
+class _GroupState:
+    group: Group
+    interval_ms: int
+    rules: list[_RuleState]
+    due_ms: int | None = None
+    last_evaluation_ms: int | None = None
+    duration_seconds: float = 0.0
+
+
+class Engine:
+    """All rules with their state. Used from one thread."""
+
+    def __init__(
+        self,
+        rules: RuleSet,
+        *,
+        default_interval_ms: int = 60_000,
+        external_labels: Mapping[str, str] | None = None,
+        external_url: str = "",
+        resolved_retention_ms: int = 900_000,
+        restore_hold_ms: int = 60_000,
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """``resolved_retention_ms`` is for how long ``resolved`` tells of an alert that ended; ``restore_hold_ms`` for
+        how long after ``restore`` an alert stays whose expression gives nothing, as sources may not have answered yet.
+        ``timer`` gives seconds, and only measures how long evaluations take."""
+        self.failures = 0
+        """Evaluations that failed, since the start."""
+        self._default_interval_ms = default_interval_ms
+        self._external_labels = dict(external_labels or {})
+        self._external_url = external_url
+        self._retention_ms = resolved_retention_ms
+        self._hold_ms = restore_hold_ms
+        self._timer = timer
+        self._groups: list[_GroupState] = []
+        self._removed: list[tuple[Alerts, ActiveAlert]] = []
+        self._orphans: set[Labels] = set()
+        self._queries: dict[str, Plan] = {}
+        self.reload(rules)
+
+    # -- evaluation --------------------------------------------------------------------------------------------------
+
+    @property
+    def next_due_ms(self) -> int:
+        """When the next evaluation is due; 0 for at once."""
+        if self._removed or self._orphans:
+            return 0
+        return min((group.due_ms or 0 for group in self._groups), default=_NEVER)
+
+    def step(self, now_ms: int, storage: Appendable, gone: Gone | None = None) -> list[Transition]:
+        """Evaluate each group that is due, its rules in order, and give what changed.
+
+        Results of recording rules, ``ALERTS`` and ``ALERTS_FOR_STATE`` are in ``storage`` before the next rule is
+        evaluated. A rule that fails keeps its state, and the others go on.
+        """
+        transitions = [alerts.end(alert, now_ms, "rule removed") for alerts, alert in self._removed]
+        for labels in self._orphans:
+            storage.append(labels, now_ms, STALE)
+        self._removed.clear()
+        self._orphans.clear()
+        for group in self._groups:
+            late = now_ms - group.due_ms if group.due_ms is not None else 0
+            if late < -group.interval_ms:  # the clock went back
+                group.due_ms, late = now_ms, 0
+            if late >= 0:
+                # Evaluations that were missed are left out; the others stay on the group's own beat.
+                group.due_ms = now_ms + group.interval_ms - late % group.interval_ms
+                transitions += self._evaluate_group(group, now_ms, storage, gone)
+        return transitions
+
+    def _evaluate_group(
+        self, group: _GroupState, now_ms: int, storage: Appendable, gone: Gone | None
+    ) -> list[Transition]:
+        started = self._timer()
+        out: list[Transition] = []
+        at_ms = now_ms - group.group.query_offset_ms
+        for state in group.rules:
+            rule_started = self._timer()
+            try:
+                transitions, error_text = self._evaluate(state, now_ms, at_ms, group.group.limit, storage, gone)
+                out += transitions
+                if error_text:
+                    self._failed(state, error_text)
+                else:
+                    state.health, state.last_error = "ok", ""
+            except (PromQLError, RuleError) as error:
+                self._failed(state, str(error))
+            except Exception as error:  # whatever it is, the other rules must go on
+                self._failed(state, f"{type(error).__name__}: {error}")
+            state.duration_seconds = self._timer() - rule_started
+            state.last_evaluation_ms = now_ms
+        group.duration_seconds = self._timer() - started
+        group.last_evaluation_ms = now_ms
+        return out
+
+    def _failed(self, state: _RuleState, error: str) -> None:
+        state.health, state.last_error = "err", error
+        self.failures += 1
+
+    def _evaluate(
+        self, state: _RuleState, now_ms: int, at_ms: int, limit: int, storage: Appendable, gone: Gone | None
+    ) -> tuple[list[Transition], str]:
+        rule = state.rule
+        result = vector(rule.plan, storage, at_ms)
+        if not state.matched:
+            selectors = rule.plan.selectors
+            state.matched = not selectors or any(storage.select(matchers) for matchers in selectors)
+        if rule.records:
+            self._append(state, _recorded(rule, result, limit), at_ms, storage)
+            return [], ""
+        context = Context(lambda text: self._query(text, storage, at_ms), now_ms, self._external_url)
+        changed = state.alerts.update(result, now_ms, limit, context, self._external_labels, gone, self._retention_ms)
+        self._append(state, _alert_series(state.alerts.active.values()), at_ms, storage)
+        return changed
+
+    def _append(
+        self, state: _RuleState, samples: Iterable[tuple[Labels, float]], at_ms: int, storage: Appendable
+    ) -> None:
+        given: set[Labels] = set()
+        for labels, value in samples:
+            storage.append(labels, at_ms, value)
+            given.add(labels)
+        for labels in state.series - given:
+            storage.append(labels, at_ms, STALE)
+        state.series = given
+
+    def _query(self, text: str, storage: Appendable, at_ms: int) -> Sequence[Sample]:
+        """What ``query`` gives in a template."""
+        try:
+            planned = self._queries.get(text)
+            if planned is None:
+                if len(self._queries) >= _MOST_QUERIES:  # a template can make a text of its own for every alert
+                    self._queries.clear()
+                planned = self._queries[text] = plan(text)
+            return [Sample(dict(labels), value) for labels, value in vector(planned, storage, at_ms)]
+        except PromQLError as error:
+            raise CallError(str(error)) from error
+
+    # -- state -------------------------------------------------------------------------------------------------------
+
+    def alerts(self) -> list[Alert]:
+        """The alerts that are pending or firing, in the order of the rules."""
+        return [alert for state in self._states() for alert in state.alerts.frozen()]
+
+    def resolved(self) -> list[Transition]:
+        """How firing alerts ended that did so lately, and are not active again."""
+        return [transition for state in self._states() for transition in state.alerts.ended.values()]
+
+    def groups_status(self) -> list[GroupStatus]:
+        """Groups and rules with their health, in the order of the files."""
+        return [
+            GroupStatus(
+                name=state.group.name,
+                path=state.group.path,
+                interval_ms=state.interval_ms,
+                limit=state.group.limit,
+                last_evaluation_ms=state.last_evaluation_ms,
+                duration_seconds=state.duration_seconds,
+                rules=tuple(_status(rule) for rule in state.rules),
+            )
+            for state in self._groups
+        ]
+
+    def saved(self) -> list[Alert]:
+        """What to keep over a restart, for ``restore``."""
+        return self.alerts()
+
+    def restore(self, alerts: Iterable[Alert], now_ms: int, saved_at_ms: int | None = None) -> None:
+        """Take up the alerts of the last run. Unlike in Prometheus, a firing alert goes on firing, and so does its
+        ``keep_firing_for``. One whose rule is gone ends at the next step.
+
+        With ``saved_at_ms``, the time that nobody looked does not count towards a pending alert's ``for``.
+        """
+        down_ms = max(0, now_ms - saved_at_ms) if saved_at_ms is not None else 0
+        states = list(self._states())
+        for saved in alerts:
+            alert = ActiveAlert(
+                key=saved.key,
+                labels=saved.labels,
+                annotations=dict(saved.annotations),
+                value=saved.value,
+                active_at_ms=saved.active_at_ms + (down_ms if saved.state == "pending" else 0),
+                state=saved.state,
+                fired_at_ms=saved.fired_at_ms,
+                keep_firing_since_ms=saved.keep_firing_since_ms,
+                held_until_ms=now_ms + self._hold_ms,
+            )
+            if saved.state == "inactive":
+                continue
+            home = next(
+                (
+                    state.alerts
+                    for state in states
+                    if not state.rule.records
+                    and (state.alerts.group, state.rule.name) == (saved.group, saved.rule)
+                    and state.alerts.key(saved.labels) == saved.key
+                ),
+                None,
+            )
+            if home is not None:
+                home.active[alert.labels] = alert
+            else:
+                lost = Alerts(saved.group, _removed_rule(saved.rule))
+                lost.active[alert.labels] = alert
+                self._removed.append((lost, alert))
+
+    def reload(self, rules: RuleSet) -> None:
+        """Take other rules. A rule that is the same by group, name and labels keeps its alerts, as in Prometheus; the
+        alerts of one that is gone end at the next step."""
+        old = {self._identity(state): state for state in self._states()}
+        beats = {(group.group.path, group.group.name, group.interval_ms): group.due_ms for group in self._groups}
+        counts: Counter[tuple[str, str, bool, tuple[tuple[str, str], ...]]] = Counter()
+        groups: list[_GroupState] = []
+        for group in rules.groups:
+            states = []
+            for rule in group.rules:
+                ordinal = counts[(group.name, *rule.identity)]
+                counts[(group.name, *rule.identity)] += 1
+                state = _RuleState(Alerts(group.name, rule, ordinal))
+                before = old.pop(self._identity(state), None)
+                if before is not None:
+                    _inherit(state, before)
+                states.append(state)
+            interval_ms = group.interval_ms or self._default_interval_ms
+            due_ms = beats.get((group.path, group.name, interval_ms))
+            groups.append(_GroupState(group, interval_ms, states, due_ms))
+        for state in old.values():
+            self._orphans |= state.series
+            self._removed += [(state.alerts, alert) for alert in state.alerts.active.values()]
+        # A series that a remaining rule makes goes on: that rule ends it when it does.
+        self._orphans -= {labels for group_state in groups for state in group_state.rules for labels in state.series}
+        self._groups = groups
+
+    @staticmethod
+    def _identity(state: _RuleState) -> tuple[str, int, tuple[str, bool, tuple[tuple[str, str], ...]]]:
+        return state.alerts.group, state.alerts.ordinal, state.rule.identity
+
+    def _states(self) -> Iterator[_RuleState]:
+        for group in self._groups:
+            yield from group.rules
+
+
+def _inherit(state: _RuleState, before: _RuleState) -> None:
+    state.alerts.active = before.alerts.active
+    state.alerts.ended = before.alerts.ended
+    state.series = before.series
+    if state.rule.expr == before.rule.expr:
+        state.matched = before.matched
+        state.health, state.last_error = before.health, before.last_error
+        state.last_evaluation_ms, state.duration_seconds = before.last_evaluation_ms, before.duration_seconds
+
+
+def _status(state: _RuleState) -> RuleStatus:
+    return RuleStatus(
+        rule=state.rule,
+        state=state.alerts.state,
+        health=state.health,
+        last_error=state.last_error,
+        last_evaluation_ms=state.last_evaluation_ms,
+        duration_seconds=state.duration_seconds,
+        never_matched=state.last_evaluation_ms is not None and not state.matched,
+        alerts=tuple(state.alerts.frozen()),
+    )
+
+
+def _removed_rule(name: str) -> Rule:
+    """Stands for the rule of an alert that outlived it."""
+    return Rule(name, records=False, expr="vector(0)", plan=plan("vector(0)"))
+
+
+def _recorded(rule: Rule, result: Sequence[tuple[Labels, float]], limit: int) -> list[tuple[Labels, float]]:
+    """The series that a recording rule makes."""
+    out: dict[Labels, float] = {}
+    for sample, value in result:
+        pairs = dict(sample)
+        pairs.update((name, template.text) for name, template in rule.labels.items())
+        pairs[NAME] = rule.name
+        labels = labels_of(pairs)
+        if labels in out:
+            raise RuleError("vector contains metrics with the same labelset after applying rule labels")
+        out[labels] = value
+    if 0 < limit < len(out):
+        raise RuleError(f"exceeded limit of {limit} with {len(out)} series")
+    return list(out.items())
+
+
+def _alert_series(alerts: Iterable[ActiveAlert]) -> Iterator[tuple[Labels, float]]:
+    """``ALERTS`` and ``ALERTS_FOR_STATE``."""
+    for alert in alerts:
+        pairs = dict(alert.labels)
+        yield labels_of(pairs | {NAME: "ALERTS", "alertstate": alert.state}), 1.0
+        yield labels_of(pairs | {NAME: "ALERTS_FOR_STATE"}), float(alert.active_at_ms // 1000)

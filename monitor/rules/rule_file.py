@@ -1,0 +1,259 @@
+"""Prometheus rule files into typed values, judged as promtool judges them; every problem as file:line:column."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from monitor.promql.errors import PromQLError
+from monitor.promql.plan import Plan, plan
+from monitor.rules.templates import Template, TemplateError
+from monitor.samples import NAME
+from monitor.yaml_reader import ConfigError, Node, Problem, Problems, compose, read_text
+
+_GROUP_FIELDS = ("name", "interval", "query_offset", "limit", "labels", "rules")
+_RULE_FIELDS = ("alert", "record", "expr", "for", "keep_firing_for", "labels", "annotations")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """An alerting rule, or a recording rule where ``records``."""
+
+    name: str
+    """Of the alert, or of the series that is recorded."""
+    records: bool
+    expr: str
+    plan: Plan = field(repr=False, compare=False)
+    for_ms: int = 0
+    keep_firing_for_ms: int = 0
+    labels: Mapping[str, Template] = field(default_factory=dict)
+    """Of the group and of the rule, the rule's winning. A recording rule's are taken as they stand."""
+    annotations: Mapping[str, Template] = field(default_factory=dict)
+    path: str = ""
+    line: int = 0
+
+    @property
+    def identity(self) -> tuple[str, bool, tuple[tuple[str, str], ...]]:
+        """What makes it the same rule after a reload: Prometheus' name and labels."""
+        return self.name, self.records, tuple(sorted((name, text.text) for name, text in self.labels.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rules that are evaluated together, in order."""
+
+    name: str
+    path: str
+    rules: tuple[Rule, ...]
+    interval_ms: int | None = None
+    """None for the default."""
+    query_offset_ms: int = 0
+    limit: int = 0
+    """The most alerts or series of one of its rules; 0 for no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """All rules there are."""
+
+    groups: tuple[Group, ...] = ()
+
+    def __len__(self) -> int:
+        return sum(len(group.rules) for group in self.groups)
+
+
+def default_rules_path() -> Path:
+    """The shipped rules: inside the package where it was installed from a wheel, else at the top of the tree.
+
+    Raises ``ConfigError`` where they are in neither place.
+    """
+    inside = Path(str(importlib.resources.files("monitor"))) / "data" / "alerts.yaml"
+    beside = Path(__file__).resolve().parents[2] / "alerts.yaml"
+    for path in (inside, beside):
+        if path.is_file():
+            return path
+    raise ConfigError([Problem(str(inside), 1, 1, "the shipped rules are missing: install gpumon again")])
+
+
+def load_rules(paths: Iterable[Path | str]) -> RuleSet:
+    """Read rule files. Raises ``ConfigError`` with every problem of all of them."""
+    found: list[Problem] = []
+    groups: list[Group] = []
+    for path in paths:
+        problems = Problems(str(path))
+        text = read_text(path, problems)
+        if text is not None:
+            groups.extend(_File(text, problems).groups())
+        found.extend(problems.found)
+    if found:
+        raise ConfigError(found)
+    return RuleSet(tuple(groups))
+
+
+def read_rules(text: str, path: str = "alerts.yaml") -> RuleSet:
+    """Read rules from a text; ``path`` is the name that problems carry. Raises ``ConfigError``."""
+    problems = Problems(path)
+    groups = _File(text, problems).groups()
+    problems.raise_if_any()
+    return RuleSet(tuple(groups))
+
+
+class _File:
+    def __init__(self, text: str, problems: Problems) -> None:
+        self.lines = text.splitlines()
+        self.problems = problems
+        self.root = compose(text, problems)
+
+    def groups(self) -> list[Group]:
+        if self.root is None:
+            return []
+        groups: list[Group] = []
+        names: set[str] = set()
+        top = self.root.fields(["groups"])
+        for node in top["groups"].items() if "groups" in top else []:
+            group = self.group(node)
+            if group is None:
+                continue
+            if group.name in names:
+                node.problem(f'the group name "{group.name}" stands in this file a second time')
+            names.add(group.name)
+            groups.append(group)
+        return groups
+
+    def group(self, node: Node) -> Group | None:
+        if node.kind != "map":
+            node.problem("expected a group: a mapping with name and rules")
+            return None
+        fields = node.fields(_GROUP_FIELDS)
+        name = fields["name"].text() if "name" in fields else None
+        if not name:
+            (fields.get("name") or node).problem("a group needs a name")
+        interval = fields["interval"].duration_ms() if "interval" in fields else None
+        offset = fields["query_offset"].duration_ms() if "query_offset" in fields else None
+        limit = fields["limit"].integer() if "limit" in fields else None
+        labels = self.texts(fields.get("labels"), "label", templates=False)
+        items = fields["rules"].items() if "rules" in fields else []
+        rules = [rule for item in items if (rule := self.rule(item, labels)) is not None]
+        return Group(name or "", self.problems.path, tuple(rules), interval or None, offset or 0, limit or 0)
+
+    def rule(self, node: Node, group_labels: Mapping[str, Template]) -> Rule | None:
+        if node.kind != "map":
+            node.problem("expected a rule: a mapping with alert or record, and expr")
+            return None
+        before = len(self.problems.found)
+        fields = node.fields(_RULE_FIELDS)
+        alert = self.name(fields.get("alert"))
+        record = self.name(fields.get("record"))
+        if alert and record:
+            fields["record"].problem("only one of alert and record may stand in a rule")
+        elif not alert and not record:
+            node.problem("a rule needs a name: alert or record")
+        expr, planned = self.expression(fields.get("expr"), node)
+        hold = fields["for"].duration_ms() if "for" in fields else None
+        keep = fields["keep_firing_for"].duration_ms() if "keep_firing_for" in fields else None
+        labels = self.texts(fields.get("labels"), "label", templates=bool(alert))
+        annotations = self.texts(fields.get("annotations"), "annotation", templates=bool(alert))
+        if record:
+            for name, given in (("annotations", annotations), ("for", hold), ("keep_firing_for", keep)):
+                if given:
+                    fields[name].problem(f"a recording rule has no {name}")
+            if "{" in record or "}" in record:
+                fields["record"].problem(f'"{record}" is no name of a metric: labels go into labels, braces into expr')
+        if planned is None or len(self.problems.found) > before:
+            return None
+        return Rule(
+            alert or record or "",
+            records=not alert,
+            expr=expr,
+            plan=planned,
+            for_ms=hold or 0,
+            keep_firing_for_ms=keep or 0,
+            labels={**group_labels, **labels},
+            annotations=annotations,
+            path=self.problems.path,
+            line=node.line,
+        )
+
+    @staticmethod
+    def name(node: Node | None) -> str | None:
+        return node.text() if node is not None and not node.is_null else None
+
+    def expression(self, node: Node | None, rule: Node) -> tuple[str, Plan | None]:
+        if node is None or node.is_null:
+            (node or rule).problem("a rule needs an expr")
+            return "", None
+        text = node.text()
+        if text is None:
+            return "", None
+        if not text.strip():
+            node.problem("a rule needs an expr")
+            return text, None
+        try:
+            planned = plan(text)
+            if planned.type in ("vector", "scalar"):
+                return text, planned
+            node.problem("a rule needs an expression that gives an instant vector or a number")
+            return text, None
+        except PromQLError as error:
+            line, column = self.place(node, text, error.position)
+            self.problems.add(f"could not parse expression: {error.message}", line, column)
+            return text, None
+
+    def texts(self, node: Node | None, what: str, *, templates: bool) -> dict[str, Template]:
+        """Labels or annotations. Where they are no templates, they are taken as they stand."""
+        out: dict[str, Template] = {}
+        for key, value in node.pairs() if node is not None else ():
+            name = key.text()
+            text = "" if value.is_null else value.text()
+            if name is None or text is None:
+                continue
+            if not name or (name == NAME and what == "label"):
+                key.problem(f'"{name}" cannot be the name of a{"n" if what == "annotation" else ""} {what}')
+            elif name in out:
+                key.problem(f'the {what} "{name}" stands here a second time')
+            elif not templates:
+                out[name] = Template(text, None)
+            else:
+                try:
+                    out[name] = Template.parse(text)
+                except TemplateError as error:
+                    line, column = self.place(value, text, error.position)
+                    self.problems.add(f'{what} "{name}": {error.message}', line, column)
+        return out
+
+    def place(self, node: Node, text: str, position: int | None) -> tuple[int, int]:
+        """Line and column in the file of a character of a value.
+
+        The lines of the file are found in the value one after the other: that holds for blocks, folded or not, and for
+        a text in quotes without escapes. For all else the place is the value's beginning.
+        """
+        line, column = node.line, node.column
+        if position is None:
+            return line, column
+        found = line, column
+        cursor = 0
+        for row, start, written in self.chunks(node):
+            at = text.find(written, cursor)
+            if at < 0 and written.startswith(rest := text[cursor:].strip()) and rest:
+                at = text.index(rest, cursor)  # a quote or a comment stands behind the value's end
+            if at < 0 or text[cursor:at].strip():
+                break
+            found = row, start + max(0, position - at)
+            cursor = at + len(written)
+            if position <= cursor:
+                return found
+        return found if cursor >= len(text.rstrip()) else (line, column)
+
+    def chunks(self, node: Node) -> Iterator[tuple[int, int, str]]:
+        """The lines that a value stands on, from its place to the end of the file: line, column, text without the
+        indent."""
+        if node.block_indent is None and node.line <= len(self.lines):
+            first = self.lines[node.line - 1][node.column - 1 :]
+            quotes = 1 if first[:1] in ("'", '"') else 0
+            yield node.line, node.column + quotes, first[quotes:].rstrip()
+        for row in range(node.line, len(self.lines)):
+            written = self.lines[row].strip()
+            if written:
+                yield row + 1, len(self.lines[row]) - len(self.lines[row].lstrip()) + 1, written
