@@ -147,6 +147,8 @@ class Extremes(VectorNode):
     def frame(self, context: Context) -> Frame:
         parameters = self._parameter.values(context)
         frame = self._inner.frame(context)
+        if all(k < 1 for k in parameters):
+            return Frame((), [()] * len(context.steps))
         groups = self._grouping.of(frame.labels)
         if len(context.steps) == 1:
             chosen = [pair for one in self._choose(groups, frame.rows[0], parameters[0]) for pair in one]

@@ -143,9 +143,14 @@ _DATES: dict[str, Callable[[int], float]] = {
 }
 
 
+_GO_FIRST = -9_223_372_028_715_321_600
+"""The first second that Go's calendar knows; what is before it comes out 2^64 seconds later."""
+
+
 def _whole_seconds(value: float) -> int:
     # What does not fit into 64 bits, NaN too, becomes the least of them when Go converts it.
-    return int(value) if -(2.0**63) <= value < 2.0**63 else -(2**63)
+    seconds = int(value) if -(2.0**63) <= value < 2.0**63 else -(2**63)
+    return seconds if seconds >= _GO_FIRST else seconds + 2**64
 
 
 def date_function(name: str) -> Callable[[float], float]:

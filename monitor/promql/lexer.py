@@ -193,10 +193,12 @@ def _rewrite(tokens: list[Token], text: str) -> Prepared:
                 times.append(_time_ms(-seconds if before == "-" else seconds, at, text))
             else:
                 _check_length(tokens, i, seconds, text)
-                out.append(_plain(value, seconds) if kind == "number" else value)
+                out.append(_plain(value, seconds))
         elif value in ("-", "+") and before == "@" and tokens[i + 1 : i + 2] and tokens[i + 1][0] == "number":
             skip = True
             continue
+        elif value == "+" and before in ("[", ":"):
+            out.append(" ")  # a sign that the parser does not know there
         else:
             out.append(value)
         skip = False
@@ -205,8 +207,9 @@ def _rewrite(tokens: list[Token], text: str) -> Prepared:
 
 
 def _plain(text: str, value: float) -> str:
-    """A number as the parser reads it: it knows no ``1_000``, and an octal ``017`` it takes for 17."""
-    return repr(value) if "_" in text or re.fullmatch(r"0\d+", text) else text
+    """A number as the parser reads it: it knows no ``1_000``, an octal ``017`` it takes for 17, and ``offset 0s`` it
+    refuses."""
+    return repr(value) if value == 0 or "_" in text or re.fullmatch(r"0\d+", text) else text
 
 
 def _time_ms(seconds: float, at: int, text: str) -> int:

@@ -7,6 +7,7 @@ words of messages are ours, after Prometheus'.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -177,7 +178,7 @@ class _Reader:
             self._expect(parameter, wanted, "aggregation parameter", op)
         modifier = raw.modifier
         without = modifier is not None and str(modifier.type).endswith("Without")
-        labels = tuple(modifier.labels) if modifier is not None else ()
+        labels = self._label_names(modifier.labels) if modifier is not None else ()
         return Aggregate(op, inner, parameter, without, labels)
 
     def _binary(self, raw: Any) -> Binary:
@@ -208,13 +209,13 @@ class _Reader:
         if modifier is None:
             return Matching("many-to-many" if is_set else "one-to-one")
         on = modifier.matching is not None and str(modifier.matching.type).endswith("Include")
-        labels = tuple(modifier.matching.labels) if modifier.matching is not None else ()
+        labels = self._label_names(modifier.matching.labels) if modifier.matching is not None else ()
         card = str(modifier.card).rpartition(".")[2]
         if is_set:
             if card in ("ManyToOne", "OneToMany"):
                 raise self._error(f'no grouping allowed for "{op}" operation', op)
             return Matching("many-to-many", on, labels)
-        include = tuple(modifier.group_labels or ())
+        include = self._label_names(modifier.group_labels or ())
         for name in include:
             if on and name in labels:
                 raise self._error(f'label "{name}" must not occur in ON and GROUP clause at once', op)
@@ -223,6 +224,11 @@ class _Reader:
         if card == "OneToMany":
             return Matching("one-to-many", on, labels, include)
         return Matching("one-to-one", on, labels)
+
+    def _label_names(self, names: Sequence[str]) -> tuple[str, ...]:
+        if "" in names:
+            raise self._error('invalid label name for grouping: ""')
+        return tuple(names)
 
     def _expect(self, expr: Expr, wanted: ValueType, context: str, word: str) -> None:
         if (got := type_of(expr)) != wanted:

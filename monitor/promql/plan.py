@@ -107,9 +107,13 @@ def absent_labels(expr: Expr) -> Labels:
         inner = inner.selector
     if not isinstance(inner, Selector):
         return ()
+    # A matcher later on for the same label can undo it. Prometheus' storage has put them into an order of its own by
+    # then: those that only exclude come last, where another already demands the label.
+    demanded = {m.name for m in inner.matchers if not m.matches("")}
+    ordered = sorted(inner.matchers, key=lambda m: m.name in demanded and m.op in ("!=", "!~") and m.matches(""))
     fixed: dict[str, str] = {}
     seen: set[str] = set()
-    for matcher in inner.matchers:
+    for matcher in ordered:
         if matcher.name == NAME:
             continue
         if matcher.op == "=" and matcher.name not in seen:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import TypeAlias
 
 _MAX_REPEAT = 1000
 _PERL_CLASSES = {"d": "0-9", "w": "0-9A-Za-z_", "s": r"\t\n\f\r "}
@@ -32,6 +33,9 @@ _CONTROLS = {"a": "\x07", "f": "\f", "t": "\t", "n": "\n", "r": "\r", "v": "\v"}
 _REPEAT = re.compile(r"\{(\d+)(?:(,)(\d*))?\}")
 _GROUP = re.compile(r"\(\?P?<([A-Za-z0-9_]+)>")
 _FLAGS = re.compile(r"\(\?([imsU]*)(?:-([imsU]+))?([:)])")
+
+
+_Saved: TypeAlias = tuple[frozenset[str], int, list[str], int]
 
 
 class RegexError(ValueError):
@@ -61,9 +65,14 @@ class _Translator:
         self.flags = frozenset("s")
         self.opened = 0
         """Groups opened since the last ``(`` for flags set in the middle; they end with it."""
-        self.stack: list[tuple[frozenset[str], int, list[str]]] = []
+        self.stack: list[_Saved] = []
         self.inline: list[str] = []
         self.can_repeat = False
+        self.names: set[str] = set()
+        self.size = 1
+        """How often counted repetitions, one in the other, repeat what stands just before."""
+        self.largest = 1
+        """The same, at most, in the group that is open."""
 
     def translate(self) -> str:
         while self.at < len(self.text):
@@ -85,9 +94,7 @@ class _Translator:
             self._repeat(char)
         elif char == "{" and (found := _REPEAT.match(self.text, self.at)):
             low, high = int(found[1]), int(found[3]) if found[3] else int(found[1])
-            if max(low, high) > _MAX_REPEAT or high < low:
-                raise RegexError(f"error parsing regexp: invalid repeat count: `{found[0]}`")
-            self._repeat(found[0])
+            self._repeat(found[0], max(low, high) if high >= low else _MAX_REPEAT + 1)
         elif char == "[":
             self._class()
         elif char == "\\":
@@ -95,9 +102,9 @@ class _Translator:
         elif char == ".":
             self._emit("." if "s" in self.flags else r"[^\n]", 1)
         elif char == "^":
-            self._emit("(?m:^)" if "m" in self.flags else "^", 1)
+            self._anchor("(?m:^)" if "m" in self.flags else "^")
         elif char == "$":
-            self._emit("(?m:$)" if "m" in self.flags else r"\Z", 1)
+            self._anchor("(?m:$)" if "m" in self.flags else r"\Z")
         else:
             self._emit("\\" + char if char in "{}]" else char, 1)
 
@@ -105,22 +112,34 @@ class _Translator:
         self.out.append(text)
         self.at += used
         self.can_repeat = repeatable
+        self.size = 1
 
-    def _repeat(self, operator: str) -> None:
+    def _anchor(self, text: str) -> None:
+        # RE2 can repeat an anchor, Python only a group.
+        repeated = self.text[self.at + 1 : self.at + 2] in ("*", "+", "?", "{")
+        self._emit(f"(?:{text})" if repeated else text, 1)
+
+    def _repeat(self, operator: str, times: int = 1) -> None:
         if not self.can_repeat:
             if self.at and self.text[self.at - 1] in "*+?}":
                 raise RegexError(f"error parsing regexp: invalid nested repetition operator: `{operator}`")
             raise RegexError(f"error parsing regexp: missing argument to repetition operator: `{operator}`")
+        size = self.size * max(times, 1)
+        if size > _MAX_REPEAT:
+            raise RegexError(f"error parsing regexp: invalid repeat count: `{operator}`")
+        self.largest = max(self.largest, size)
         after = self.at + len(operator)
         lazy = "?" if self.text[after : after + 1] == "?" else ""
         self._emit(operator + lazy, len(operator) + len(lazy), repeatable=False)
 
     def _open(self) -> None:
-        saved = (self.flags, self.opened, self.inline)
+        saved = (self.flags, self.opened, self.inline, self.largest)
         if found := _GROUP.match(self.text, self.at):
             name = found[1]
             # Python's names may not begin with a digit; a prefix that no one writes keeps them apart.
-            self._push(saved, f"(?P<{name}>" if not name[0].isdigit() else f"(?P<_{name}>", len(found[0]))
+            opening = f"(?P<_{name}>" if name[0].isdigit() else f"(?P<{name}>"
+            self._push(saved, "(" if name in self.names else opening, len(found[0]))
+            self.names.add(name)
         elif found := _FLAGS.match(self.text, self.at):
             on, off, end = frozenset(found[1]), frozenset(found[2] or ""), found[3]
             if "U" in on | off:
@@ -146,17 +165,19 @@ class _Translator:
         else:
             self._push(saved, "(", 1)
 
-    def _push(self, saved: tuple[frozenset[str], int, list[str]], opening: str, used: int) -> None:
+    def _push(self, saved: _Saved, opening: str, used: int) -> None:
         self.stack.append(saved)
-        self.opened, self.inline = 0, []
+        self.opened, self.inline, self.largest = 0, [], 1
         self._emit(opening, used, repeatable=False)
 
     def _close(self) -> None:
         if not self.stack:
             raise RegexError(f"error parsing regexp: unexpected ): `{self.text}`")
         closing = ")" * (self.opened + 1)
-        self.flags, self.opened, self.inline = self.stack.pop()
+        inside = self.largest
+        self.flags, self.opened, self.inline, outside = self.stack.pop()
         self._emit(closing, 1)
+        self.size, self.largest = inside, max(inside, outside)
 
     def _escape(self) -> None:
         following = self.text[self.at + 1 : self.at + 2]
