@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from monitor.promql.errors import PromQLError
 from monitor.promql.frame import Context, Derived, Frame, Row, SeriesLabels
-from monitor.promql.gomath import NAN, add_compensated, format_value, quantile, sqrt
+from monitor.promql.gomath import NAN, format_value, quantile, sqrt
 from monitor.promql.nodes import ScalarNode, VectorNode
-from monitor.promql.over_time import mean
+from monitor.promql.over_time import compensated_sum, mean
 from monitor.samples import NAME, Labels, labels_of
 
 
@@ -45,9 +45,7 @@ class _Grouping:
 
 
 def _sum(values: Sequence[float]) -> float:
-    total, compensation = values[0], 0.0
-    for i in range(1, len(values)):
-        total, compensation = add_compensated(values[i], total, compensation)
+    total, compensation = compensated_sum(values[1:], values[0])
     return total + compensation
 
 

@@ -53,7 +53,8 @@ def _matrix(root: RangeNode, context: Context) -> list[tuple[Labels, list[tuple[
     labels, columns = root.columns(context)
     start, end = root.windows(context)[0]
     out = []
-    for one, (times, values) in zip(labels, columns, strict=True):
+    for one, column in zip(labels, columns, strict=True):
+        times, values = column.times, column.values
         low, high = bisect_right(times, start), bisect_right(times, end)
         if low < high:
             out.append((one, list(zip(times[low:high], values[low:high], strict=True))))

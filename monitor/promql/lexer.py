@@ -110,11 +110,11 @@ def _check_brackets(tokens: list[Token], text: str) -> None:
     deepest = operators = 0
     for token in tokens:
         kind, value, at = token
-        if kind == "name" and value.lower() in ("and", "or", "unless", "atan2"):
-            operators += 1
-        if kind != "op":
+        if kind == "name":
+            operators += value.lower() in ("and", "or", "unless", "atan2")
+        elif kind != "op":
             continue
-        if value in "([{":
+        elif value in "([{":
             opened.append(token)
             deepest = max(deepest, len(opened))
         elif value in _CLOSES:

@@ -24,38 +24,24 @@ Function: TypeAlias = Callable[[Times, Values, Window, int, float], "float | Non
 """Times, values (at least one), the window, the step's own time, and the parameter of those that have one."""
 
 
-def _delta(times: Times, values: Values, window: Window, now: int, _: float) -> float | None:
-    return _stretched(times, values, window, is_counter=False)
-
-
-def _increase(times: Times, values: Values, window: Window, now: int, _: float) -> float | None:
-    return _stretched(times, values, window, is_counter=True)
-
-
-def _rate(times: Times, values: Values, window: Window, now: int, _: float) -> float | None:
-    return _stretched(times, values, window, is_counter=True, per_second=True)
-
-
 def _stretched(
-    times: Times, values: Values, window: Window, *, is_counter: bool, per_second: bool = False
+    column: Column, low: int, high: int, window: Window, *, is_counter: bool, per_second: bool = False
 ) -> float | None:
-    """The difference between the ends of a window, without a counter's resets, stretched towards the borders of the
-    window as far as samples can be expected there."""
-    gaps = len(values) - 1
+    """The difference between the ends of the samples ``low`` to ``high - 1``, without a counter's resets, stretched
+    towards the borders of the window as far as samples can be expected there."""
+    gaps = high - low - 1
     if gaps < 1:
         return None
-    first = values[0]
-    result = values[-1] - first
-    if is_counter:
-        previous = first
-        for value in values:
-            if value < previous:
-                result += previous
-            previous = value
+    first_ms, last_ms, first = column.times[low], column.times[high - 1], column.values[low]
+    result = column.values[high - 1] - first
+    if is_counter and column.resets:
+        for at_ms, before in column.resets:
+            if first_ms < at_ms <= last_ms:
+                result += before
     start, end = window
-    to_start = (times[0] - start) / 1000
-    to_end = (end - times[-1]) / 1000
-    sampled = (times[-1] - times[0]) / 1000
+    to_start = (first_ms - start) / 1000
+    to_end = (end - last_ms) / 1000
+    sampled = (last_ms - first_ms) / 1000
     spacing = sampled / gaps
     threshold = spacing * 1.1
     if to_start >= threshold:
@@ -71,6 +57,26 @@ def _stretched(
     if per_second:
         factor /= (end - start) / 1000
     return result * factor
+
+
+def _delta(column: Column, low: int, high: int, window: Window) -> float | None:
+    return _stretched(column, low, high, window, is_counter=False)
+
+
+def _increase(column: Column, low: int, high: int, window: Window) -> float | None:
+    return _stretched(column, low, high, window, is_counter=True)
+
+
+def _rate(column: Column, low: int, high: int, window: Window) -> float | None:
+    return _stretched(column, low, high, window, is_counter=True, per_second=True)
+
+
+ENDS: dict[str, Callable[[Column, int, int, Window], float | None]] = {
+    "delta": _delta,
+    "increase": _increase,
+    "rate": _rate,
+}
+"""The functions that look at the first and last sample of a window only, and at what is known of the resets."""
 
 
 def _irate(times: Times, values: Values, window: Window, now: int, _: float) -> float | None:
@@ -123,15 +129,38 @@ def _predict_linear(times: Times, values: Values, window: Window, now: int, seco
     return slope * seconds + intercept
 
 
-def _sum(times: Times, values: Values, window: Window, now: int, _: float) -> float:
-    total = compensation = 0.0
+def compensated_sum(values: Values, total: float = 0.0) -> tuple[float, float]:
+    """A sum that begins with ``total``, and its compensation, as ``add_compensated`` makes them one by one; written
+    out, as it is the inner loop of every sum over time."""
+    compensation = 0.0
     for value in values:
-        total, compensation = add_compensated(value, total, compensation)
+        new = total + value
+        if new - new != 0.0 and new == new:  # infinite
+            compensation = 0.0
+        elif abs(total) >= abs(value):
+            compensation += (total - new) + value
+        else:
+            compensation += (value - new) + total
+        total = new
+    return total, compensation
+
+
+def _sum(times: Times, values: Values, window: Window, now: int, _: float) -> float:
+    total, compensation = compensated_sum(values)
     return total if math.isinf(total) else total + compensation
 
 
-def mean(values: Sequence[float]) -> float:
+def mean(values: Values) -> float:
     """The mean as Prometheus takes it: of the sum while that is finite, and from there on step by step."""
+    total, compensation = compensated_sum(values[1:], values[0])
+    count = float(len(values))
+    # A sum that was infinite once stays so or becomes NaN, as a first value that is NaN makes it at once.
+    if math.isfinite(total):
+        return total / count + compensation / count
+    return _mean_stepwise(values)
+
+
+def _mean_stepwise(values: Values) -> float:
     total, compensation = values[0], 0.0
     count, running, stepwise = 1.0, 0.0, False
     for i in range(1, len(values)):
@@ -204,10 +233,8 @@ OVER_TIME: dict[str, Function] = {
     "avg_over_time": _avg,
     "changes": _changes,
     "count_over_time": _count,
-    "delta": _delta,
     "deriv": _deriv,
     "idelta": _idelta,
-    "increase": _increase,
     "irate": _irate,
     "last_over_time": _last,
     "max_over_time": _max,
@@ -215,7 +242,6 @@ OVER_TIME: dict[str, Function] = {
     "predict_linear": _predict_linear,
     "present_over_time": _one,
     "quantile_over_time": _quantile,
-    "rate": _rate,
     "resets": _resets,
     "stddev_over_time": _deviation,
     "stdvar_over_time": _variance,
@@ -227,7 +253,8 @@ class OverTime(VectorNode):
     """A function of a range."""
 
     def __init__(self, name: str, over: RangeNode, parameter: ScalarNode | None) -> None:
-        self._function = OVER_TIME[name]
+        self._of_ends = ENDS.get(name)
+        self._function = OVER_TIME.get(name, _last)
         self._over = over
         self._parameter = parameter
         # last_over_time is the same metric still; all others make another of it.
@@ -237,21 +264,24 @@ class OverTime(VectorNode):
         labels, columns = self._over.columns(context)
         windows = self._over.windows(context)
         parameters = self._parameter.values(context) if self._parameter else [0.0] * len(windows)
-        function = self._function
+        rows: Sequence[Row]
         if len(windows) == 1:
-            window, now, parameter = windows[0], context.steps[0], parameters[0]
-            rows: list[Row] = [
-                [function(times, values, window, now, parameter) if times else None for times, values in columns]
-            ]
+            rows = [self._at_once(columns, windows[0], context.steps[0], parameters[0])]
         else:
             out = [self._slide(column, windows, context.steps, parameters) for column in columns]
             rows = transpose(out, len(windows))
         return fold(self._names(labels), rows, over_steps=True)
 
+    def _at_once(self, columns: Sequence[Column], window: Window, now: int, parameter: float) -> Row:
+        if (of_ends := self._of_ends) is not None:
+            return [of_ends(column, 0, len(column.times), window) for column in columns]
+        function = self._function
+        return [function(c.times, c.values, window, now, parameter) if c.times else None for c in columns]
+
     def _slide(
         self, column: Column, windows: Sequence[Window], steps: Sequence[int], parameters: Sequence[float]
     ) -> list[float | None]:
-        times, values = column
+        times, values = column.times, column.values
         low = high = 0
         out: list[float | None] = []
         for window, now, parameter in zip(windows, steps, parameters, strict=True):
@@ -259,6 +289,8 @@ class OverTime(VectorNode):
             high = bisect_right(times, window[1], lo=max(low, high))
             if low == high:
                 out.append(None)
+            elif self._of_ends is not None:
+                out.append(self._of_ends(column, low, high, window))
             else:
                 out.append(self._function(times[low:high], values[low:high], window, now, parameter))
         return out
@@ -275,6 +307,6 @@ class AbsentOverTime(VectorNode):
         _, columns = self._over.columns(context)
         rows: list[Row] = []
         for start, end in self._over.windows(context):
-            there = any(bisect_right(times, end) > bisect_right(times, start) for times, _ in columns)
+            there = any(bisect_right(c.times, end) > bisect_right(c.times, start) for c in columns)
             rows.append((None,) if there else (1.0,))
         return Frame(self._labels, rows)

@@ -31,7 +31,7 @@ from monitor.promql.nodes import (
     ScalarNode,
     VectorNode,
 )
-from monitor.promql.over_time import OVER_TIME, AbsentOverTime, OverTime
+from monitor.promql.over_time import ENDS, OVER_TIME, AbsentOverTime, OverTime
 from monitor.promql.parse import SET_OPERATORS, parse
 from monitor.promql.relabel import label_join, label_replace
 from monitor.promql.selectors import Instant, RangeNode, RangeOf, Selection, SubqueryOf
@@ -190,11 +190,11 @@ class _Builder:
                 return ScalarOf(self._child(inner, expr))
         raise AssertionError(expr)  # the types were checked when it was parsed
 
-    def range(self, expr: Expr) -> RangeNode:
+    def range(self, expr: Expr, *, resets: bool = False) -> RangeNode:
         """The node of an expression of type matrix."""
         inner = bare(expr)
         if isinstance(inner, Range):
-            return RangeOf(self._selection(inner.selector), inner.range_ms)
+            return RangeOf(self._selection(inner.selector), inner.range_ms, resets=resets)
         assert isinstance(inner, Subquery)  # noqa: S101 # the other of the two
         step_ms = inner.step_ms or self._subquery_step_ms
         return SubqueryOf(self.vector(inner.inner, outer=True), inner.range_ms, step_ms, inner.when)
@@ -241,7 +241,7 @@ class _Builder:
 
     def _call(self, expr: Call) -> VectorNode:
         name, arguments = expr.name, expr.arguments
-        if name in OVER_TIME:
+        if name in OVER_TIME or name in ENDS:
             return self._over_time(expr)
         match name:
             case "absent_over_time":
@@ -283,7 +283,7 @@ class _Builder:
     def _over_time(self, expr: Call) -> VectorNode:
         matrix = next(argument for argument in expr.arguments if type_of(argument) == "matrix")
         numbers = [argument for argument in expr.arguments if argument is not matrix]
-        over = self.range(matrix)
+        over = self.range(matrix, resets=expr.name in ("rate", "increase"))
         return OverTime(expr.name, over, self._number(numbers[0], expr) if numbers else None)
 
     def reach(self, expr: Expr) -> int:

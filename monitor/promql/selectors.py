@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TypeAlias
 
 from monitor.promql.frame import Context, Frame, Row, SeriesLabels, transpose
@@ -13,8 +14,21 @@ from monitor.promql.tree import Selector, When
 from monitor.samples import is_stale
 from monitor.selector import Series, Storage
 
-Column: TypeAlias = tuple[Sequence[int], Sequence[float]]
-"""The samples of one series: times and values, no staleness markers among them."""
+
+class Column:
+    """The samples of one series, no staleness markers among them."""
+
+    __slots__ = ("resets", "times", "values")
+
+    def __init__(self, times: Sequence[int], values: Sequence[float], resets: Sequence[Reset] = ()) -> None:
+        self.times = times
+        self.values = values
+        self.resets = resets
+        """Where a value is less than the one before it, for those who asked for it; also from before the first."""
+
+
+Reset: TypeAlias = tuple[int, float]
+"""The time of a value that is less than the one before it, and the one before it."""
 
 Window: TypeAlias = tuple[int, int]
 """``start < t <= end``."""
@@ -125,7 +139,7 @@ class RangeNode(ABC):
     range_ms: int
 
     @abstractmethod
-    def columns(self, context: Context) -> tuple[SeriesLabels, list[Column]]:
+    def columns(self, context: Context) -> tuple[SeriesLabels, Sequence[Column]]:
         """For each series all samples that any step needs."""
 
     @abstractmethod
@@ -136,16 +150,21 @@ class RangeNode(ABC):
 class RangeOf(RangeNode):
     """``selector[5m]``."""
 
-    def __init__(self, selection: Selection, range_ms: int) -> None:
+    def __init__(self, selection: Selection, range_ms: int, *, resets: bool) -> None:
         self.selection = selection
         self.range_ms = range_ms
+        self._resets = resets
+        self._labels: SeriesLabels = ()
+        self._scans: list[_Scan] = []
 
-    def columns(self, context: Context) -> tuple[SeriesLabels, list[Column]]:
+    def columns(self, context: Context) -> tuple[SeriesLabels, Sequence[Column]]:
         labels, series = self.selection.resolve(context.storage)
+        if labels is not self._labels or any(a.series is not b for a, b in zip(self._scans, series, strict=True)):
+            self._labels, self._scans = labels, [_Scan(one, resets=self._resets) for one in series]
         windows = self.windows(context)
         start, end = windows[0][0], windows[-1][1]
-        columns = [_without_stale(*one.window(start, end)) for one in series]
-        context.budget.take(sum(len(times) for times, _ in columns) + len(series) * len(context.steps))
+        columns = [scan.column(start, end) for scan in self._scans]
+        context.budget.take(sum(len(column.times) for column in columns) + len(series) * len(context.steps))
         return labels, columns
 
     def windows(self, context: Context) -> list[Window]:
@@ -161,7 +180,7 @@ class SubqueryOf(RangeNode):
         self._step_ms = step_ms
         self._when = when
 
-    def columns(self, context: Context) -> tuple[SeriesLabels, list[Column]]:
+    def columns(self, context: Context) -> tuple[SeriesLabels, Sequence[Column]]:
         windows = self.windows(context)
         step = self._step_ms
         # The first multiple of the step after the window's start: the window is open there.
@@ -175,14 +194,67 @@ class SubqueryOf(RangeNode):
         columns: list[Column] = []
         for i in range(len(frame.labels)):
             samples = [(t, v) for t, row in zip(steps, frame.rows, strict=True) if (v := row[i]) is not None]
-            columns.append(([t for t, _ in samples], [v for _, v in samples]))
+            times, values = [t for t, _ in samples], [v for _, v in samples]
+            columns.append(Column(times, values, find_resets(times, values)))
         return frame.labels, columns
 
     def windows(self, context: Context) -> list[Window]:
         return [(end - self.range_ms, end) for end in moments(self._when, context)]
 
 
-def _without_stale(times: Sequence[int], values: Sequence[float]) -> Column:
+def find_resets(times: Sequence[int], values: Sequence[float]) -> list[Reset]:
+    """Every value that is less than the one before it."""
+    return [(t, before) for t, (before, value) in zip(times[1:], pairwise(values), strict=True) if value < before]
+
+
+class _Scan:
+    """What is known of a series' samples from the times it was asked for them before.
+
+    A rule asks for the last five minutes every few seconds. Samples do not change, so only the new ones are looked
+    through for staleness markers and resets.
+    """
+
+    __slots__ = ("_find_resets", "_from_ms", "_last", "_resets", "_until_ms", "series")
+
+    def __init__(self, series: Series, *, resets: bool) -> None:
+        self.series = series
+        self._find_resets = resets
+        self._from_ms = self._until_ms = 0
+        self._last: float | None = None
+        self._resets: list[Reset] = []
+
+    def column(self, start_ms: int, end_ms: int) -> Column:
+        times, values = self.series.window(start_ms, end_ms)
+        # A marker makes the samples around it new neighbours: then all is looked through.
+        if not times:
+            return Column(times, values)
+        if not self._from_ms <= start_ms <= self._until_ms <= times[-1] or self._last is None:
+            return self._afresh(start_ms, times, values)
+        for i in range(bisect_right(times, self._until_ms), len(times)):
+            value = values[i]
+            if value != value and is_stale(value):
+                return self._afresh(start_ms, times, values)
+            if self._find_resets and value < self._last:
+                self._resets.append((times[i], self._last))
+            self._last = value
+        self._until_ms = times[-1]
+        while self._resets and self._resets[0][0] <= start_ms:
+            self._resets.pop(0)
+            self._from_ms = start_ms
+        return Column(times, values, tuple(self._resets) if self._resets else ())
+
+    def _afresh(self, start_ms: int, times: Sequence[int], values: Sequence[float]) -> Column:
+        clean_times, clean_values = _without_stale(times, values)
+        resets = find_resets(clean_times, clean_values) if self._find_resets else []
+        if clean_times is times:
+            self._from_ms, self._until_ms = start_ms, times[-1]
+            self._last, self._resets = values[-1], resets
+        else:
+            self._last = None
+        return Column(clean_times, clean_values, tuple(resets))
+
+
+def _without_stale(times: Sequence[int], values: Sequence[float]) -> tuple[Sequence[int], Sequence[float]]:
     # A sum is NaN whenever a value is: one pass in C tells whether a closer look is needed.
     total = sum(values)
     if total == total or not any(map(is_stale, values)):

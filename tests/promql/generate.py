@@ -218,8 +218,9 @@ class Expressions:
         if at < 0.2:
             return f"quantile{grouping}({self.scalar(0)}, {self.vector(depth)})"
         if at < 0.28:
-            # Rounded, as the label has every digit and the last one may differ.
-            return f'count_values{grouping}("{rng.choice(("value", "a"))}", round({self.vector(depth)}, 0.5))'
+            # The label has every digit: nothing whose last one may differ.
+            inner = self.selector() if depth <= 0 else f"round({self._over_time(0)}, 0.5)"
+            return f'count_values{grouping}("{rng.choice(("value", "a"))}", {inner})'
         op = rng.choice(("sum", "avg", "count", "min", "max", "stddev", "stdvar", "group"))
         return f"{op}{grouping}({self.vector(depth)})"
 
