@@ -1,0 +1,149 @@
+"""Rule files: what promtool takes is taken, what it refuses is refused, each problem at its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from monitor.rules.rule_file import default_rules_path, load_rules, read_rules
+from monitor.yaml_reader import ConfigError
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read_rules(text, "r.yaml")
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_all_that_a_file_may_say() -> None:
+    (group,) = read_rules(
+        """
+groups:
+  - name: g
+    interval: 30s
+    query_offset: 1m
+    limit: 5
+    labels: {team: a, site: "1"}
+    rules:
+      - alert: Some alert
+        expr: up == 0
+        for: 1m30s
+        keep_firing_for: 5m
+        labels: {team: b, 'dotted.name': x}
+        annotations: {say: "{{ $value }}"}
+      - record: job:up:sum
+        expr: sum by (job) (up)
+        labels: {raw: "{{ is no template here }}"}
+"""
+    ).groups
+    assert (group.name, group.interval_ms, group.query_offset_ms, group.limit) == ("g", 30_000, 60_000, 5)
+    alert, record = group.rules
+    assert (alert.name, alert.records, alert.for_ms, alert.keep_firing_for_ms) == ("Some alert", False, 90_000, 300_000)
+    assert {name: text.text for name, text in alert.labels.items()} == {"team": "b", "site": "1", "dotted.name": "x"}
+    assert list(alert.annotations) == ["say"]
+    assert (record.name, record.records, record.expr) == ("job:up:sum", True, "sum by (job) (up)")
+    assert record.labels["raw"].text == "{{ is no template here }}"
+    assert (alert.line, record.line) == (9, 15)
+
+
+@pytest.mark.parametrize("text", ["", "groups: []", "groups:", "groups: [{name: a}]", "groups: [{name: a, rules: []}]"])
+def test_no_rules_are_no_problem(text: str) -> None:
+    assert len(read_rules(text)) == 0
+
+
+HEAD = "groups:\n- name: g\n  rules:\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("groups:\n- name: a\n- name: a\n", 'r.yaml:3:3: the group name "a" stands in this file a second time'),
+        ("groups:\n- rules: []\n", "r.yaml:2:3: a group needs a name"),
+        ("groups:\n- name: ''\n", "r.yaml:2:9: a group needs a name"),
+        ("groups:\n- name: a\n  intervall: 5s\n", 'r.yaml:3:3: unknown field "intervall" (did you mean "interval"?)'),
+        ("group: []\n", 'r.yaml:1:1: unknown field "group" (did you mean "groups"?)'),
+        ("groups:\n- name: a\n  interval: soon\n", 'r.yaml:3:13: expected a duration such as 30s or 5m, found "soon"'),
+        ("groups:\n- name: a\n  labels: {__name__: x}\n", 'r.yaml:3:12: "__name__" cannot be the name of a label'),
+        (HEAD + "  - expr: up\n", "r.yaml:4:5: a rule needs a name: alert or record"),
+        (
+            HEAD + "  - {alert: a, record: b, expr: up}\n",
+            "r.yaml:4:24: only one of alert and record may stand in a rule",
+        ),
+        (HEAD + "  - alert: a\n", "r.yaml:4:5: a rule needs an expr"),
+        (HEAD + "  - alert: a\n    expr:\n", "r.yaml:5:10: a rule needs an expr"),
+        (HEAD + "  - alert: a\n    expr: ''\n", "r.yaml:5:11: a rule needs an expr"),
+        (HEAD + "  - {record: b, expr: up, for: 5m}\n", "r.yaml:4:32: a recording rule has no for"),
+        (
+            HEAD + "  - {record: b, expr: up, keep_firing_for: 5m}\n",
+            "r.yaml:4:44: a recording rule has no keep_firing_for",
+        ),
+        (HEAD + "  - {record: b, expr: up, annotations: {a: b}}\n", "r.yaml:4:40: a recording rule has no annotations"),
+        (HEAD + "  - {record: 'b{}', expr: up}\n", 'r.yaml:4:14: "b{}" is no name of a metric: labels go into labels,'),
+        (HEAD + "  - alert: a\n    exprs: up\n", 'r.yaml:5:5: unknown field "exprs" (did you mean "expr"?)'),
+        (HEAD + "  - alert: a\n    expr: up\n    labels: {'': x}\n", 'r.yaml:6:14: "" cannot be the name of a label'),
+        (
+            HEAD + "  - alert: a\n    expr: up\n    annotations: {a: b, a: c}\n",
+            'r.yaml:6:25: the annotation "a" stands here a second time',
+        ),
+        (HEAD + "  - just a text\n", "r.yaml:4:5: expected a rule: a mapping with alert or record, and expr"),
+        (
+            HEAD + "  - alert: a\n    expr: up[5m]\n",
+            "r.yaml:5:11: a rule needs an expression that gives an instant vector",
+        ),
+        (HEAD + "  - alert: a\n    expr: up\n  bad yaml here\n", "r.yaml:7:1: not valid YAML"),
+    ],
+)
+def test_a_problem_is_told_at_its_place(text: str, expected: str) -> None:
+    assert any(problem.startswith(expected) for problem in problems(text)), problems(text)
+
+
+@pytest.mark.parametrize(
+    ("expr", "place"),
+    [
+        ("up + rate(up)", "5:16"),
+        ("'up + rate(up)'", "5:17"),
+        ('"up + rate(up)"', "5:17"),
+        ("|\n      up\n      + rate(up)\n", "7:9"),
+        ("|-\n\n      up\n\n        + rate(up)\n", "9:11"),
+        (">\n      up\n      + rate(up)\n", "7:9"),
+        ("up\n      + rate(up)", "6:9"),
+        ("|\n      # rate\n      up + rate(up)\n", "7:12"),
+    ],
+)
+def test_a_place_inside_of_an_expression_is_a_place_of_the_file(expr: str, place: str) -> None:
+    (problem,) = problems(HEAD + f"  - alert: a\n    expr: {expr}")
+    assert problem.startswith(f"r.yaml:{place}: could not parse expression: "), problem
+
+
+def test_a_place_inside_of_a_template_is_a_place_of_the_file() -> None:
+    found = problems(
+        HEAD
+        + "  - alert: a\n    expr: up\n    labels:\n      x: '{{ nope }}'\n"
+        + "    annotations:\n      y: |\n        one\n        two {{ $z }}\n"
+    )
+    assert found == [
+        'r.yaml:7:14: label "x": function "nope" not defined',
+        'r.yaml:11:16: annotation "y": undefined variable "$z"',
+    ]
+
+
+def test_every_problem_of_every_file_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(HEAD + "  - alert: a\n  - record: b\n")
+    (tmp_path / "b.yaml").write_text("groups: 5\n")
+    paths = [tmp_path / "a.yaml", tmp_path / "b.yaml", tmp_path / "none.yaml"]
+    with pytest.raises(ConfigError) as caught:
+        load_rules(paths)
+    assert len(caught.value.problems) == 4
+    assert {Path(problem.path).name for problem in caught.value.problems} == {"a.yaml", "b.yaml", "none.yaml"}
+
+
+def test_the_same_group_name_may_stand_in_two_files(tmp_path: Path) -> None:
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_text("groups: [{name: g, rules: [{alert: A, expr: up}]}]")
+    assert len(load_rules([tmp_path / "a.yaml", tmp_path / "b.yaml"]).groups) == 2
+
+
+def test_the_shipped_rules_are_found_and_load() -> None:
+    assert default_rules_path().name == "alerts.yaml"
+    assert len(load_rules([default_rules_path()])) == 20
