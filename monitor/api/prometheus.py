@@ -25,6 +25,7 @@ from monitor.api.node import Node
 from monitor.promql.errors import Limits, PromQLError
 from monitor.promql.evaluate import Result, instant, range_query
 from monitor.promql.plan import Plan, plan
+from monitor.rules.engine import RuleStatus
 from monitor.rules.transition import Alert
 from monitor.samples import NAME, Labels, label
 from monitor.selector import Matcher, Series
@@ -134,11 +135,43 @@ def alerts_json(node: Node) -> list[dict[str, Any]]:
 
 
 def rules_json(node: Node) -> list[dict[str, Any]]:
-    """The rule groups with Prometheus' fields."""
-    active: dict[tuple[str, str], list[Alert]] = {}
-    for alert in node.engine.alerts():
-        active.setdefault((alert.group, alert.rule), []).append(alert)
-    raise NotImplementedError
+    """The rule groups with Prometheus' fields; ``neverMatched`` is our own: nothing ever had the rule's series."""
+    return [
+        {
+            "name": group.name,
+            "file": group.path,
+            "interval": seconds(group.interval_ms),
+            "limit": group.limit,
+            "rules": [_rule_json(status) for status in group.rules],
+            "evaluationTime": group.duration_seconds,
+            "lastEvaluation": rfc3339(group.last_evaluation_ms or 0),
+        }
+        for group in node.engine.groups_status()
+    ]
+
+
+def _rule_json(status: RuleStatus) -> dict[str, Any]:
+    rule = status.rule
+    body: dict[str, Any] = {
+        "name": rule.name,
+        "query": rule.expr,
+        "labels": {name: template.text for name, template in rule.labels.items()},
+        "health": status.health,
+        "lastError": status.last_error,
+        "evaluationTime": status.duration_seconds,
+        "lastEvaluation": rfc3339(status.last_evaluation_ms or 0),
+        "neverMatched": status.never_matched,
+        "type": "recording" if rule.records else "alerting",
+    }
+    if not rule.records:
+        body |= {
+            "state": status.state,
+            "duration": seconds(rule.for_ms),
+            "keepFiringFor": seconds(rule.keep_firing_for_ms),
+            "annotations": {name: template.text for name, template in rule.annotations.items()},
+            "alerts": [_alert_json(alert) for alert in status.alerts],
+        }
+    return body
 
 
 def _alert_json(alert: Alert) -> dict[str, Any]:

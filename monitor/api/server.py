@@ -55,7 +55,24 @@ class ApiServer:
         self._sockets: list[socket.socket] = []
         self._path: Path | None = None
         self._identity: tuple[int, int] | None = None
-        self._server: _Server | None = None
+        self._server = _Server(
+            uvicorn.Config(
+                application(self._ticker),
+                http="h11",
+                ws="none",
+                lifespan="off",
+                loop="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=1,
+                limit_concurrency=256,
+                h11_max_incomplete_event_size=65536,
+            )
+        )
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
     def bind(self, path: Path, listen: tuple[str, int] | None) -> None:
         """Bind both. Raises ``CannotListen``."""
@@ -77,23 +94,6 @@ class ApiServer:
 
     async def run(self) -> None:
         """Serve until ``close``."""
-        config = uvicorn.Config(
-            application(self._ticker),
-            http="h11",
-            ws="none",
-            lifespan="off",
-            loop="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=1,
-            limit_concurrency=256,
-            h11_max_incomplete_event_size=65536,
-        )
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-        self._server = _Server(config)
         try:
             await self._server.serve(sockets=self._sockets)
         finally:
@@ -102,8 +102,7 @@ class ApiServer:
     def close(self) -> None:
         """End the streams and then the server."""
         self._ticker.close()
-        if self._server is not None:
-            self._server.should_exit = True
+        self._server.should_exit = True
 
     def _unlink(self) -> None:
         """Remove our socket's file, unless another daemon has put its own there meanwhile."""

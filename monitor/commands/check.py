@@ -9,7 +9,7 @@ import click
 from monitor.config import ConfigError
 from monitor.config import loads as load_config_text
 from monitor.rules.rule_file import load_rules
-from monitor.yaml_reader import Problems, compose, read_text
+from monitor.yaml_reader import Problem, Problems, compose, read_text
 
 
 def run(files: tuple[Path, ...]) -> int:
@@ -38,7 +38,7 @@ def _check(path: Path) -> str:
         rules = [rule for group in load_rules((path,)).groups for rule in group.rules]
         return f"a rule file, {len(rules)} rules, no problem"
     config = load_config_text(text or "", str(path))
-    missing = []
+    missing: list[Problem] = []
     for rule_file in config.rule_files:
         try:
             load_rules((rule_file,))

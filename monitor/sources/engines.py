@@ -29,7 +29,7 @@ def engine_gpus(
     """The label sets of ``gpumon_engine_gpu_info``: ``configured`` has each server's GPUs by index or UUID, in the
     order of its ranks. A GPU that the driver does not have is left out."""
     by_uuid = {uuid: index for index, uuid in gpus.items()}
-    rows = []
+    rows: list[tuple[tuple[str, str], ...]] = []
     for server, names in configured.items():
         for rank, name in enumerate(names):
             index = name if name in gpus else by_uuid.get(name)
