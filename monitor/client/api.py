@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -126,7 +126,7 @@ class Client:
 
     async def stream(
         self, queries: Sequence[Query], *, interval: float = 1.0, alerts: bool = True, sources: bool = True
-    ) -> AsyncIterator[Frame]:
+    ) -> AsyncGenerator[Frame, None]:
         """Subscribe: a frame a tick, each with what changed. Ends only with an error, or when the caller stops."""
         body = msgspec.json.encode(
             {"interval": interval, "queries": list(queries), "alerts": alerts, "sources": sources}

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 
 from monitor.client import discover, queries
 from monitor.client.api import Client
 from monitor.client.builder import SnapshotBuilder
-from monitor.client.errors import ClientError, Refused
+from monitor.client.errors import ClientError, Refused, Unreachable
 from monitor.client.events import Connecting, ConnectionLost, Event
 from monitor.client.format import clean
 from monitor.client.snapshot import NodeFacts, Snapshot
@@ -22,9 +23,13 @@ from monitor.client.wire import Frame, Query, Result, Series
 PAUSES = (1.0, 1.0, 2.0, 5.0, 10.0)
 """Seconds between tries to connect, the last one for ever."""
 _PROMETHEUS_INTERVAL = 5.0
+_PROMETHEUS_RANGE = 1800
+_PROMETHEUS_STEP = 10
 
 
-async def live(url: str | None = None, *, interval: float = 1.0, start_private: bool = True) -> AsyncIterator[Event]:
+async def live(
+    url: str | None = None, *, interval: float = 1.0, start_private: bool = True
+) -> AsyncGenerator[Event, None]:
     """Events of the daemon that ``url`` names or that ``discover`` finds, a snapshot every ``interval`` seconds."""
     attempt = 0
     while True:
@@ -33,8 +38,8 @@ async def live(url: str | None = None, *, interval: float = 1.0, start_private: 
             if start_private and discover.find(url) is None:
                 yield Connecting("no daemon here: starting a private one")
             found = await (discover.find_or_start(url) if start_private else _find(url))
-            async with Client(found.target) as client:
-                async for snapshot in snapshots(client, interval=interval):
+            async with Client(found.target) as client, aclosing(snapshots(client, interval=interval)) as pictures:
+                async for snapshot in pictures:
                     attempt = 0
                     yield snapshot
         except ClientError as error:
@@ -51,7 +56,7 @@ async def _find(url: str | None) -> discover.Found:
     return found
 
 
-async def snapshots(client: Client, *, interval: float = 1.0) -> AsyncIterator[Snapshot]:
+async def snapshots(client: Client, *, interval: float = 1.0) -> AsyncGenerator[Snapshot, None]:
     """Pictures of one server until the connection breaks. Raises ``ClientError``."""
     try:
         facts = await node_facts(client)
@@ -60,14 +65,17 @@ async def snapshots(client: Client, *, interval: float = 1.0) -> AsyncIterator[S
             raise
         # No daemon: a Prometheus, perhaps of a fleet. It is asked instead of listened to.
         facts = NodeFacts(target=clean(client.target), hostname=clean(client.target), mode="prometheus")
+        builder = SnapshotBuilder(facts, range_seconds=_PROMETHEUS_RANGE)
+        asked = queries.overview(
+            window="2m", latency_window="2m", range_seconds=_PROMETHEUS_RANGE, step_seconds=_PROMETHEUS_STEP
+        )
+        frames = poll(client, asked, interval=max(interval, _PROMETHEUS_INTERVAL))
+    else:
         builder = SnapshotBuilder(facts)
-        asked = queries.overview(window="2m", latency_window="2m", step_seconds=10)
-        async for frame in poll(client, asked, interval=max(interval, _PROMETHEUS_INTERVAL)):
+        frames = client.stream(queries.overview(), interval=interval)
+    async with aclosing(frames):
+        async for frame in frames:
             yield builder.apply(frame)
-        return
-    builder = SnapshotBuilder(facts)
-    async for frame in client.stream(queries.overview(), interval=interval):
-        yield builder.apply(frame)
 
 
 async def node_facts(client: Client) -> NodeFacts:
@@ -92,7 +100,7 @@ async def poll(
     *,
     interval: float,
     now: Callable[[], float] = time.time,
-) -> AsyncIterator[Frame]:
+) -> AsyncGenerator[Frame, None]:
     """Frames from a server that has no stream, by asking each query every ``interval`` seconds. The past of a range is
     asked for once, then its new points. Raises ``ClientError`` when the server is gone; a query that it refuses is an
     error within the frame."""
@@ -174,3 +182,28 @@ def _matrix(series: Sequence[Series], step_ms: int) -> Result:
 def _value(text: str) -> float | None:
     value = float(text)
     return value if value == value and abs(value) != float("inf") else None
+
+
+async def take_snapshot(client: Client, *, wait_seconds: float = 4.0) -> Snapshot:
+    """One whole picture. A daemon that has just begun gets ``wait_seconds`` for its first readings and rates; then what
+    there is is given, with ``–`` for the rest. Raises ``ClientError``."""
+    picture: Snapshot | None = None
+    try:
+        async with asyncio.timeout(wait_seconds), aclosing(snapshots(client, interval=0.5)) as pictures:
+            async for picture in pictures:
+                if _is_whole(picture):
+                    break
+    except TimeoutError:
+        if picture is None:
+            raise Unreachable("no picture in time", client.target, "Is the node overloaded?") from None
+    assert picture is not None  # noqa: S101 - a stream ends with a frame or an error
+    return picture
+
+
+def _is_whole(snapshot: Snapshot) -> bool:
+    """Whether every source has answered, and every rate has the two readings that it needs."""
+    if not snapshot.has_data or any(not (one.up or one.absent or one.reason) for one in snapshot.sources):
+        return False
+    if snapshot.host is not None and not snapshot.host.stale and snapshot.host.cpu is None:
+        return False
+    return all(engine.generation_rate is not None for engine in snapshot.engines if engine.up)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import unicodedata
 
@@ -25,8 +26,12 @@ def _harmless(character: str) -> bool:
 
 def cells(text: str) -> int:
     """How many cells of a terminal cleaned text takes."""
-    if text.isascii():
-        return len(text)
+    return len(text) if text.isascii() else _cells(text)
+
+
+# A live screen measures the same graphs and the same "°C" over and over.
+@functools.lru_cache(4096)
+def _cells(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 

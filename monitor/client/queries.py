@@ -38,6 +38,8 @@ GPU_READINGS = (
 )
 
 _ENGINE = "instance, server"
+_HTTP = "http_requests_total"
+_OURS = 'handler=~"/v1/.*",server!=""'
 _NO_DISK = "(nvme[0-9]+n[0-9]+p|[hsv]d[a-z]+|xvd[a-z]+|mmcblk[0-9]+p)[0-9]+|(dm-|md|loop|ram|zram|sr|fd).*"
 _NO_NETWORK = "lo|(veth|docker|br-|virbr|cni|flannel|cali|tap|tun|bond|vlan|dummy|cilium|lxc|nodelocaldns).*"
 _NO_FILESYSTEM = "tmpfs|ramfs|devtmpfs|squashfs|iso9660|efivarfs|autofs|nsfs|fuse.lxcfs"
@@ -62,9 +64,12 @@ _TTFT = "vllm:time_to_first_token_seconds"
 _ITL = ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds")
 
 
-def overview(*, window: str = "30s", latency_window: str = "1m", step_seconds: int = 2) -> tuple[Query, ...]:
+def overview(
+    *, window: str = "30s", latency_window: str = "1m", range_seconds: int = HISTORY_SECONDS, step_seconds: int = 2
+) -> tuple[Query, ...]:
     """Every query of the overview. ``window`` is what rates look back over, ``latency_window`` what means and quantiles
-    do: a quantile of few requests jumps. ``step_seconds`` is the graphs' resolution."""
+    do: a quantile of few requests jumps. ``range_seconds`` is how far graphs look back, ``step_seconds`` their
+    resolution."""
     instant = {
         "gpu": f'{{__name__=~"{"|".join(GPU_READINGS)}"}}',
         "nvml": "gpumon_nvml_info",
@@ -74,9 +79,9 @@ def overview(*, window: str = "30s", latency_window: str = "1m", step_seconds: i
         "generation": _rate(("vllm:generation_tokens_total",), window),
         "finished": _rate(("vllm:request_success_total",), latency_window),
         "preempted": _rate(("vllm:num_preemptions_total",), latency_window),
-        "failed": _rate(
-            ("http_requests_total",), latency_window, matchers='{status=~"5..|5xx",handler=~"/v1/.*",server!=""}'
-        ),
+        # No 5xx has a series before the first one: where requests are counted at all, none is 0.
+        "failed": _rate((_HTTP,), latency_window, matchers=f'{{status=~"5..|5xx",{_OURS}}}')
+        + f" or 0 * {_rate((_HTTP,), latency_window, matchers=f'{{{_OURS}}}')}",
         "ttft_mean": _mean(_TTFT, latency_window),
         "ttft_p95": _quantile(0.95, _TTFT, latency_window),
         "itl_mean": " or ".join(_mean(name, latency_window) for name in _ITL),
@@ -114,7 +119,7 @@ def overview(*, window: str = "30s", latency_window: str = "1m", step_seconds: i
     }
     return (
         *(Query(id, expr) for id, expr in instant.items()),
-        *(Query(id, expr, HISTORY_SECONDS, step_seconds) for id, expr in history.items()),
+        *(Query(id, expr, range_seconds, step_seconds) for id, expr in history.items()),
     )
 
 

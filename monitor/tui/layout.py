@@ -29,6 +29,8 @@ class Needs:
     engines: int
     alerts: int
     """How many alerts there are."""
+    servers: int
+    """How many servers ``engines`` is for."""
     sources: int
 
 
@@ -90,15 +92,32 @@ def _stacked(width: int, top: int, body: int, needs: Needs, boxes: dict[str, Box
     alerts = 1 + min(needs.alerts, 4)
     host, engines, sources = needs.host, needs.engines, needs.sources
     spare = body - (1 + gpus + host + engines + alerts + sources)
-    if spare < 0:  # the alerts stay, the numbers of the servers shrink to a line each, the GPUs are cut last
-        shrink = min(-spare, max(0, engines - 1))
-        engines, spare = engines - shrink, spare + shrink
-        shrink = min(-spare, max(0, alerts - 2)) if spare < 0 else 0
-        alerts, spare = alerts - shrink, spare + shrink
-        shrink = min(-spare, max(0, host - 1)) if spare < 0 else 0
-        host, spare = host - shrink, spare + shrink
-        shrink = min(-spare, max(0, sources - 1)) if spare < 0 else 0
-        sources, spare = sources - shrink, spare + shrink
+    # What gives way, in this order, and down to how much: alerts keep their gravest, servers a line each, and the GPUs
+    # are cut last.
+    servers = max(1, needs.servers)
+    each = engines // servers
+    while spare < 0 and each > 3:
+        each, spare = each - 1, spare + (engines - (each - 1) * servers)
+        engines = each * servers
+    cut = min(max(0, -spare), max(0, host - 2))
+    host, spare = host - cut, spare + cut
+    cut = min(max(0, -spare), max(0, alerts - 3))
+    alerts, spare = alerts - cut, spare + cut
+    while spare < 0 and each > 1:
+        each, spare = each - 1, spare + (engines - (each - 1) * servers)
+        engines = each * servers
+    for least in ("host", "sources", "alerts", "engines"):
+        have = {"host": host, "sources": sources, "alerts": alerts - 1, "engines": engines}[least]
+        cut = min(max(0, -spare), max(0, have - 1))
+        spare += cut
+        if least == "host":
+            host -= cut
+        elif least == "sources":
+            sources -= cut
+        elif least == "alerts":
+            alerts -= cut
+        else:
+            engines -= cut
     ruled = False
     gaps = 0
     if spare >= gpus + 2:

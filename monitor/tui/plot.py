@@ -97,8 +97,12 @@ def greatest(history: History | None) -> float | None:
     """The greatest value of a history, or None."""
     if history is None:
         return None
-    best = max((value for value in history.values if value == value), default=math.nan)
-    return None if best != best else best
+    values = history.values
+    if not values:
+        return None
+    if (total := sum(values)) != total:  # some are absent; seldom, and the loop is dear
+        values = array("d", (value for value in values if value == value))
+    return max(values, default=None)
 
 
 def nice_ceiling(value: float | None, least: float) -> float:

@@ -22,7 +22,8 @@ def alert_lines(view: View, width: int, height: int, *, ruled: bool = False) -> 
     if ruled:
         rows[0].rule(width)
     room = height - 1
-    shown = alerts if len(alerts) <= room else alerts[: max(0, room - 1)]
+    # Where there is one line alone, the gravest alert has it; the title has told how many there are.
+    shown = alerts if len(alerts) <= room else alerts[: max(1, room - 1)]
     below = 2 * len(alerts) <= room and any(_width(snapshot, alert) > width for alert in alerts)
     for alert in shown:
         rows.append(_alert(snapshot, alert, 0 if below else width))
@@ -30,9 +31,9 @@ def alert_lines(view: View, width: int, height: int, *, ruled: bool = False) -> 
             rows.append(
                 Row().to(_NAME).put(cut(_text(alert), width - _NAME), DIM if alert.state != "firing" else PLAIN)
             )
-    if len(shown) < len(alerts) and room > 0:
+    if len(shown) < len(alerts) and room > 1:
         rows.append(Row().put(f"  and {len(alerts) - len(shown)} more", NOTICE))
-    return [row.line() for row in rows]
+    return [row.line() for row in rows[:height]]
 
 
 def _title(alerts: tuple[Alert, ...]) -> Row:

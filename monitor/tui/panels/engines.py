@@ -67,15 +67,22 @@ class EnginePanel:
 
     def __init__(self) -> None:
         self._plots: dict[tuple[str, str, str], Plot] = {}
+        self._memo: tuple[Snapshot | None, int, list[list[Row]]] = (None, 0, [])
+
+    def _numbers(self, snapshot: Snapshot, width: int) -> list[list[Row]]:
+        """Each server's lines of numbers; a layout asks how many there are before they are drawn."""
+        if self._memo[0] is not snapshot or self._memo[1] != width:
+            self._memo = (snapshot, width, [_numbers(engine, width) for engine in snapshot.engines])
+        return self._memo[2]
 
     def needs(self, view: View, width: int) -> int:
         """Lines that titles and numbers of all servers take."""
         if view.snapshot is None or not view.snapshot.engines:
             return 1
-        return sum(1 + len(_numbers(engine, width)) for engine in view.snapshot.engines)
+        return sum(1 + len(rows) for rows in self._numbers(view.snapshot, width))
 
     def lines(self, view: View, width: int, height: int, *, ruled: bool = False) -> list[Line]:
-        """Every server in full where that fits, else a line each; then graphs in what is left."""
+        """Every server in full where that fits, and graphs in what is left; else in few lines, or in one."""
         snapshot = view.snapshot
         if snapshot is None or height <= 0:
             return []
@@ -83,16 +90,31 @@ class EnginePanel:
         if not engines:
             return [title("vLLM").put("  no server is watched", DIM).put("  (sources: vllm: servers:)", DIM).line()]
         needed = self.needs(view, width)
-        if needed > height:
+        each = height // len(engines)
+        if needed > height and each < 2:
             return _compact(engines, width, height)
+        if needed > height:
+            return self._trimmed(snapshot, width, each)
         spare = height - needed
         share = spare // len(engines)
         lines: list[Line] = []
-        for engine in engines:
+        for engine, numbers in zip(engines, self._numbers(snapshot, width), strict=True):
             lines.append(_title(engine, width if ruled else 0).line())
-            lines.extend(row.line() for row in _numbers(engine, width))
-            if share >= 3:
+            lines.extend(row.line() for row in numbers)
+            if share >= 3 and any(snapshot.history(kind.id, engine.key) for kind in _CHARTS):
                 lines.extend(self._charts(snapshot, engine, width, share))
+        return lines
+
+    def _trimmed(self, snapshot: Snapshot, width: int, each: int) -> list[Line]:
+        """``each`` lines a server: how full its cache is goes up to the title, and the last lines away."""
+        lines = []
+        for engine, numbers in zip(snapshot.engines, self._numbers(snapshot, width), strict=True):
+            row = title("vLLM").put(f" {engine.server}", STRONG).put("  ")
+            _state(row, engine)
+            if engine.running is not None:
+                row.put("  ").extend(_cache(engine)).put("  ").extend(_prefix(engine))
+            lines.append(row.line())
+            lines.extend(row.line() for row in numbers[: each - 1])
         return lines
 
     def _charts(self, snapshot: Snapshot, engine: Engine, width: int, height: int) -> list[Line]:
@@ -141,14 +163,22 @@ def _numbers(engine: Engine, width: int) -> list[Row]:
         field("generation", rate(engine.generation_rate, "tok/s"), 10),
         latency("first token", seconds(engine.ttft_mean), seconds(engine.ttft_p95)),
         latency("inter-token", seconds(engine.itl_mean), seconds(engine.itl_p95)),
-        field("KV cache", percent(engine.kv_cache), 5, WARNING if (engine.kv_cache or 0) >= 0.98 else PLAIN),
-        field("prefix hits", percent(engine.prefix_hits), 5),
+        _cache(engine),
+        _prefix(engine),
         field("done", rate(engine.finished_rate, "req/s"), 9),
         field("preempted", rate(engine.preempted_rate, "/s"), 5, NOTICE if engine.preempted_rate else PLAIN),
     ]
     if engine.failed_rate is not None:
         fields.append(field("5xx", rate(engine.failed_rate, "/s"), 5, CRITICAL if engine.failed_rate else PLAIN))
     return flow(fields, width, indent=_INDENT)
+
+
+def _cache(engine: Engine) -> Row:
+    return field("KV cache", percent(engine.kv_cache), 5, WARNING if (engine.kv_cache or 0) >= 0.98 else PLAIN)
+
+
+def _prefix(engine: Engine) -> Row:
+    return field("prefix hits", percent(engine.prefix_hits), 5)
 
 
 def _compact(engines: tuple[Engine, ...], width: int, height: int) -> list[Line]:

@@ -11,7 +11,7 @@ from monitor.tui.rows import Line, Row, View
 
 
 def header(view: View, width: int) -> list[Line]:
-    """One line, and a second where the notes do not fit or the connection is lost."""
+    """One line; more where the notes do not fit or the connection is lost."""
     left, right, notes = Row().put("gpumon ", BRAND), Row(), Row()
     snapshot = view.snapshot
     if snapshot is not None:
@@ -34,9 +34,12 @@ def header(view: View, width: int) -> list[Line]:
     rows = [left]
     if view.error and snapshot is not None:
         lost = Row().put(" connection lost ", ALARM).put(f" {view.error}", NOTICE)
-        if view.cure:
-            lost.put(f". {view.cure}", DIM)
-        rows.append(lost)
+        retry = f"  {view.message}" if view.message else ""
+        rows.append(lost.put(retry, DIM))
+        if view.cure and lost.width + 2 + len(view.cure) <= width:
+            lost.put("  " + view.cure, DIM)
+        elif view.cure:
+            rows.append(Row().put(view.cure, DIM))
     elif notes.width:
         if left.width + 3 + notes.width + 3 + right.width <= width:
             left.put("   ").extend(notes)

@@ -19,10 +19,15 @@ class HostPanel:
 
     def __init__(self) -> None:
         self._plots: dict[str, Plot] = {}
+        self._counted: tuple[object, int] = (None, 1)
 
     def needs(self, view: View, width: int) -> int:
-        """Lines that its numbers take."""
-        return len(self.lines(view, width, 99, graphs=False))
+        """Lines that its numbers take. They keep their widths, so that this seldom has to be counted anew."""
+        host = view.snapshot.host if view.snapshot is not None else None
+        key = (width, None if host is None else (host.filesystems, host.cpus, bool(host.swap_total), host.stale))
+        if self._counted[0] != key:
+            self._counted = (key, len(self.lines(view, width, 99, graphs=False)))
+        return self._counted[1]
 
     def lines(self, view: View, width: int, height: int, *, graphs: bool = True, ruled: bool = False) -> list[Line]:
         """Its numbers, then graphs if there is height for them."""
@@ -93,7 +98,7 @@ def _fields(host: Host) -> list[Row]:
     memory = f"{size(used)} of {size(host.memory_total)}"
     fields = [
         field("CPU", percent(host.cpu) + cores, 4 + 2 + len(cores), _level(host.cpu, 0.95)),
-        Row().put("load ", DIM).put(load, PLAIN, 14),
+        Row().put("load ", DIM).put(load, PLAIN, 17),
         field("memory", f"{percent(ratio)}  {memory}", 23, _level(ratio, 0.95)),
         field("disk read", throughput(host.disk_read), 9),
         field("write", throughput(host.disk_write), 9),

@@ -102,6 +102,7 @@ class OverviewScreen(LiveScreen):
             host=self._host.needs(view, right),
             engines=self._engines.needs(view, left),
             alerts=len(view.snapshot.alerts),
+            servers=len(view.snapshot.engines),
             sources=len(source_lines(view, right, 4)),
         )
         made = plan(width, height, needs)

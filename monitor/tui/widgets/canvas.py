@@ -51,6 +51,14 @@ class Canvas(Widget, can_focus=False):
         if regions:
             self.refresh(*regions)
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """The lines of a region. A canvas has no border, padding or styles, so that it passes by Textual's cache of
+        styled lines, which took most of the time of a tick."""
+        strips = [self.render_line(y) for y in range(crop.y, crop.bottom)]
+        if crop.x == 0 and crop.width == self.size.width:
+            return strips
+        return [strip.crop(crop.x, crop.right) for strip in strips]
+
     def render_line(self, y: int) -> Strip:
         """One line, as Textual wants it."""
         width = self.size.width
@@ -58,6 +66,8 @@ class Canvas(Widget, can_focus=False):
         if strip is None or strip.cell_length != width:
             line = self._lines[y] if y < len(self._lines) else ()
             segments = [Segment(text, STALE if self._faded else style) for text, style in line]
+            if self.app.no_color:
+                segments = [Segment(text, style and style.without_color) for text, style, _ in segments]
             strip = Strip(segments, sum(cells(text) for text, _ in line)).adjust_cell_length(width, PLAIN)
             self._strips[y] = strip
         return strip
@@ -66,17 +76,20 @@ class Canvas(Widget, can_focus=False):
 def changes(before: Line, after: Line) -> list[tuple[int, int]]:
     """The spans of cells, begin and end, in which two lines differ."""
     if len(before) == len(after):
-        widths = [cells(text) for text, _ in after]
-        if widths == [cells(text) for text, _ in before]:
-            spans: list[tuple[int, int]] = []
-            x = 0
-            for (old, old_style), (new, new_style), width in zip(before, after, widths, strict=True):
-                if old_style != new_style:
-                    _add(spans, x, x + width)
-                elif old != new:
-                    begin, end = _within(old, new) if len(new) == width == len(old) else (0, width)
-                    _add(spans, x + begin, x + end)
-                x += width
+        spans: list[tuple[int, int]] = []
+        x = 0
+        for (old, old_style), (new, new_style) in zip(before, after, strict=True):
+            width = cells(new)
+            if old is not new and old != new:
+                if cells(old) != width:
+                    break
+                whole = old_style is not new_style or not len(old) == len(new) == width
+                begin, end = (0, width) if whole else _within(old, new)
+                _add(spans, x + begin, x + end)
+            elif old_style is not new_style and old_style != new_style:
+                _add(spans, x, x + width)
+            x += width
+        else:
             return spans
     begin = 0
     for (old, old_style), (new, new_style) in zip(before, after, strict=False):
