@@ -1,8 +1,9 @@
 """Holds gpumon's readings beside nvidia-smi's, on a machine with GPUs.
 
-    PYTHONPATH=. python tests/gpu/compare_nvidia_smi.py [--rounds 7] [--load]
+    PYTHONPATH=. python tests/gpu/compare_nvidia_smi.py [--rounds 7] [--load] [--daemon SOCKET]
 
 Needs nvidia-ml-py, msgspec and nvidia-smi; ``--load`` needs torch, and multiplies matrices on every GPU meanwhile.
+With ``--daemon`` the readings are those that a running daemon shows on its socket, else the GPU source is asked itself.
 
 Each round polls gpumon, runs nvidia-smi, and polls gpumon again. A reading that moves has no one true value: what
 nvidia-smi said counts as equal where it lies between the two polls, and else by its distance from the nearer one. The
@@ -29,7 +30,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitor.samples import NAME, Scrape, label
+from monitor.samples import NAME, GpuProcess, Scrape, label
+from monitor.sources.exposition import ExpositionReader
 from monitor.sources.nvml import NvmlSource
 from monitor.sources.source import SourceDown
 
@@ -103,6 +105,31 @@ class Row:
     difference: str
     tolerance: str
     good: bool
+
+
+class DaemonReadings:
+    """What a daemon shows: its `/metrics` and its processes, in the place of the GPU source."""
+
+    reader_pid = None
+
+    def __init__(self, path: str) -> None:
+        import httpx
+
+        self._client = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=path), base_url="http://gpumon", timeout=10
+        )
+        self._reader = ExpositionReader({})
+
+    async def poll(self, now_ms: int) -> Scrape:
+        """Its readings, after another poll of its own: what was asked meanwhile lies between two of them."""
+        await asyncio.sleep(1.1)
+        body = (await self._client.get("/metrics", params={"collect[]": "nvml"})).content
+        listed = (await self._client.get("/api/gpumon/v1/processes")).json()["processes"]
+        values = self._reader.read(body)
+        return Scrape(now_ms, self._reader.shape, values, tuple(GpuProcess(**row) for row in listed))
+
+    async def close(self) -> None:
+        await self._client.aclose()
 
 
 def ask_nvidia_smi(*arguments: str) -> str:
@@ -271,9 +298,9 @@ def weight(pid: int | None) -> str:
     return ", ".join(" ".join(line.split()) for line in lines if line.startswith(("Rss:", "Pss:")))
 
 
-async def run(count: int, pause: float) -> int:
+async def run(count: int, pause: float, daemon: str | None) -> int:
     """All rounds, and the table. Returns the exit status."""
-    source = NvmlSource(hostname="compared", deadline=10.0)
+    source = DaemonReadings(daemon) if daemon else NvmlSource(hostname="compared", deadline=10.0)
     fields = ["index", *(theirs for _, theirs in TEXTS), *(reading.theirs for reading in READINGS)]
     rounds, seconds = [], []
     try:
@@ -308,10 +335,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--pause", type=float, default=1.0, help="seconds between rounds")
+    parser.add_argument(
+        "--daemon", metavar="SOCKET", help="the socket of a running daemon, whose readings are compared"
+    )
     parser.add_argument("--load", action="store_true", help="multiply matrices on every GPU meanwhile")
     options = parser.parse_args()
     with load() if options.load else contextlib.nullcontext():
-        return asyncio.run(run(options.rounds, options.pause))
+        return asyncio.run(run(options.rounds, options.pause, options.daemon))
 
 
 if __name__ == "__main__":
