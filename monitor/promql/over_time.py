@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -272,7 +272,7 @@ class OverTime(VectorNode):
             rows = transpose(out, len(windows))
         return fold(self._names(labels), rows, over_steps=True)
 
-    def _at_once(self, columns: Sequence[Column], window: Window, now: int, parameter: float) -> Row:
+    def _at_once(self, columns: Iterable[Column], window: Window, now: int, parameter: float) -> Row:
         if (of_ends := self._of_ends) is not None:
             return [of_ends(column, 0, len(column.times), window) for column in columns]
         function = self._function
@@ -304,7 +304,8 @@ class AbsentOverTime(VectorNode):
         self._labels = (labels,)
 
     def frame(self, context: Context) -> Frame:
-        _, columns = self._over.columns(context)
+        _, found = self._over.columns(context)
+        columns = list(found)
         rows: list[Row] = []
         for start, end in self._over.windows(context):
             there = any(bisect_right(c.times, end) > bisect_right(c.times, start) for c in columns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -139,8 +139,8 @@ class RangeNode(ABC):
     range_ms: int
 
     @abstractmethod
-    def columns(self, context: Context) -> tuple[SeriesLabels, Sequence[Column]]:
-        """For each series all samples that any step needs."""
+    def columns(self, context: Context) -> tuple[SeriesLabels, Iterable[Column]]:
+        """For each series, in its turn, all samples that any step needs: to be gone through once."""
 
     @abstractmethod
     def windows(self, context: Context) -> list[Window]:
@@ -157,15 +157,21 @@ class RangeOf(RangeNode):
         self._labels: SeriesLabels = ()
         self._scans: list[_Scan] = []
 
-    def columns(self, context: Context) -> tuple[SeriesLabels, Sequence[Column]]:
+    def columns(self, context: Context) -> tuple[SeriesLabels, Iterable[Column]]:
         labels, series = self.selection.resolve(context.storage)
         if labels is not self._labels or any(a.series is not b for a, b in zip(self._scans, series, strict=True)):
             self._labels, self._scans = labels, [_Scan(one, resets=self._resets) for one in series]
         windows = self.windows(context)
         start, end = windows[0][0], windows[-1][1]
-        columns = [scan.column(start, end) for scan in self._scans]
-        context.budget.take(sum(len(column.times) for column in columns) + len(series) * len(context.steps))
-        return labels, columns
+        context.budget.take(len(series) * len(context.steps))
+        return labels, self._read(start, end, context)
+
+    def _read(self, start_ms: int, end_ms: int, context: Context) -> Iterator[Column]:
+        # One by one: what is let go at once leaves its memory, still in the cache, to the next.
+        for scan in self._scans:
+            column = scan.column(start_ms, end_ms)
+            context.budget.take(len(column.times))
+            yield column
 
     def windows(self, context: Context) -> list[Window]:
         return [(end - self.range_ms, end) for end in moments(self.selection.when, context)]
@@ -180,7 +186,7 @@ class SubqueryOf(RangeNode):
         self._step_ms = step_ms
         self._when = when
 
-    def columns(self, context: Context) -> tuple[SeriesLabels, Sequence[Column]]:
+    def columns(self, context: Context) -> tuple[SeriesLabels, Iterable[Column]]:
         windows = self.windows(context)
         step = self._step_ms
         # The first multiple of the step after the window's start: the window is open there.
