@@ -174,6 +174,9 @@ def real_vllm(folder: Path, *arguments: str, name: str = "vllm") -> Iterator[Vll
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CPU_KVCACHE_SPACE": "1",
+        # One thread computes: a machine of two cores has one left for the daemon, as a node with GPUs has many.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": "1",
         "VLLM_CACHE_ROOT": str(folder / "vllm-cache"),
         "VLLM_CONFIG_ROOT": str(folder / "vllm-config"),
     }
