@@ -104,7 +104,7 @@ class _Instant:
         self.rows = [
             (labels, at, value)
             for labels, at, value in zip(self._labels, result.times, result.values, strict=True)
-            if isinstance(value, float) and value == value
+            if isinstance(value, int | float) and value == value
         ]
 
 

@@ -25,6 +25,9 @@ START_SECONDS = 15.0
 """How long a daemon that we start may take until it answers."""
 
 
+_started: list[subprocess.Popen[bytes]] = []
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A daemon to talk to. ``how`` is where its address came from."""
@@ -105,7 +108,8 @@ async def find_or_start(
         return found
     path = user_socket(environment)
     log = user_state(environment) / "daemon.log"
-    await start_daemon(path, ["--private", "--socket", str(path)], log)
+    # Kept, and not waited for: it lives on after us, for the user's next look.
+    _started.append(await start_daemon(path, ["--private", "--socket", str(path)], log))
     return Found(f"unix:{path}", "started")
 
 
@@ -137,6 +141,11 @@ async def start_daemon(
             )
         await asyncio.sleep(0.02)
     process.send_signal(signal.SIGTERM)
+    try:
+        await asyncio.to_thread(process.wait, 5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        await asyncio.to_thread(process.wait)
     raise ClientError(f"the daemon that was started does not answer within {deadline:.0f} s", str(log))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 TWO_COLUMNS = 150
 """From this width on, servers are to the left and the rest to the right."""
@@ -61,9 +61,12 @@ def plan(width: int, height: int, needs: Needs) -> Plan:
         "footer": Box(0, height - 1, width, 1),
     }
     top = needs.header
-    if width >= TWO_COLUMNS and body >= 24:
-        return _two_columns(width, top, body, needs, boxes)
-    return _stacked(width, top, body, needs, boxes)
+    wide = width >= TWO_COLUMNS and body >= 24
+    made = (_two_columns if wide else _stacked)(width, top, body, needs, boxes)
+    for name, box in boxes.items():  # a terminal too small for all: what is below the edge is cut
+        if name != "footer":
+            boxes[name] = replace(box, height=max(0, min(box.height, height - 1 - box.y)))
+    return made
 
 
 def _two_columns(width: int, top: int, body: int, needs: Needs, boxes: dict[str, Box]) -> Plan:

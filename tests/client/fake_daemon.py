@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import msgspec
 import uvicorn
@@ -74,10 +75,10 @@ class FakeDaemon:
         return Response(msgspec.json.encode({"status": "success", "data": {"alerts": ALERTS}}))
 
     async def _query(self, request: Request) -> Response:
-        form = await request.form()
-        if form["query"] == "1":
+        (expr,) = parse_qs((await request.body()).decode())["query"]
+        if expr == "1":
             return JSONResponse({"status": "success", "data": {"resultType": "scalar", "result": [1.5, "1"]}})
-        if form["query"] != "up":
+        if expr != "up":
             return JSONResponse({"status": "error", "errorType": "bad_data", "error": "unexpected end"}, 400)
         result = [{"metric": {"__name__": "up"}, "value": [1795198800.123, "1"]}]
         return JSONResponse({"status": "success", "data": {"resultType": "vector", "result": result}})

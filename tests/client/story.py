@@ -66,6 +66,10 @@ class Story:
 
     def _range(self, id: str, series: list[tuple[dict[str, str], Any]], at_ms: int) -> Result | None:
         end = at_ms - at_ms % _STEP_MS
+        labels = tuple(labels for labels, _ in series)
+        if self._labels.get(id) != labels:  # another set of series: all of it is told anew
+            self._reached.pop(id, None)
+        self._labels[id] = labels
         first = self._reached.get(id)
         begin = end - (HISTORY_SECONDS * 1000 if self.with_past else 0) if first is None else first + _STEP_MS
         times = list(range(begin, end + 1, _STEP_MS))
@@ -74,7 +78,7 @@ class Story:
         self._reached[id] = end
         values: list[float | list[float | None] | None] = [[float(of(t)) for t in times] for _, of in series]
         return Result(
-            labels=tuple(labels for labels, _ in series) if first is None else None,
+            labels=labels if first is None else None,
             times=[float(t) for t in times],
             values=values,
             reset=first is None,

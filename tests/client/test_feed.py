@@ -1,0 +1,113 @@
+"""The feed of a screen: pictures, lost connections, and servers that are no daemon."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monitor.client import feed as feeding
+from monitor.client.api import Client
+from monitor.client.errors import Refused
+from monitor.client.events import Connecting, ConnectionLost, Event
+from monitor.client.feed import live, poll, take_snapshot
+from monitor.client.queries import overview
+from monitor.client.snapshot import Snapshot
+from monitor.client.wire import AlertRow, Query, Series
+from monitor.promql.plan import plan
+from tests.client.fake_daemon import FakeDaemon
+from tests.client.story import START_MS
+
+
+@pytest.mark.parametrize("window", ["30s", "2m"])
+def test_every_query_of_the_overview_is_promql(window: str) -> None:
+    asked = overview(window=window)
+    for query in asked:
+        plan(query.expr)
+    assert len({query.id for query in asked}) == len(asked)
+    assert all(query.id.endswith("_h") == (query.range_seconds is not None) for query in asked)
+
+
+def test_pictures_follow_a_lost_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeding, "PAUSES", (0.01,))
+    events: list[Event] = []
+
+    async def follow(target: str) -> None:
+        async with aclosing(live(target)) as stream:
+            async for event in stream:
+                events.append(event)
+                if sum(isinstance(one, Snapshot) for one in events) == 4:
+                    return
+
+    with FakeDaemon(tmp_path / "d.sock", frames=2).serving() as target:
+        asyncio.run(follow(target))
+    kinds = [type(event) for event in events]
+    assert kinds == [Connecting, Snapshot, Snapshot, ConnectionLost, Connecting, Snapshot, Snapshot]
+
+
+def test_a_bad_address_is_told_and_not_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def first_loss() -> ConnectionLost:
+        async with aclosing(live("nonsense")) as stream:
+            async for event in stream:
+                if isinstance(event, ConnectionLost):
+                    return event
+        raise AssertionError
+
+    assert asyncio.run(first_loss()).error.what == "this is no address"
+
+
+def test_one_whole_picture(tmp_path: Path) -> None:
+    async def take(target: str) -> Snapshot:
+        async with Client(target) as client:
+            return await take_snapshot(client)
+
+    with FakeDaemon(tmp_path / "d.sock").serving() as target:
+        picture = asyncio.run(take(target))
+    assert len(picture.gpus) == 8
+    assert picture.now_ms == START_MS
+
+
+class Prometheus:
+    """The part of ``Client`` that a plain Prometheus can answer."""
+
+    target = "http://prometheus:9090"
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, float, float]] = []
+
+    async def query(self, expr: str, at_ms: int) -> tuple[Series, ...]:
+        if expr == "bad":
+            raise Refused("parse error", self.target, status=400)
+        return (Series({"job": "x"}, (at_ms / 1000, "2.5")), Series({"job": "y"}, (at_ms / 1000, "NaN")))
+
+    async def query_range(self, expr: str, start_ms: int, end_ms: int, step: float) -> tuple[Series, ...]:
+        self.asked.append((expr, start_ms / 1000, end_ms / 1000))
+        times = range(start_ms, end_ms + 1, int(step * 1000))
+        return (Series({"job": "x"}, None, tuple((at / 1000, "1") for at in times)),)
+
+    async def alerts(self) -> tuple[AlertRow, ...]:
+        return ()
+
+
+def test_a_prometheus_is_asked_for_the_past_once_and_then_for_what_is_new() -> None:
+    server: Any = Prometheus()
+    clock = iter([1000.0, 1020.0])
+
+    async def two_frames() -> list[Any]:
+        asked = [Query("a", "up"), Query("bad", "bad"), Query("r_h", "up", 60, 10)]
+        async with aclosing(poll(server, asked, interval=0, now=lambda: next(clock))) as frames:
+            return [await anext(frames), await anext(frames)]
+
+    first, second = asyncio.run(two_frames())
+    assert first.results["a"].labels == ({"job": "x"}, {"job": "y"})
+    assert first.results["a"].values == [2.5, None]
+    assert second.results["a"].labels is None
+    assert first.results["bad"].error == "parse error"
+    assert server.asked == [("up", 940, 1000), ("up", 1010, 1020)]
+    assert first.results["r_h"].reset
+    assert len(first.results["r_h"].times) == 7
+    assert second.results["r_h"].times == [1_010_000, 1_020_000]
+    assert not second.results["r_h"].reset
