@@ -103,6 +103,42 @@ class GpuProcess:
     """``compute`` or ``graphics``."""
     name: str = ""
     user: str = ""
+    command: str = ""
+    """The command line with every argument redacted that is not known to be harmless."""
+    sm_ratio: float | None = None
+    """Share of the time that its kernels were on the GPU's multiprocessors, 0 to 1."""
+    memory_ratio: float | None = None
+    """Share of the time that it read or wrote the GPU's memory, 0 to 1."""
+    cpu_ratio: float | None = None
+    """CPU time for each second: 1 for a whole core."""
+    rss_bytes: int | None = None
+    started_ms: int | None = None
+    container: str = ""
+    """``docker:<short id>``, ``podman:…``, ``containerd:…``, or ``pod/<uid>`` with the container's short id."""
+    server: str = ""
+    """The vLLM server that it works for, as its label ``server``."""
+    engine: str = ""
+    """Its engine's number: the data-parallel rank."""
+    rank: str = ""
+    """Its tensor-parallel rank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened at a moment: an XID, a restart, a line of a log. Never a series by itself; what counts
+    events is a counter beside it."""
+
+    at_ms: int
+    kind: str
+    """``xid``, ``oom_kill``, ``server_restarted``, ``server_log``, …"""
+    severity: str
+    """``info``, ``warning`` or ``critical``."""
+    title: str
+    """One line for a person."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What it concerns: ``gpu``, ``UUID``, ``server``, ``code``."""
+    detail: str = ""
+    """What it means and what to do, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +156,8 @@ class Scrape:
     """What ran on the GPUs; None for a source that knows no processes."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """Words worth showing a person: the driver's version, a server's model. Never series."""
+    events: tuple[Event, ...] = ()
+    """What happened since the source's last poll, oldest first."""
 
 
 class ScrapeBuilder:
@@ -167,6 +205,7 @@ class ScrapeBuilder:
         *,
         processes: tuple[GpuProcess, ...] | None = None,
         facts: Mapping[str, str] | None = None,
+        events: tuple[Event, ...] = (),
     ) -> Scrape:
         """End this poll: a scrape of all that was added since the last one."""
         if tuple(self._series) != self._shape.series:
@@ -176,4 +215,4 @@ class ScrapeBuilder:
         values = self._values
         self._series = []
         self._values = []
-        return Scrape(at_ms, self._shape, values, processes, facts or {})
+        return Scrape(at_ms, self._shape, values, processes, facts or {}, events)
