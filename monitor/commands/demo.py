@@ -80,7 +80,7 @@ def _wait_for(socket: Path, child: subprocess.Popen[bytes], log: Path) -> None:
 async def _print_story(url: str, speed: float) -> int:
     """Print the node, then each alert as it changes, until a warning or critical one has fired and resolved."""
     from monitor.client.api import Client
-    from monitor.client.snapshot import take_snapshot
+    from monitor.client.feed import take_snapshot
     from monitor.commands.snapshot import render_text
 
     width = min(shutil.get_terminal_size((100, 24)).columns, 120)
@@ -121,5 +121,3 @@ def _line(at_ms: int, before: str, after: str, labels: dict[str, str], summary: 
 
 def _clock(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000).astimezone().strftime("%H:%M:%S")
-
-
