@@ -22,13 +22,32 @@ _URL = click.option(
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(context_settings=_CONTEXT)
+class _InOrder(click.Group):
+    """Lists the commands as they stand in this file: the ones that people need first, first."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_InOrder, context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="gpumon")
 def cli() -> None:
     """Monitor, alert on and probe a GPU node that serves models with vLLM.
 
     `gpumon tui` shows this node; `gpumon demo` shows what that looks like, without a GPU.
     """
+
+
+@cli.command()
+@_URL
+def tui(url: str | None) -> None:
+    """Show a node, live, in the terminal.
+
+    Without a daemon on this machine it starts a private one, which notifies nobody and ends ten minutes after you.
+    """
+    from monitor.tui import run
+
+    sys.exit(run(url))
 
 
 @cli.command()
@@ -104,18 +123,6 @@ def daemon(
         mode=mode or ("private" if private else "system"),
         verbose=verbose,
     )
-
-
-@cli.command()
-@_URL
-def tui(url: str | None) -> None:
-    """Show a node, live, in the terminal.
-
-    Without a daemon on this machine it starts a private one, which notifies nobody and ends ten minutes after you.
-    """
-    from monitor.tui import run
-
-    sys.exit(run(url))
 
 
 @cli.command()

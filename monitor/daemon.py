@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 PRIVATE_LINGER = 600.0
 """Seconds that a private daemon stays after its last client has gone."""
 _TRANSITIONS_KEPT = 1000
+_EVENTS_KEPT = 2000
 _SELF = "gpumon"
 
 
@@ -72,6 +73,7 @@ class Daemon:
             mode=options.mode,
             simulated=options.simulate,
             transitions=deque(maxlen=_TRANSITIONS_KEPT),
+            events=deque(maxlen=_EVENTS_KEPT),
         )
         self._server = ApiServer(self._node)
         self._own = _OwnSeries(options.simulate)
@@ -233,6 +235,9 @@ class Daemon:
     def _take(self, status: SourceStatus, scrape: Scrape) -> None:
         self._head.ingest(status.key, scrape)
         self._node.ready = True
+        self._node.events.extend(scrape.events)
+        for event in scrape.events:
+            log.warning("%s: %s", event.kind, event.title)
         if scrape.processes is not None:
             self._node.processes = scrape.processes
             self._node.processes_at_ms = scrape.at_ms

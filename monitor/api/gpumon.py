@@ -201,7 +201,7 @@ def routes(ticker: Ticker) -> list[Route]:
                 "now_ms": node.clock.now_ms(),
                 "notifies": node.notifies,
                 "heartbeat": False,
-                "features": ["stream", "sources", "processes", "alerts"],
+                "features": ["stream", "sources", "processes", "alerts", "events"],
                 "oldest_ms": node.head.oldest_ms,
             }
         )
@@ -212,11 +212,13 @@ def routes(ticker: Ticker) -> list[Route]:
     async def processes(request: Request) -> Response:
         return json_response({"at_ms": node.processes_at_ms, "processes": node.processes})
 
+    async def events(request: Request) -> Response:
+        since_ms = _since(request)
+        return json_response({"events": [event for event in node.events if event.at_ms >= since_ms]})
+
     async def alerts(request: Request) -> Response:
-        since = request.query_params.get("since_ms", "0")
-        if not since.isdigit():
-            raise BadRequest(f'invalid parameter "since_ms": {since[:40]!r} is no number of milliseconds')
-        chosen = [t for t in node.transitions if t.at_ms >= int(since)]
+        since_ms = _since(request)
+        chosen = [t for t in node.transitions if t.at_ms >= since_ms]
         return json_response(
             {
                 "transitions": [
@@ -260,8 +262,16 @@ def routes(ticker: Ticker) -> list[Route]:
         Route(f"{base}/sources", sources),
         Route(f"{base}/processes", processes),
         Route(f"{base}/alerts", alerts),
+        Route(f"{base}/events", events),
         Route(f"{base}/stream", stream, methods=["POST"]),
     ]
+
+
+def _since(request: Request) -> int:
+    text = request.query_params.get("since_ms", "0")
+    if not text.isdigit():
+        raise BadRequest(f'invalid parameter "since_ms": {text[:40]!r} is no number of milliseconds')
+    return int(text)
 
 
 def sources_json(node: Node) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from monitor.clock import Clock
 from monitor.config import Config
 from monitor.rules.engine import Engine
 from monitor.rules.transition import Transition
-from monitor.samples import GpuProcess
+from monitor.samples import Event, GpuProcess
 from monitor.store.head import Head
 
 
@@ -45,6 +45,8 @@ class Node:
     processes_at_ms: int | None = None
     transitions: deque[Transition] = field(default_factory=deque)
     """The newest changes of state, oldest first."""
+    events: deque[Event] = field(default_factory=deque)
+    """The newest events of the sources, oldest first."""
     notifies: bool = False
     ready: bool = False
     clients: int = 0

@@ -6,7 +6,7 @@ from typing import Any
 
 from monitor.api.gpumon import StreamRequest, Ticker, _Stream
 from monitor.api.live import LiveQueries, LiveQuerySpec
-from monitor.samples import Scrape, Shape, make_labels
+from monitor.samples import Event, Scrape, Shape, make_labels
 from monitor.store.head import Head
 from tests.api.running import Running, running
 
@@ -158,6 +158,28 @@ def test_bad_streams_are_refused_and_leave_nothing() -> None:
     assert "interval" in interval[1]
     assert "no stream request" in unknown[1]
     assert left == (0, "")
+
+
+def test_events_since_a_moment() -> None:
+    async def main() -> dict[str, Any]:
+        async with running(Head("j", "i")) as api:
+            for at_ms in (1000, 2000):
+                api.node.events.append(Event(at_ms, "xid", "critical", f"at {at_ms}", {"gpu": "0"}))
+            answer: dict[str, Any] = (await api.client.get("/api/gpumon/v1/events?since_ms=1500")).json()
+            return answer
+
+    assert asyncio.run(main()) == {
+        "events": [
+            {
+                "at_ms": 2000,
+                "kind": "xid",
+                "severity": "critical",
+                "title": "at 2000",
+                "labels": {"gpu": "0"},
+                "detail": "",
+            }
+        ]
+    }
 
 
 def test_capabilities_and_an_empty_node() -> None:
