@@ -1,0 +1,119 @@
+"""The command line, as a person types it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.daemons import PATIENCE, daemon, wait_for
+
+TOP = Path(__file__).parent.parent
+
+
+def gpumon(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command without a terminal."""
+    return subprocess.run(
+        [sys.executable, "-m", "monitor", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        env={**os.environ, "COLUMNS": "100", **(env or {})},
+    )
+
+
+def nobody(tmp_path: Path) -> dict[str, str]:
+    """An environment in which no daemon is found."""
+    return {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": "", "XDG_STATE_HOME": "", "GPUMON_URL": ""}
+
+
+@pytest.mark.parametrize("command", [(), ("daemon",), ("tui",), ("demo",), ("snapshot",), ("query",), ("check",)])
+def test_help_reads_well_everywhere(command: tuple[str, ...]) -> None:
+    done = gpumon(*command, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: gpumon")
+    assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+def test_the_shipped_rules_are_good() -> None:
+    done = gpumon("check", str(TOP / "alerts.yaml"))
+    assert done.returncode == 0, done.stdout
+    assert "a rule file" in done.stdout
+
+
+def test_check_names_every_problem_of_every_file_with_its_place(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("groups:\n- name: g\n  rules:\n  - alert: A\n    exprr: up == 0\n    for: 5x\n")
+    config = tmp_path / "gpumon.yaml"
+    config.write_text("route: {reciever: x}\n")
+    done = gpumon("check", str(rules), str(config), str(tmp_path / "missing.yaml"))
+    assert done.returncode == 1
+    said = done.stdout.splitlines()
+    assert f'{rules}:5:5: unknown field "exprr" (did you mean "expr"?)' in said
+    assert any(line.startswith(f"{rules}:6:10: expected a duration") for line in said)
+    assert f'{config}:1:9: unknown field "reciever" (did you mean "receiver"?)' in said
+    assert any(line.startswith(f"{tmp_path / 'missing.yaml'}:1:1: cannot be read") for line in said)
+
+
+def test_check_follows_a_configuration_to_its_rules(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text("groups:\n- name: g\n  rules:\n  - {record: a, expr: 'sum('}\n")
+    config = tmp_path / "gpumon.yaml"
+    config.write_text("alerting: {rule_files: [rules.yaml]}\n")
+    done = gpumon("check", str(config))
+    assert done.returncode == 1
+    assert "rules.yaml:4:" in done.stdout
+
+
+def test_query_and_snapshot_ask_a_daemon(tmp_path: Path) -> None:
+    with daemon(tmp_path, "--simulate") as one:
+        url = f"unix:{one.socket}"
+        wait_for(lambda: one.query("count(DCGM_FI_DEV_GPU_TEMP) == 8"), "GPUs")
+        wait_for(lambda: one.query("gpumon_source_up{source='vllm'} == 1"), "servers")
+        table = gpumon("query", "--url", url, "DCGM_FI_DEV_FB_TOTAL{gpu='3'}")
+        assert table.returncode == 0
+        assert 'gpu="3"' in table.stdout
+        assert table.stdout.rstrip().endswith("143771")
+        rows = json.loads(gpumon("query", "--json", "1 + 1", env={"GPUMON_URL": url}).stdout)
+        assert [(row["metric"], row["value"][1]) for row in rows] == [({}, "2")]
+        bad = gpumon("query", "--url", url, "sum(")
+        assert bad.returncode == 1
+        assert "parse error" in bad.stderr
+        text = gpumon("snapshot", "--url", url)
+        assert text.returncode == 0, text.stderr
+        assert "8 × NVIDIA H200" in text.stdout
+        assert "\x1b" not in text.stdout
+        picture = json.loads(gpumon("snapshot", "--json", "--url", url).stdout)
+        assert len(picture["gpus"]) == 8
+
+
+@pytest.mark.parametrize("command", [("snapshot",), ("query", "up")])
+def test_without_a_daemon_it_says_what_to_do(tmp_path: Path, command: tuple[str, ...]) -> None:
+    done = gpumon(*command, env=nobody(tmp_path))
+    assert done.returncode == 1
+    assert "no daemon runs here" in done.stderr
+    assert "gpumon daemon" in done.stderr
+
+
+def test_an_address_where_nobody_listens(tmp_path: Path) -> None:
+    done = gpumon("query", "--url", f"unix:{tmp_path}/none.sock", "up")
+    assert done.returncode == 1
+    assert "there is no such socket" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_demo_without_a_terminal_fires_and_resolves_a_shipped_rule() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "monitor", "demo", "--speed", "40"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=4 * PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the clock runs 40 times as fast" in done.stdout
+    assert "FIRING" in done.stdout
+    assert "and resolved at" in done.stdout
+    assert "simulated" in done.stdout
