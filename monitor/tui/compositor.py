@@ -1,46 +1,72 @@
-"""Textual's compositor, with updates cut to what changed on both sides.
+"""Textual's compositor, for a screen of canvases alone: an update is what changed, drawn from the canvases' own lines.
 
-Textual 8.2.8 cuts an update at its right edge alone: a changed cell at the right end of a widget sends its whole line.
-A graph changes at its right end every second, so this is most of what a live screen sends. The version is pinned, and a
-test compares what is sent.
+Textual 8.2.8 draws every line of what surrounds all changes, and cuts an update at its right edge alone: a changed cell
+at the right end of a widget sends its whole line. A graph changes at its right end every second, so that this is most
+of what a live screen costs. The version is pinned, and a test compares what is sent with what is shown.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
-from textual._compositor import ChopsUpdate, Compositor
+from textual._compositor import Compositor, CompositorUpdate
+from textual.geometry import Region
 from textual.screen import Screen
+from textual.widget import Widget
+
+from monitor.tui.widgets.canvas import Canvas
 
 
-class TightUpdate(ChopsUpdate):
-    """Sends the spans and nothing beside them."""
+class TightUpdate(CompositorUpdate):
+    """Sends the spans, ``(y, begin, end)``, and nothing beside them. ``places`` are the canvases on the screen."""
+
+    def __init__(self, places: Sequence[tuple[Region, Canvas]], spans: Sequence[tuple[int, int, int]]) -> None:
+        self.places = places
+        self.spans = spans
 
     def render_segments(self, console: Console) -> str:
         """The terminal's sequences."""
         out: list[str] = []
         for y, begin, end in self.spans:
-            at = None
-            for chop_end, (x, strip) in zip(self.chop_ends[y], self.chops[y].items(), strict=False):
-                if strip is None or x >= end or chop_end <= begin:
+            out.append(f"\x1b[{y + 1};{begin + 1}H")
+            at = begin
+            for region, canvas in self.places:  # from left to right
+                left, right = max(at, region.x), min(end, region.right)
+                if left >= right or not region.y <= y < region.bottom:
                     continue
-                left, right = max(x, begin), min(chop_end, end)
-                if right <= left:
-                    continue
-                if at != left:
-                    out.append(f"\x1b[{y + 1};{left + 1}H")
-                part = strip if (left, right) == (x, chop_end) else strip.crop(left - x, right - x)
-                out.append(part.render(console))
+                if left > at:
+                    out.append(" " * (left - at))
+                out.append(canvas.paint(y - region.y, left - region.x, right - region.x, console))
                 at = right
+            if at < end:
+                out.append(" " * (end - at))
         return "".join(out)
 
 
 class TightCompositor(Compositor):
-    """A compositor whose partial updates are ``TightUpdate``."""
+    """A compositor whose partial updates are ``TightUpdate``. Where there is anything but canvases and what holds them,
+    it is Textual's own."""
 
-    def render_partial_update(self) -> ChopsUpdate | None:
+    def render_partial_update(self) -> CompositorUpdate | None:  # type: ignore[override]
         """What changed since the last time."""
-        update = super().render_partial_update()
-        return None if update is None else TightUpdate(update.chops, update.spans, update.chop_ends)
+        places = []
+        for widget, (region, clip) in self.visible_widgets.items():
+            if isinstance(widget, Canvas):
+                places.append((region.intersection(clip), widget))
+            elif not _holds(widget):
+                return super().render_partial_update()
+        regions = [region.intersection(self.size.region) for region in self._dirty_regions]
+        self._dirty_regions.clear()
+        spans = list(self._regions_to_spans(region for region in regions if region))
+        if not spans:
+            return None
+        return TightUpdate(sorted(places, key=lambda place: place[0].x), spans)
+
+
+def _holds(widget: Widget) -> bool:
+    """Whether a widget draws nothing itself."""
+    return isinstance(widget, Screen) or getattr(widget, "draws_nothing", False)
 
 
 class LiveScreen(Screen[None]):

@@ -135,7 +135,9 @@ def _stacked(width: int, top: int, body: int, needs: Needs, boxes: dict[str, Box
         rows, spare = rows + 1, spare - gpus
     host += 1 if ruled else 0
     if spare >= 4:
-        engines, spare = engines + min(spare, 30), spare - min(spare, 30)
+        more = min(spare, 30)
+        engines, host = (engines + more, host) if needs.servers else (engines, host + more)
+        spare -= more
     gpu_height = min(1 + rows * gpus, body - host - engines - alerts - sources - gaps) if gpus else 1
     alerts += max(0, spare)
     y = top

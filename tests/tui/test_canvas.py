@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 
 from rich.style import Style
 from textual.app import App, ComposeResult
 from textual.screen import Screen
 
+from monitor.client.format import cells
 from monitor.tui.compositor import LiveScreen, TightUpdate
 from monitor.tui.palette import DIM, PLAIN, STRONG
 from monitor.tui.rows import Line, Row
@@ -145,6 +147,26 @@ def test_updates_draw_the_right_cells_and_no_others() -> None:
                 terminal.feed(update.render_segments(app.console))
                 assert terminal.text == [row[0] for row in rows]
             assert terminal.bytes < 50 * 16, "a changed cell is sent with its line"
+
+    asyncio.run(main())
+
+
+def test_what_is_painted_is_what_the_line_shows() -> None:
+    chance = random.Random(11)
+    width = 30
+
+    async def main() -> None:
+        app = CanvasApp(ansi_color=True)
+        async with app.run_test(size=(width, 4)) as pilot:
+            await pilot.pause()
+            canvas = app.screen.query_one(Canvas)
+            for _ in range(500):
+                canvas.show([random_line(chance)])
+                begin = chance.randrange(width)
+                end = chance.randrange(begin + 1, width + 1)
+                painted = re.sub(r"\x1b\[[0-9;]*m", "", canvas.paint(0, begin, end, app.console))
+                assert painted == canvas.render_line(0).crop(begin, end).text
+                assert cells(painted) == end - begin
 
     asyncio.run(main())
 

@@ -56,3 +56,9 @@ def test_room_goes_to_graphs() -> None:
     wide = plan(200, 50, needs)
     assert wide.gpu_rows == 3
     assert wide.boxes["host"].x > wide.boxes["engines"].x
+
+
+def test_without_servers_the_room_goes_to_the_host() -> None:
+    made = plan(80, 24, Needs(header=1, gpus=0, host=3, engines=1, alerts=0, servers=0, sources=1))
+    assert made.boxes["engines"].height == 1
+    assert made.boxes["host"].height >= 10

@@ -287,5 +287,5 @@ def _pstate(gpu: Gpu, row: Row, width: int) -> Row:
     if gpu.fan is not None:
         words.append(f"fan {percent(gpu.fan)}")
     if gpu.throttles and len(gpu.throttles) > 1:
-        words = ["+ " + gpu.throttles[1]]
+        words = ["+" + gpu.throttles[1]]
     return row.put(" ".join(words), DIM, width)

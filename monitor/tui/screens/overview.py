@@ -45,6 +45,8 @@ class _Placed(Layout):
 class Board(Widget):
     """Holds the parts."""
 
+    draws_nothing = True
+
     DEFAULT_CSS = "Board { width: 100%; height: 100%; background: ansi_default; }"
 
     def __init__(self) -> None:

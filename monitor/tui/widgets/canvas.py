@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.console import Console
 from rich.segment import Segment
+from rich.style import Style
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
@@ -65,12 +67,34 @@ class Canvas(Widget, can_focus=False):
         strip = self._strips.get(y)
         if strip is None or strip.cell_length != width:
             line = self._lines[y] if y < len(self._lines) else ()
-            segments = [Segment(text, STALE if self._faded else style) for text, style in line]
-            if self.app.no_color:
-                segments = [Segment(text, style and style.without_color) for text, style, _ in segments]
+            segments = [Segment(text, self._style(style)) for text, style in line]
             strip = Strip(segments, sum(cells(text) for text, _ in line)).adjust_cell_length(width, PLAIN)
             self._strips[y] = strip
         return strip
+
+    def paint(self, y: int, begin: int, end: int, console: Console) -> str:
+        """The terminal's sequences for the cells from ``begin`` to before ``end`` of one line."""
+        line = self._lines[y] if y < len(self._lines) else ()
+        out: list[str] = []
+        x = 0
+        for text, style in line:
+            width = cells(text)
+            if x + width > begin:
+                if width != len(text):  # wide characters cannot be cut by counting
+                    strip = self.render_line(y).crop(max(begin, x), end)
+                    return "".join(out) + strip.render(console)
+                part = text[max(0, begin - x) : end - x]
+                out.append(self._style(style).render(part, color_system=console._color_system))
+            x += width
+            if x >= end:
+                return "".join(out)
+        out.append(" " * (end - max(x, begin)))
+        return "".join(out)
+
+    def _style(self, style: Style) -> Style:
+        if self._faded:
+            style = STALE
+        return style.without_color if self.app.no_color else style
 
 
 def changes(before: Line, after: Line) -> list[tuple[int, int]]:
