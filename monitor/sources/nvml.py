@@ -178,15 +178,19 @@ class NvmlSource:
     async def poll(self, now_ms: int) -> Scrape:
         """Ask the driver once."""
         loop = asyncio.get_running_loop()
+        until = loop.time() + self.deadline
         reader = self._reader or await self._start(loop)
-        if reader.answer is None or reader.answer.done():
-            # An answer that is there already is to a question whose poll was given up: it is old.
+        if reader.answer is not None and reader.answer.done():
+            # It came after its poll was given up. Its readings are old, but not what it says of the driver and the
+            # GPUs, and a reader says that once.
+            self._take(reader, reader.answer.result(), now_ms, loop.time())
+        if reader.answer is None:
             reader.ask()
         answer = reader.answer
         assert answer is not None  # noqa: S101 - ask() made it
         limit = self.deadline if reader.answers else self._first_deadline
         left = reader.asked_at + limit - loop.time()
-        await asyncio.wait({answer}, timeout=max(0.0, min(left, self.deadline)))
+        await asyncio.wait({answer}, timeout=max(0.0, min(left, until - loop.time())))
         if not answer.done():
             if left > self.deadline:  # the driver may take longer to open than a poll may take
                 raise self._again()
@@ -235,6 +239,7 @@ class NvmlSource:
 
     def _take(self, reader: _Reader, body: bytes | None, now_ms: int, now: float) -> Scrape:
         """The scrape in an answer, or why there is none."""
+        reader.answer = None
         if body is None:
             raise self._fail(reader, reader.death())
         try:

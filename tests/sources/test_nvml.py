@@ -18,6 +18,7 @@ from monitor.sources.nvml import NvmlSource
 from monitor.sources.source import Source, SourceAbsent, SourceDown
 from tests.nvml_stub.control import Stub
 from tests.sources.nvml_polls import (
+    PATIENCE,
     ask,
     down_reason,
     is_running,
@@ -157,6 +158,34 @@ def test_no_driver_is_absent_and_one_that_comes_later_is_found(nvml: Stub, libra
         assert value(scrape, "gpumon_nvml_reader_restarts_total") == 0  # nothing had failed
 
     ask(source_of(nvml), test)
+
+
+def test_no_driver_is_absent_also_when_that_is_learnt_after_the_poll(nvml: Stub) -> None:
+    nvml.driver_absent(library=True)
+
+    async def test(source: NvmlSource) -> None:
+        assert "is being opened" in await down_reason(source)
+        reader = source._reader
+        assert reader is not None
+        await reader.gone  # it has answered, and ended
+        reason = await down_reason(source)
+        assert reason == "no NVIDIA driver: libnvidia-ml.so.1 is not installed"
+
+    ask(source_of(nvml, deadline=0.001, absent_pause=1_000.0), test)
+
+
+def test_gpus_of_a_driver_that_was_slow_to_open_are_there(nvml: Stub) -> None:
+    async def test(source: NvmlSource) -> None:
+        assert "is being opened" in await down_reason(source)
+        reader = source._reader
+        assert reader is not None
+        assert reader.answer is not None
+        await reader.answer  # between two polls, as no reader starts in a millisecond
+        source.deadline = PATIENCE
+        scrape = await source.poll(1)
+        assert values(scrape, 1)["DCGM_FI_DEV_GPU_TEMP"] == 36
+
+    ask(source_of(nvml, deadline=0.001), test)
 
 
 def test_an_absent_driver_is_looked_for_seldom(nvml: Stub) -> None:
