@@ -50,21 +50,20 @@ def main(command: list[str]) -> int:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGTERM)
         select.select([ended], [], [], GRACE)
+    status = child.wait() if ended in select.select([ended], [], [], 0)[0] else None
     _end_all()
-    return child.wait()
+    return child.wait() if status is None else status
 
 
 def _end_all() -> None:
-    """Kill whatever is left below us, until nothing is."""
+    """Kill whatever is left below us, and wait for it, until nothing is."""
     me = psutil.Process()
     until = time.monotonic() + GRACE
-    while (left := [each for each in me.children(recursive=True) if each.status() != psutil.STATUS_ZOMBIE]) and (
-        time.monotonic() < until
-    ):
+    while (left := me.children(recursive=True)) and time.monotonic() < until:
         for process in left:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(left, timeout=1)
+        psutil.wait_procs(left, timeout=1)  # orphans that we adopted are ours to wait for
 
 
 if __name__ == "__main__":
