@@ -214,17 +214,20 @@ class Daemon:
         self._stop.set()
 
     async def _close(self) -> None:
+        """End from the left to the right: nothing new comes in, what is due goes out, what is owed is written."""
         notify("STOPPING=1")
-        self._server.close()
-        pollers = [task for _, task in self._pollers.values()]
-        for task in pollers:
+        serving = {task for task in self._tasks if task.get_name() in ("api", "notifications")}
+        ending = [task for _, task in self._pollers.values()] + [t for t in self._tasks if t not in serving]
+        for task in ending:
             task.cancel()
-        await asyncio.wait(pollers, timeout=3) if pollers else None
+        self._server.close()
+        if ending:
+            await asyncio.wait(ending, timeout=2)
         await self._notifier.close()
-        _, late = await asyncio.wait(self._tasks, timeout=2)
+        _, late = await asyncio.wait(serving, timeout=2)
         for task in late:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*late, return_exceptions=True)
         await self._sender.close()
         await self._outbox.close()
         if self._lock is not None:
