@@ -226,11 +226,13 @@ class SnapshotBuilder:
         return replace(self._facts, driver=labels.get("driver_version", ""), cuda=labels.get("cuda_version", ""))
 
     def _stale_after_ms(self, source: str, server: str = "") -> float:
+        # Frames come once a second of ours: on a clock that runs faster a fresh reading is that much older.
+        speed = max(1.0, self._facts.speed)
         for one in self._sources:
             if one.name == source and (not server or one.server == server) and one.interval_seconds:
-                return max(STALE_AFTER_SECONDS, 3 * one.interval_seconds) * 1000
+                return max(STALE_AFTER_SECONDS * speed, 3 * one.interval_seconds) * 1000
         # A Prometheus keeps a series for five minutes and scrapes every minute at the slowest.
-        return STALE_AFTER_SECONDS * 1000 if self._sources else 180_000
+        return STALE_AFTER_SECONDS * speed * 1000 if self._sources else 180_000
 
     def _make_gpus(self, now_ms: int) -> tuple[Gpu, ...]:
         found: dict[tuple[str, str], dict[str, Any]] = {}

@@ -71,8 +71,13 @@ async def snapshots(client: Client, *, interval: float = 1.0) -> AsyncGenerator[
         )
         frames = poll(client, asked, interval=max(interval, _PROMETHEUS_INTERVAL))
     else:
-        builder = SnapshotBuilder(facts)
-        frames = client.stream(queries.overview(), interval=interval)
+        # A clock that runs faster fills a graph's width with more of its time.
+        range_seconds = round(min(queries.HISTORY_SECONDS * max(1.0, facts.speed), queries.LONGEST_SECONDS))
+        step_seconds = max(2, round(2 * facts.speed))
+        builder = SnapshotBuilder(facts, range_seconds=range_seconds)
+        frames = client.stream(
+            queries.overview(range_seconds=range_seconds, step_seconds=step_seconds), interval=interval
+        )
     async with aclosing(frames):
         async for frame in frames:
             yield builder.apply(frame)

@@ -13,6 +13,8 @@ from monitor.client.wire import Query
 
 HISTORY_SECONDS = 600
 """How far the graphs look back."""
+LONGEST_SECONDS = 3600
+"""How far a daemon's memory goes back."""
 
 GPU_READINGS = (
     "DCGM_FI_DEV_GPU_UTIL",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -63,6 +64,15 @@ def test_readings_that_grow_old_are_stale() -> None:
     builder.apply(story.frame(START_MS))
     fresh = builder.apply(Frame(2, START_MS + 4000, {"gpu": instant([50], names, START_MS)}))
     old = builder.apply(Frame(3, START_MS + 6000, {"gpu": instant([50], names, START_MS)}))
+    assert [picture.gpus[0].stale for picture in (fresh, old)] == [False, True]
+
+
+def test_on_a_faster_clock_a_fresh_reading_may_be_older() -> None:
+    builder = SnapshotBuilder(replace(FACTS, speed=10.0))
+    builder.apply(Story().frame(START_MS))
+    reading = {"gpu": instant([50], ["DCGM_FI_DEV_GPU_UTIL"], START_MS)}
+    fresh = builder.apply(Frame(2, START_MS + 40_000, reading))
+    old = builder.apply(Frame(3, START_MS + 60_000, reading))
     assert [picture.gpus[0].stale for picture in (fresh, old)] == [False, True]
 
 
