@@ -12,8 +12,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from monitor.samples import Family, Labels, Shape, label, make_labels
 
-_SUFFIXES = {"counter": ("", "_total"), "histogram": ("_bucket", "_count", "_sum"), "summary": ("", "_count", "_sum")}
+_SUFFIXES = {
+    "counter": ("", "_total"),
+    "histogram": ("_bucket", "_count", "_sum"),
+    "summary": ("", "_count", "_sum"),
+    "info": ("_info",),
+}
+_KINDS = {"unknown": "untyped", "info": "gauge", "stateset": "gauge"}  # OpenMetrics' words for them
 _LEFT_OUT = ("python_gc_",)
+MAX_SERIES = 20_000
+"""A server with more is refused: a real one has some hundreds, and the store would give each of them room."""
 
 
 class ExpositionError(ValueError):
@@ -27,8 +35,9 @@ class ExpositionReader:
     Series that nobody reads are left out: the moment a counter was created, Python's garbage collector.
     """
 
-    def __init__(self, extra: Mapping[str, str]) -> None:
+    def __init__(self, extra: Mapping[str, str], *, max_series: int = MAX_SERIES) -> None:
         self._extra = dict(extra)
+        self._max_series = max_series
         self._known: dict[bytes, Labels | None] = {}
         self._lines: list[Labels] = []
         self.shape = Shape((), {})
@@ -38,6 +47,8 @@ class ExpositionReader:
 
         Raises ``ExpositionError``; nothing of such a body is taken.
         """
+        if body.count(b"\n") > self._max_series:
+            self._refuse_explosion(body)  # before anything of it is parsed or remembered
         if b" # {" in body:  # exemplars of OpenMetrics follow the value
             body = b"\n".join(line.partition(b" # {")[0] for line in body.split(b"\n"))
         known = self._known
@@ -94,6 +105,11 @@ class ExpositionReader:
             self._known[key] = labels
         return labels, key, value
 
+    def _refuse_explosion(self, body: bytes) -> None:
+        count = sum(1 for line in body.split(b"\n") if line and line[:1] != b"#")
+        if count > self._max_series:
+            raise ExpositionError(f"{count} series are too many: {self._max_series} at most are taken of one server")
+
     def _families(self, body: bytes, series: list[Labels]) -> dict[str, Family]:
         """Types and help texts of the series that are kept."""
         kinds: dict[str, str] = {}
@@ -107,10 +123,10 @@ class ExpositionReader:
         for name, kind in kinds.items():
             for suffix in _SUFFIXES.get(kind, ("",)):
                 if name + suffix in names:
-                    # OpenMetrics names a counter's family without the _total of its samples.
-                    family = name + suffix if kind == "counter" else name
+                    # OpenMetrics names a family without the _total or _info of its samples.
+                    family = name + suffix if kind in ("counter", "info") else name
                     help_text = helps.get(name, "").replace("\\n", "\n").replace("\\\\", "\\")
-                    families[family] = Family(family, "untyped" if kind == "unknown" else kind, help_text)
+                    families[family] = Family(family, _KINDS.get(kind, kind), help_text)
                     break
         return families
 

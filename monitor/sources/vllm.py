@@ -1,16 +1,15 @@
-"""A vLLM server: scrapes its ``/metrics``.
+"""An inference server, vLLM above all: scrapes its ``/metrics`` and stores them under today's vLLM's names.
 
-One connection is kept open, without compression: decompressing 50 kB costs more than reading them.
+Whether the server is healthy, loads or sleeps is asked apart, by ``monitor.sources.vllm_health``.
 """
 
 from __future__ import annotations
 
-import re
-import ssl
-
 import httpx
 
-from monitor.samples import NAME, Family, Labels, Scrape, Shape, label, make_labels
+from monitor.samples import NAME, Event, Family, Labels, Scrape, Shape, label, make_labels
+from monitor.sources import vllm_http
+from monitor.sources.aliases import Translation, translate
 from monitor.sources.exposition import ExpositionError, ExpositionReader
 from monitor.sources.source import SourceDown
 
@@ -22,14 +21,28 @@ _SHARE = Family(
     "gauge",
     "Share of each GPU's memory that the engine was configured to take (gpu_memory_utilization).",
 )
-_ERRNO = re.compile(r"\[Errno -?\d+\]\s*")
+_KV_TOKENS = Family("gpumon_engine_kv_cache_size_tokens", "gauge", "Tokens that the engine's KV cache has room for.")
+_RESTARTS = Family(
+    "gpumon_engine_restarts_total",
+    "counter",
+    "Times that the server was seen to have started anew, since the daemon watches it.",
+)
+FAMILIES = (_SHARE, _KV_TOKENS, _RESTARTS)
+"""What is added to the server's own series."""
+
+_STARTED = "process_start_time_seconds"
+# What never falls while a server lives; several, as not each server has each.
+_FORWARD = ("vllm:generation_tokens_total", "vllm:prompt_tokens_total", "vllm:iteration_tokens_total_count")
+_ASLEEP = {"weights_offloaded": "weights offloaded", "discard_all": "weights and KV cache discarded"}
 
 
 class VllmSource:
     """Implements ``monitor.sources.source.Source`` for the server at ``url`` (without ``/metrics``).
 
-    ``server`` becomes the label of the same name. Beside what the server sends there is
-    ``gpumon_engine_gpu_memory_utilization_ratio{server, engine}``, from the labels of ``vllm:cache_config_info``.
+    ``server`` becomes the label of the same name. Beside what the server sends there are, with that label,
+    ``gpumon_engine_gpu_memory_utilization_ratio{engine}`` and ``gpumon_engine_kv_cache_size_tokens{engine}``, from the
+    labels of ``vllm:cache_config_info``, and ``gpumon_engine_restarts_total`` with an event ``server_restarted``.
+    ``ca_file`` and ``insecure_skip_verify`` are for https, as in Prometheus' ``tls_config``.
     """
 
     name = "vllm"
@@ -42,105 +55,172 @@ class VllmSource:
         interval: float = 1.0,
         deadline: float = 2.0,
         api_key: str | None = None,
+        ca_file: str | None = None,
+        insecure_skip_verify: bool = False,
     ) -> None:
         self.server = server
         self.interval = interval
         self.deadline = deadline
-        self._url = url.rstrip("/") + "/metrics"
+        self.engine_type = ""
+        """What the last scrape showed: ``vllm``, ``ray``, ``sglang``, ``tgi``, or "" before there was one."""
+        self.answered_ms: int | None = None
+        """When an engine's readings came last."""
+        self.asleep = ""
+        """How all its engines sleep: ``weights offloaded``; "" while one is awake."""
+        self._base = url.rstrip("/")
+        self._tls = (ca_file, insecure_skip_verify)
         self._api_key = api_key
         self._reader = ExpositionReader({"server": server})
-        self._shape_read = self._reader.shape
+        self._shape_read: Shape | None = None
+        self._translation = Translation(self._reader.shape, None, "")
         self._shape = self._reader.shape
         self._derived: list[float] = []
         self._facts: dict[str, str] = {"url": url}
+        self._sleep_states: list[tuple[int, str]] = []
+        self._restarts = _Restarts(server)
         self._client: httpx.AsyncClient | None = None
 
     async def open(self) -> None:
-        """Build the HTTP client; nothing is sent yet."""
-        headers = {"Accept-Encoding": "identity", "Accept": "text/plain;version=0.0.4", "User-Agent": "gpumon"}
-        if self._api_key:
-            headers["Authorization"] = f"Bearer {self._api_key}"
-        self._client = httpx.AsyncClient(
-            headers=headers,
-            timeout=self.deadline,
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=60),
-            # Without TLS there is nothing to verify, and loading the certificates costs megabytes.
-            verify=ssl.create_default_context() if self._url.startswith("https:") else False,
-            trust_env=False,
-            follow_redirects=False,
-        )
+        """Nothing is sent yet; the client is built with the first poll."""
 
     async def poll(self, now_ms: int) -> Scrape:
         """One scrape. Raises ``SourceDown`` with the reason in a few words."""
+        body = await self._get()
         try:
-            body = await self._get()
-        except httpx.TimeoutException:
-            raise SourceDown(f"no answer in {self.deadline:g} s") from None
-        except httpx.ConnectError as error:
-            raise SourceDown(_connect_reason(error)) from None
-        except httpx.HTTPError as error:
-            raise SourceDown(f"the connection broke: {_reason(error)}") from None
-        try:
-            values = self._reader.read(body)
+            read = self._reader.read(body)
         except ExpositionError as error:
             raise SourceDown(str(error)) from None
-        if not values:
+        if not read:
             raise SourceDown("no samples in the answer")
         if self._reader.shape is not self._shape_read:
             self._shape_read = self._reader.shape
+            self._translation = translate(self._shape_read)
             self._derive()
+        values = self._translation.values(read)
+        if self.engine_type:
+            self.answered_ms = now_ms
+        self.asleep = self._sleep(values)
+        events = self._restarts.look(values, now_ms)
         values.extend(self._derived)
-        return Scrape(now_ms, self._shape, values, facts=self._facts)
+        values.append(self._restarts.count)
+        return Scrape(now_ms, self._shape, values, facts=self._facts, events=events)
 
     async def close(self) -> None:
         """End the connection."""
         if self._client is not None:
             await self._client.aclose()
+            self._client = None
 
     async def _get(self) -> bytes:
         if self._client is None:
-            raise SourceDown("the source is not open")
-        async with self._client.stream("GET", self._url) as response:
-            if response.status_code != 200:
-                raise SourceDown(f"HTTP {response.status_code}")
-            chunks, size = [], 0
-            async for chunk in response.aiter_raw():
-                size += len(chunk)
-                if size > MAX_BYTES:
-                    raise SourceDown(f"the answer has more than {MAX_BYTES >> 20} MiB")
-                chunks.append(chunk)
-            return b"".join(chunks)
+            ca_file, insecure = self._tls
+            self._client = vllm_http.make_client(
+                self._base,
+                deadline=self.deadline,
+                api_key=self._api_key,
+                ca_file=ca_file,
+                insecure_skip_verify=insecure,
+            )
+        try:
+            status, body = await vllm_http.get(self._client, f"{self._base}/metrics", MAX_BYTES)
+        except httpx.HTTPError as error:
+            raise SourceDown(vllm_http.reason(error, self.deadline)) from None
+        if status != 200:
+            raise SourceDown(f"HTTP {status}")
+        return body
 
     def _derive(self) -> None:
         """What follows from the labels of the series, worked out once while they stay the same."""
         series: list[Labels] = []
+        families = dict(self._translation.shape.families)
         self._derived = []
+        self._sleep_states = []
         models: dict[str, None] = {}
-        for labels in self._shape_read.series:
+        facts = {"url": self._facts["url"]}
+
+        def add(family: Family, value: float | None, engine: str) -> None:
+            if value is not None:
+                series.append(make_labels(family.name, server=self.server, engine=engine))
+                families[family.name] = family
+                self._derived.append(value)
+
+        for index, labels in enumerate(self._translation.shape.series):
             if model := label(labels, "model_name"):
                 models[model] = None
-            if label(labels, NAME) == "vllm:cache_config_info":
-                try:
-                    share = float(label(labels, "gpu_memory_utilization"))
-                except ValueError:
-                    continue
-                series.append(make_labels(_SHARE.name, server=self.server, engine=label(labels, "engine")))
-                self._derived.append(share)
-        families = dict(self._shape_read.families)
-        if series:
-            families[_SHARE.name] = _SHARE
-        self._shape = Shape((*self._shape_read.series, *series), families)
-        self._facts = {"url": self._facts["url"]}
+            name = label(labels, NAME)
+            if name == "vllm:cache_config_info":
+                engine = label(labels, "engine")
+                add(_SHARE, _number(label(labels, "gpu_memory_utilization")), engine)
+                add(_KV_TOKENS, _kv_tokens(labels), engine)
+                if dtype := label(labels, "cache_dtype"):
+                    facts["kv_cache_dtype"] = dtype
+            elif name == "vllm:engine_sleep_state":
+                self._sleep_states.append((index, label(labels, "sleep_state")))
+        series.append(make_labels(_RESTARTS.name, server=self.server))
+        families[_RESTARTS.name] = _RESTARTS
+        self._restarts.learn(self._translation.shape.series)
+        self._shape = Shape((*self._translation.shape.series, *series), families)
+        self.engine_type = self._translation.engine_type
         if models:
-            self._facts["model"] = ", ".join(models)
+            facts["model"] = ", ".join(models)
+        if self.engine_type:
+            facts["engine_type"] = self.engine_type
+        self._facts = facts
+
+    def _sleep(self, values: list[float]) -> str:
+        active = {state for index, state in self._sleep_states if values[index] == 1}
+        if not active or "awake" in active:
+            return ""
+        return ", ".join(_ASLEEP.get(state, state) for state in sorted(active))
 
 
-def _connect_reason(error: httpx.ConnectError) -> str:
-    text = _reason(error)
-    if "Connection refused" in text or "All connection attempts failed" in text:
-        return "connection refused"
-    return f"cannot connect: {text}"
+class _Restarts:
+    """Sees that a server started anew: its process has another start, or, where it does not say one (several API
+    servers), what it counts has fallen."""
+
+    def __init__(self, server: str) -> None:
+        self.count = 0.0
+        self._server = server
+        self._started_at: int | None = None
+        self._counters_at: dict[int, Labels] = {}
+        self._started: float | None = None
+        self._counters: dict[Labels, float] = {}
+
+    def learn(self, series: tuple[Labels, ...]) -> None:
+        """Where in a scrape of these series the start and the counters are."""
+        starts = [i for i, labels in enumerate(series) if label(labels, NAME) == _STARTED]
+        self._started_at = starts[0] if len(starts) == 1 else None
+        self._counters_at = {i: labels for i, labels in enumerate(series) if label(labels, NAME) in _FORWARD}
+
+    def look(self, values: list[float], now_ms: int) -> tuple[Event, ...]:
+        """Compare with the last scrape, also with one before the server was away."""
+        started = None if self._started_at is None else values[self._started_at]
+        counters = {labels: values[i] for i, labels in self._counters_at.items()}
+        if started is not None and self._started is not None:
+            anew, how = started != self._started, "its process has another start time"
+        else:
+            anew = any(value < self._counters.get(labels, value) for labels, value in counters.items())
+            how = "its counters began again"
+        self._started, self._counters = started, counters
+        if not anew:
+            return ()
+        self.count += 1
+        title = f"{self._server} was restarted"
+        detail = f"{how}; requests that were running are lost"
+        return (Event(now_ms, "server_restarted", "warning", title, {"server": self._server}, detail),)
 
 
-def _reason(error: Exception) -> str:
-    return _ERRNO.sub("", str(error)) or type(error).__name__
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:  # "None" among them
+        return None
+
+
+def _kv_tokens(labels: Labels) -> float | None:
+    """Said by today's servers; before, the blocks and their size."""
+    said = _number(label(labels, "kv_cache_size_tokens"))
+    if said is not None:
+        return said
+    blocks, size = _number(label(labels, "num_gpu_blocks")), _number(label(labels, "block_size"))
+    return None if blocks is None or size is None else blocks * size
