@@ -174,6 +174,26 @@ def check(files: tuple[Path, ...]) -> None:
     sys.exit(run(files))
 
 
+@cli.command()
+@_URL
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="gpumon.yaml. Default: the service's, where there is one.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def doctor(url: str | None, config_path: Path | None, as_json: bool) -> None:
+    """Look at driver, rights, vLLM, receivers, clock, disk and ports; say what to do about each.
+
+    Exits 1 when there is a problem; a warning is none.
+    """
+    from monitor.commands.doctor import run
+
+    sys.exit(run(config_path, url, as_json=as_json))
+
+
 def main() -> None:
     """Run the command line; a pipe that the reader closed and a Ctrl-C end it quietly."""
     try:
