@@ -1,0 +1,1 @@
+"""What gpumon weighs, beside its peers, in one run: `make bench`."""
