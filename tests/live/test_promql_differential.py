@@ -17,8 +17,9 @@ from monitor.promql.errors import PromQLError
 from monitor.promql.evaluate import vector
 from monitor.promql.parse import parse
 from monitor.promql.plan import plan
+from tests.live.install_prometheus import prometheus_bin
 from tests.promql.generate import COUNT, STEP_MS, Expressions, Made, make_series, store_of
-from tests.promql.promtool import Outcome, ask, find_promtool, verdicts
+from tests.promql.promtool import Outcome, ask, verdicts
 
 pytestmark = pytest.mark.live
 
@@ -104,7 +105,7 @@ def settled(expr: str, first: Outcome, again: Outcome, mine: Outcome) -> bool:
 
 @pytest.mark.parametrize("batch", range((CASES + BATCH - 1) // BATCH))
 def test_random_expressions_give_what_prometheus_gives(batch: int, tmp_path: Path) -> None:
-    promtool = find_promtool()
+    promtool = str(prometheus_bin() / "promtool")
     rng = random.Random(SEED * 1000 + batch)
     series = make_series(rng)
     make = Expressions(rng)
@@ -120,7 +121,7 @@ def test_random_expressions_give_what_prometheus_gives(batch: int, tmp_path: Pat
 
 def test_each_function_alone_gives_what_prometheus_gives(tmp_path: Path) -> None:
     """Every function and aggregation at several times, so that none depends on luck."""
-    promtool = find_promtool()
+    promtool = str(prometheus_bin() / "promtool")
     rng = random.Random(SEED)
     series = make_series(rng)
     expressions = _catalogue()
@@ -158,7 +159,7 @@ KNOWN_REFUSALS = re.compile(
 
 def test_prometheus_and_we_accept_the_same_texts(tmp_path: Path) -> None:
     """Valid expressions with a token taken out, doubled, or put elsewhere: most are refused by both, none by one."""
-    promtool = find_promtool()
+    promtool = str(prometheus_bin() / "promtool")
     rng = random.Random(SEED)
     make = Expressions(rng)
     texts = [_mutilated(rng, make.any(2)) for _ in range(min(CASES, 2000))]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,20 +15,6 @@ from tests.promql.generate import STEP_MS, Made, written
 
 Outcome = dict[Labels, float] | str
 """What an expression gives: its samples, or an error's message."""
-
-
-def find_promtool() -> str:
-    """The promtool of a Prometheus 3: from the folder GPUMON_PROMETHEUS_BIN, else from the PATH. Fails where there is
-    none, as a live test that skips itself proves nothing."""
-    folder = os.environ.get("GPUMON_PROMETHEUS_BIN")
-    path = str(Path(folder) / "promtool") if folder else shutil.which("promtool")
-    if path is None or not os.access(path, os.X_OK):
-        raise AssertionError("no promtool: set GPUMON_PROMETHEUS_BIN to the folder with Prometheus 3's programs")
-    shown = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
-    version = re.search(r"version (\d+)\.", shown.stdout + shown.stderr)
-    if version is None or int(version[1]) < 3:
-        raise AssertionError(f"{path} is not of Prometheus 3, whose semantics are ours: {shown.stdout[:80]}")
-    return path
 
 
 def ask(promtool: str, series: list[Made], queries: Sequence[tuple[str, int]], folder: Path) -> list[Outcome]:
