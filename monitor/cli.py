@@ -194,6 +194,29 @@ def doctor(url: str | None, config_path: Path | None, as_json: bool) -> None:
     sys.exit(run(config_path, url, as_json=as_json))
 
 
+@cli.group()
+def config() -> None:
+    """The configuration, gpumon.yaml."""
+
+
+@config.command("init")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default="gpumon.yaml",
+    show_default=True,
+    metavar="FILE",
+    help="Where to write it; - is standard output.",
+)
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+def config_init(output: Path, force: bool) -> None:
+    """Write a commented gpumon.yaml from what is on this node: its GPUs, its vLLM servers."""
+    from monitor.commands.config_init import run
+
+    sys.exit(run(output, force=force))
+
+
 def main() -> None:
     """Run the command line; a pipe that the reader closed and a Ctrl-C end it quietly."""
     try:
