@@ -1,27 +1,20 @@
-"""One look at the NVIDIA driver for a command: in a process of its own and with a deadline, because NVML may hang.
-
-It is the daemon's own reader (``monitor.sources.nvml_reader``), asked once.
-"""
+"""One look at the NVIDIA driver for a command, through the daemon's own GPU source: the driver is asked in a process of
+its own and with a deadline, because NVML may hang."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import subprocess
-import sys
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-import msgspec
-
-from monitor.sources.nvml_series import decode
+from monitor.samples import NAME, Scrape, label
+from monitor.sources.nvml import NvmlSource
+from monitor.sources.source import SourceAbsent, SourceDown
 
 DEADLINE = 15.0
 """Seconds. Opening a driver that nothing else keeps open takes long: about 2 s for each GPU of some boards."""
 
-_MOST = 4 << 20
-_ROOT = str(Path(__file__).resolve().parents[2])
+_MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,49 +42,41 @@ class DriverLook:
 
 
 def look_at_driver(deadline: float = DEADLINE, environment: Mapping[str, str] | None = None) -> DriverLook:
-    """Ask the driver once. Never raises and never takes much longer than ``deadline`` seconds: a child that cannot be
-    killed, since it waits in the kernel, is left behind."""
-    env = dict(os.environ if environment is None else environment)
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, (_ROOT, env.get("PYTHONPATH"))))
+    """Ask the driver once. Never takes much longer than ``deadline`` seconds: a reader that cannot be killed, since it
+    waits in the kernel, is left behind. ``environment`` is the reader's, for tests."""
+
+    async def look() -> Scrape:
+        source = NvmlSource(deadline=deadline, first_deadline=deadline, hostname="", environment=environment)
+        await source.open()
+        try:
+            return await source.poll(0)
+        finally:
+            await source.close()
+
     try:
-        child = subprocess.Popen(
-            (sys.executable, "-P", "-m", "monitor.sources.nvml_reader", str(os.getpid())),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=env,
-        )
-    except OSError as error:
-        return DriverLook(down=f"the reader cannot be started: {error.strerror or error}")
-    try:
-        answer, _ = child.communicate(b"poll\n", timeout=deadline)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.communicate(timeout=1.0)
-        return DriverLook(down=f"no answer from the driver in {deadline:g} s")
-    size = int.from_bytes(answer[:4], "big") if len(answer) >= 4 else 0
-    if not 0 < size <= min(_MOST, len(answer) - 4):
-        return DriverLook(down=f"the reader died: exit status {child.returncode}")
-    return _understand(answer[4 : 4 + size])
+        return _understand(asyncio.run(look()))
+    except SourceAbsent as error:
+        return DriverLook(absent=str(error))
+    except SourceDown as error:
+        return DriverLook(down=str(error))
 
 
-def _understand(body: bytes) -> DriverLook:
-    try:
-        frame = decode(body)
-    except msgspec.DecodeError as error:
-        return DriverLook(down=f"the reader sent something that is no frame: {error}")
-    if frame.absent or frame.down:
-        return DriverLook(absent=frame.absent, down=frame.down)
-    facts = frame.facts
-    if facts is None:
-        return DriverLook(down="the driver gave no facts")
-    readings = {values.index: values for values in frame.gpus}
-    gpus = []
-    for gpu in facts.gpus:
-        values = readings.get(gpu.index)
-        memory, why = (values.total, values.error) if values is not None else (None, "no readings")
-        gpus.append(DriverGpu(gpu.index, gpu.uuid, gpu.name, memory, why))
-    known = {gpu.index for gpu in gpus}
-    gpus += [DriverGpu(v.index, "", "", None, v.error or "no facts") for v in frame.gpus if v.index not in known]
-    return DriverLook(facts.driver_version, facts.cuda_version, tuple(sorted(gpus, key=lambda gpu: gpu.index)))
+def _understand(scrape: Scrape) -> DriverLook:
+    gpus: dict[int, DriverGpu] = {}
+    memory: dict[int, int] = {}
+    for series, value in zip(scrape.shape.series, scrape.values, strict=True):
+        uuid, index = label(series, "UUID"), label(series, "gpu")
+        if not uuid or label(series, "GPU_I_ID"):  # an instance is no GPU of its own
+            continue
+        gpus.setdefault(int(index), DriverGpu(int(index), uuid, label(series, "modelName")))
+        if label(series, NAME) == "DCGM_FI_DEV_FB_TOTAL":
+            memory[int(index)] = int(value) * _MIB
+    for name, text in scrape.facts.items():
+        kind, _, index = name.partition(" ")
+        if kind == "gpu" and index.isdigit():
+            known = gpus.get(int(index), DriverGpu(int(index), "", ""))
+            gpus[int(index)] = DriverGpu(known.index, known.uuid, known.model, None, text)
+    rows = (
+        DriverGpu(gpu.index, gpu.uuid, gpu.model, memory.get(gpu.index), gpu.error) for _, gpu in sorted(gpus.items())
+    )
+    return DriverLook(scrape.facts.get("driver", ""), scrape.facts.get("cuda", ""), tuple(rows))
