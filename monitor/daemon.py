@@ -12,7 +12,6 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,9 +23,10 @@ from monitor.config import Config, ConfigError, load
 from monitor.notify.notifier import Notifier
 from monitor.notify.outbox import Outbox, OutboxError
 from monitor.notify.sender import AppriseSender
+from monitor.own_series import OwnSeries
 from monitor.rules.engine import Engine
 from monitor.rules.rule_file import RuleSet, default_rules_path, load_rules
-from monitor.samples import Labels, Scrape, ScrapeBuilder, label
+from monitor.samples import Labels, Scrape, label
 from monitor.sd_notify import notify, watchdog_seconds
 from monitor.sources import engines
 from monitor.sources.poller import Poller, SourceStatus
@@ -76,7 +76,7 @@ class Daemon:
             events=deque(maxlen=_EVENTS_KEPT),
         )
         self._server = ApiServer(self._node)
-        self._own = _OwnSeries(options.simulate)
+        self._own = OwnSeries(options.simulate)
         self._gpus: dict[str, str] = {}
         self._pollers: dict[str, tuple[Poller, asyncio.Task[None]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -357,62 +357,6 @@ class Daemon:
                 alone_since = time.monotonic()
         log.info("no client for %d minutes: ending", PRIVATE_LINGER // 60)
         self._stop.set()
-
-
-class _OwnSeries:
-    """`gpumon_…`: what the daemon knows of its sources, its rules and its notifications."""
-
-    def __init__(self, simulated: bool) -> None:
-        self._builder = b = ScrapeBuilder()
-        self._simulated = simulated
-        b.family("gpumon_build_info", "gauge", "1, with the version of gpumon.")
-        b.family("gpumon_simulated", "gauge", "1 where the readings are simulated.")
-        b.family("gpumon_source_up", "gauge", "Whether the last poll of the source gave readings.")
-        b.family("gpumon_source_age_seconds", "gauge", "Age of the source's last readings.")
-        b.family("gpumon_source_poll_duration_seconds", "gauge", "Duration of the source's last poll.")
-        b.family("gpumon_rule_evaluation_failures_total", "counter", "Evaluations of rules that failed.")
-        b.family("gpumon_store_series", "gauge", "Series in memory.")
-        b.family("gpumon_store_dropped_samples_total", "counter", "Samples not newer than their series' newest.")
-        b.family("gpumon_process_resident_memory_bytes", "gauge", "Resident memory of the daemon, without children.")
-        b.family("gpumon_process_cpu_seconds_total", "counter", "CPU time of the daemon, without children.")
-        b.family(engines.NAME, "gauge", engines.HELP)
-        self._page = os.sysconf("SC_PAGE_SIZE")
-
-    def scrape(
-        self,
-        now_ms: int,
-        node: Node,
-        engine: Engine,
-        notifier: Notifier,
-        engine_gpus: Iterable[tuple[tuple[str, str], ...]],
-    ) -> Scrape:
-        """All of them, now."""
-        b = self._builder
-        b.add("gpumon_build_info", 1, (("version", __version__),))
-        b.add("gpumon_simulated", 1 if self._simulated else None)
-        for status in node.statuses:
-            labels = (("source", status.source), ("server", status.server))
-            if not status.absent:  # what is not on this machine is not down
-                b.add("gpumon_source_up", float(status.up), labels)
-            if status.last_success_ms is not None:
-                b.add("gpumon_source_age_seconds", max(0, now_ms - status.last_success_ms) / 1000, labels)
-            b.add("gpumon_source_poll_duration_seconds", status.poll_seconds, labels)
-        b.add("gpumon_rule_evaluation_failures_total", engine.failures)
-        b.add("gpumon_store_series", len(node.head))
-        b.add("gpumon_store_dropped_samples_total", node.head.dropped_samples)
-        b.add("gpumon_process_cpu_seconds_total", time.process_time())
-        b.add("gpumon_process_resident_memory_bytes", self._resident())
-        for row in engine_gpus:
-            b.add(engines.NAME, 1, row)
-        notifier.add_to(b)
-        return b.build(now_ms)
-
-    def _resident(self) -> int | None:
-        try:
-            with open("/proc/self/statm", "rb") as statm:
-                return int(statm.read().split()[1]) * self._page
-        except (OSError, IndexError, ValueError):
-            return None  # no /proc here: the reading is absent
 
 
 def _lock(state_directory: Path) -> int | None:

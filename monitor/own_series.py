@@ -1,0 +1,70 @@
+"""`gpumon_…`: the daemon's own series, on its sources, its rules, its notifications and its cost."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+
+from monitor import __version__
+from monitor.api.node import Node
+from monitor.notify.notifier import Notifier
+from monitor.rules.engine import Engine
+from monitor.samples import Scrape, ScrapeBuilder
+from monitor.sources import engines
+
+
+class OwnSeries:
+    """Builds them, once a second."""
+
+    def __init__(self, simulated: bool) -> None:
+        self._builder = b = ScrapeBuilder()
+        self._simulated = simulated
+        b.family("gpumon_build_info", "gauge", "1, with the version of gpumon.")
+        b.family("gpumon_simulated", "gauge", "1 where the readings are simulated.")
+        b.family("gpumon_source_up", "gauge", "Whether the last poll of the source gave readings.")
+        b.family("gpumon_source_age_seconds", "gauge", "Age of the source's last readings.")
+        b.family("gpumon_source_poll_duration_seconds", "gauge", "Duration of the source's last poll.")
+        b.family("gpumon_rule_evaluation_failures_total", "counter", "Evaluations of rules that failed.")
+        b.family("gpumon_store_series", "gauge", "Series in memory.")
+        b.family("gpumon_store_dropped_samples_total", "counter", "Samples not newer than their series' newest.")
+        b.family("gpumon_process_resident_memory_bytes", "gauge", "Resident memory of the daemon, without children.")
+        b.family("gpumon_process_cpu_seconds_total", "counter", "CPU time of the daemon, without children.")
+        b.family(engines.NAME, "gauge", engines.HELP)
+        self._page = os.sysconf("SC_PAGE_SIZE")
+
+    def scrape(
+        self,
+        now_ms: int,
+        node: Node,
+        engine: Engine,
+        notifier: Notifier,
+        engine_gpus: Iterable[tuple[tuple[str, str], ...]],
+    ) -> Scrape:
+        """All of them, now."""
+        b = self._builder
+        b.add("gpumon_build_info", 1, (("version", __version__),))
+        b.add("gpumon_simulated", 1 if self._simulated else None)
+        for status in node.statuses:
+            labels = (("source", status.source), ("server", status.server))
+            if not status.absent:  # what is not on this machine is not down
+                b.add("gpumon_source_up", float(status.up), labels)
+            if status.last_success_ms is not None:
+                b.add("gpumon_source_age_seconds", max(0, now_ms - status.last_success_ms) / 1000, labels)
+            b.add("gpumon_source_poll_duration_seconds", status.poll_seconds, labels)
+        b.add("gpumon_rule_evaluation_failures_total", engine.failures)
+        b.add("gpumon_store_series", len(node.head))
+        b.add("gpumon_store_dropped_samples_total", node.head.dropped_samples)
+        b.add("gpumon_process_cpu_seconds_total", time.process_time())
+        b.add("gpumon_process_resident_memory_bytes", self._resident())
+        for row in engine_gpus:
+            b.add(engines.NAME, 1, row)
+        notifier.add_to(b)
+        return b.build(now_ms)
+
+    def _resident(self) -> int | None:
+        try:
+            with open("/proc/self/statm", "rb") as statm:
+                return int(statm.read().split()[1]) * self._page
+        except (OSError, IndexError, ValueError):
+            return None  # no /proc here: the reading is absent
