@@ -6,6 +6,7 @@ their ``#`` taken away.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -19,10 +20,13 @@ import click
 from monitor.client.format import clean, count, size
 from monitor.commands.driver_look import DriverLook, look_at_driver
 from monitor.config import ConfigError, loads
+from monitor.sources.discovery import find_servers
+
+FIND_SECONDS = 15.0
 
 
 class FoundServer(Protocol):
-    """A server that runs here, as ``monitor.sources.discovery`` finds it."""
+    """A server that runs here: ``monitor.sources.discovery.Found``."""
 
     @property
     def url(self) -> str: ...
@@ -32,9 +36,9 @@ class FoundServer(Protocol):
     def how(self) -> str: ...
 
 
-def find_servers(hostname: str) -> Sequence[FoundServer]:
-    """The servers that run on this node."""
-    return ()
+def servers_here(hostname: str) -> Sequence[FoundServer]:
+    """The servers that run on this node and answer, as the daemon finds them. Raises ``TimeoutError``."""
+    return asyncio.run(asyncio.wait_for(find_servers(hostname), FIND_SECONDS))
 
 
 def run(output: Path, *, force: bool) -> int:
@@ -45,7 +49,11 @@ def run(output: Path, *, force: bool) -> int:
         return 1
     hostname = socket.gethostname()
     driver = look_at_driver()
-    servers = find_servers(hostname)
+    servers: Sequence[FoundServer] = ()
+    try:
+        servers = servers_here(hostname)
+    except TimeoutError:
+        click.echo("gpumon config init: looking for vLLM servers took too long: none is in the file", err=True)
     text = make_text(hostname, driver, servers)
     if to_stdout:
         click.echo(text, nl=False)

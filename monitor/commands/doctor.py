@@ -7,6 +7,7 @@ schema.
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ import msgspec
 
 from monitor.client.format import clean, count
 from monitor.commands import doctor_gpumon, doctor_node
+from monitor.commands.config_init import servers_here
 from monitor.commands.doctor_machine import Finding, Machine, ask_daemon, read_setting
 
 Check: TypeAlias = Callable[[Machine], list[Finding]]
@@ -48,7 +50,9 @@ _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 def run(config_path: Path | None, url: str | None, *, as_json: bool) -> int:
     """Look, and print what was seen; 1 where there is a problem, else 0."""
-    machine = Machine(read_setting(config_path), daemon=lambda: ask_daemon(url))
+    setting = read_setting(config_path)
+    hostname = setting.config.hostname if setting.config is not None else socket.gethostname()
+    machine = Machine(setting, daemon=lambda: ask_daemon(url), servers=lambda: servers_here(hostname))
     findings = examine(machine)
     click.echo(to_json(findings) if as_json else render(findings))
     return 1 if any(finding.state == "problem" for finding in findings) else 0

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from monitor import __version__
 from monitor.client.errors import ClientError
 from monitor.client.format import clean, count, duration
 from monitor.commands.doctor_machine import Answer, DaemonTold, Finding, Machine
 from monitor.config import DEFAULT_PORT, VllmServer
+
+_ENGINE = re.compile(r"^(?:# \w+ )?(?:ray_)?(?:vllm|sglang|tgi)[:_]", re.MULTILINE)
+"""A series of vLLM, of vLLM under Ray, or of an engine that is stored under vLLM's names."""
 
 
 def check_configuration(machine: Machine) -> list[Finding]:
@@ -102,11 +107,11 @@ def _server(machine: Machine, server: VllmServer, unnamed: bool) -> Finding:
             return Finding("vllm", "problem", f"{server.server}: its api_key cannot be had: {error}", "Mend api_key:")
     answer = machine.fetch(f"{server.url}/metrics", headers)
     name = f"{server.server} ({'found here' if unnamed else 'configured'})"
-    if answer.status == 200 and "vllm:" in answer.text:
+    if answer.status == 200 and _ENGINE.search(answer.text):
         return Finding("vllm", "ok", f"{name} answers with its metrics")
     if answer.status == 200:
         cure = "Is this vLLM's port? It may also run with --disable-log-stats, or still load its model"
-        return Finding("vllm", "warning", f"{name} answers, with no series of vLLM", cure)
+        return Finding("vllm", "warning", f"{name} answers, with no series of an engine", cure)
     if answer.status in (401, 403):
         cure = "Give its key: `api_key: {file: …}` beside the server's url"
         return Finding("vllm", "problem", f"{name} refuses us: HTTP {answer.status}", cure)

@@ -27,6 +27,7 @@ from monitor.client.discover import find
 from monitor.client.wire import Capabilities, SourceRow
 from monitor.commands.driver_look import DriverLook, look_at_driver
 from monitor.config import Config, ConfigError, load, loads
+from monitor.sources.kernel_log import check_access
 
 State = Literal["ok", "warning", "problem"]
 
@@ -228,6 +229,7 @@ class Machine:
     may: Callable[[Path, int], bool] = os.access
     run: Callable[[Sequence[str]], Ran | None] = run_command
     driver: Callable[[], DriverLook] = look_at_driver
+    kernel_log: Callable[[], tuple[str, str]] = check_access
     daemon: Callable[[], DaemonTold | None] = ask_daemon
     fetch: Callable[[str, Mapping[str, str]], Answer] = fetch
     servers: Callable[[], Sequence[FoundServer]] = tuple

@@ -127,18 +127,13 @@ def check_groups(machine: Machine) -> list[Finding]:
 
 def check_kernel_log(machine: Machine) -> list[Finding]:
     """Whether XIDs and OOM kills can be read: from the journal, else from ``/dev/kmsg``."""
-    ran = machine.run(["journalctl", "--dmesg", "--lines=1", "--no-pager", "--quiet", "--output=cat"])
-    if ran is not None and ran.code == 0 and ran.out.strip():
-        return [Finding("kernel log", "ok", "the journal's kernel messages can be read")]
-    kmsg = machine.path("dev/kmsg")
-    if kmsg.exists() and machine.may(kmsg, os.R_OK):
-        return [Finding("kernel log", "ok", "/dev/kmsg can be read")]
-    journal = "there is no journalctl" if ran is None else "the journal shows no kernel message"
-    seen = f"{journal}, and /dev/kmsg cannot be read: XIDs and OOM kills stay unseen"
+    name, reason = machine.kernel_log()
+    if name:
+        return [Finding("kernel log", "ok", f"{name} can be read: XIDs and OOM kills are seen")]
     cure = "In a container: mount the host's /var/log/journal, or give it /dev/kmsg"
     if machine.group_exists("systemd-journal") and "systemd-journal" not in machine.groups:
         cure = "`usermod -aG systemd-journal USER`, then log in again (the service's unit has the group)"
-    return [Finding("kernel log", "warning", seen, cure)]
+    return [Finding("kernel log", "warning", reason, cure)]
 
 
 def check_clock(machine: Machine) -> list[Finding]:

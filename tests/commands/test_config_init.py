@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import Sequence
@@ -121,7 +122,7 @@ def test_force_writes_over(tmp_path: Path) -> None:
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config_init, "look_at_driver", lambda: EIGHT)
-    monkeypatch.setattr(config_init, "find_servers", lambda hostname: SERVERS["one"])
+    monkeypatch.setattr(config_init, "servers_here", lambda hostname: SERVERS["one"])
     path = tmp_path / "gpumon.yaml"
     result = CliRunner().invoke(cli, ["config", "init", "-o", str(path)])
     assert result.exit_code == 0, result.output
@@ -132,9 +133,27 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_look_for_servers_that_takes_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(hostname: str) -> list[Server]:
+        await asyncio.sleep(60)
+        return []
+
+    monkeypatch.setattr(config_init, "look_at_driver", lambda: EIGHT)
+    monkeypatch.setattr(config_init, "find_servers", slow)
+    monkeypatch.setattr(config_init, "FIND_SECONDS", 0.01)
+    result = CliRunner().invoke(cli, ["config", "init", "-o", str(tmp_path / "gpumon.yaml")])
+    assert result.exit_code == 0
+    assert "took too long" in result.stderr
+    assert "8 GPUs; 0 vLLM servers" in result.stdout
+
+
+def test_the_look_for_servers_is_the_daemons() -> None:
+    assert isinstance(config_init.servers_here("gpu7"), list)
+
+
 def test_where_it_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config_init, "look_at_driver", lambda: EIGHT)
-    monkeypatch.setattr(config_init, "find_servers", lambda hostname: ())
+    monkeypatch.setattr(config_init, "servers_here", lambda hostname: ())
     result = CliRunner().invoke(cli, ["config", "init", "-o", str(tmp_path / "none" / "gpumon.yaml")])
     assert result.exit_code == 1
     assert "cannot be written: No such file or directory" in result.stderr
