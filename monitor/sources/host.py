@@ -1,30 +1,32 @@
 """The machine itself: CPU, memory, file systems, disks and network, in node_exporter's names, labels and units.
 
-Read from ``/proc``, as node_exporter does, because the same names must mean the same numbers: psutil adds reclaimable
-slab to ``Cached``, and numbers CPUs by their place in a list, which is wrong once one is offline.
+The same names must mean the same numbers. So psutil is asked where it gives exactly node_exporter's (disks, networks,
+the boot time), and the rest is read from ``/proc``, as node_exporter does: psutil adds reclaimable slab to ``Cached``,
+numbers CPUs by their place in a list, which is wrong once one is offline, and counts swapped bytes instead of pages.
+``psutil.PROCFS_PATH`` says where ``/proc`` is: in a container, a mount of the host's.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+
+import psutil
 
 from monitor.samples import Scrape, ScrapeBuilder
+from monitor.sources import host_devices, host_kernel
+from monitor.sources.host_devices import Background, Row, first
 from monitor.sources.mounts import Mount, Space, SpaceReader, parse_mounts
 from monitor.sources.source import SourceDown
 
 MAX_MOUNTS = 64
-MAX_DISKS = 64
-MAX_NETWORKS = 64
 """More than these are left out, and said: hosts of containers have hundreds that come and go."""
 
 MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 """The columns of a CPU in ``/proc/stat``, in their order."""
 
-_FAMILIES = (
+FAMILIES = (
     ("node_cpu_seconds_total", "counter", "Seconds the CPUs spent in each mode."),
     ("node_load1", "gauge", "1m load average."),
     ("node_load5", "gauge", "5m load average."),
@@ -32,42 +34,57 @@ _FAMILIES = (
     ("node_filesystem_size_bytes", "gauge", "Filesystem size in bytes."),
     ("node_filesystem_avail_bytes", "gauge", "Filesystem space available to non-root users in bytes."),
     ("node_filesystem_free_bytes", "gauge", "Filesystem free space in bytes."),
+    ("node_filesystem_files", "gauge", "Filesystem total file nodes."),
+    ("node_filesystem_files_free", "gauge", "Filesystem total free file nodes."),
+    ("node_filesystem_readonly", "gauge", "Filesystem read-only status."),
     (
         "node_filesystem_device_error",
         "gauge",
         "Whether an error occurred while getting statistics for the given device.",
     ),
-    ("node_disk_read_bytes_total", "counter", "The total number of bytes read successfully."),
-    ("node_disk_written_bytes_total", "counter", "The total number of bytes written successfully."),
-    ("node_disk_io_time_seconds_total", "counter", "Total seconds spent doing I/Os."),
-    ("node_network_receive_bytes_total", "counter", "Network device statistic receive_bytes."),
-    ("node_network_transmit_bytes_total", "counter", "Network device statistic transmit_bytes."),
     ("node_boot_time_seconds", "gauge", "Node boot time, in unixtime."),
     ("node_time_seconds", "gauge", "System time in seconds since epoch (1970)."),
+    ("gpumon_model_cache_info", "gauge", "1 for each directory that models are kept in, with its file system."),
 )
-_MEMORY = ("MemTotal", "MemAvailable", "MemFree", "Buffers", "Cached", "SwapTotal", "SwapFree")
-_SECTOR = 512  # the unit of /proc/diskstats, whatever the disk's own sectors are
+_MEMORY = (
+    *("MemTotal", "MemAvailable", "MemFree", "Buffers", "Cached", "SwapTotal", "SwapFree", "SwapCached"),
+    *("Active", "Inactive", "AnonPages", "Mapped", "Shmem", "Dirty", "Writeback", "Unevictable", "Mlocked"),
+    *("Slab", "SReclaimable", "SUnreclaim", "KernelStack", "PageTables", "CommitLimit", "Committed_AS"),
+    *("Hugepagesize", "HugePages_Total", "HugePages_Free"),
+)
 _BACK_SECONDS = 3.0
-# node_exporter's: partitions, RAM disks and loops stand beside the disks that carry them.
-_NO_DISK = re.compile(r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$")
-_CONTAINER_LINK = re.compile(r"^(veth|cali|cilium|lxc|tap|br-|docker)")
 _MEMORY_TYPES = ("tmpfs", "ramfs")
-_T = TypeVar("_T")
+_SYS_SECONDS = 10.0
+_SYS_PATIENCE = 0.1
 
 
 def declare_families(builder: ScrapeBuilder) -> None:
     """Declare every family that a host has."""
-    for name, kind, text in _FAMILIES:
+    for name, kind, text in (*FAMILIES, *host_kernel.FAMILIES, *host_devices.FAMILIES):
         builder.family(name, kind, text)
     for field in _MEMORY:
-        builder.family(f"node_memory_{field}_bytes", "gauge", f"Memory information field {field}_bytes.")
+        name = _memory_name(field)
+        builder.family(name, "gauge", f"Memory information field {name.removeprefix('node_memory_')}.")
+
+
+def _memory_name(field: str) -> str:
+    return f"node_memory_{field}" if field.startswith("HugePages_") else f"node_memory_{field}_bytes"
+
+
+def default_model_caches(environment: os._Environ[str] | dict[str, str] = os.environ) -> tuple[str, ...]:
+    """Where Hugging Face's libraries and vLLM keep models, for whoever has this environment."""
+    cache = environment.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    home = environment.get("HF_HOME") or f"{cache}/huggingface"
+    return (environment.get("HF_HUB_CACHE") or f"{home}/hub",)
 
 
 class HostSource:
     """Implements ``monitor.sources.source.Source`` for this machine.
 
-    A reading that the machine does not have (swap, disks inside a container) has no series. ``proc`` and ``statvfs``
-    are for tests.
+    A reading that the machine does not have (swap, disks inside a container) has no series. What /sys has (links,
+    InfiniBand, memory controllers) is read every 10 s, and stands in between. ``model_caches`` are directories of
+    models: which file system each is on is ``gpumon_model_cache_info{mountpoint, path}``. ``sys`` and ``statvfs`` are
+    for tests.
     """
 
     name = "host"
@@ -78,12 +95,15 @@ class HostSource:
         interval: float = 2.0,
         deadline: float = 2.0,
         *,
-        proc: Path | str = "/proc",
+        model_caches: Sequence[str] | None = None,
+        sys: Path | str = "/sys",
         statvfs: Callable[[str], os.statvfs_result] = os.statvfs,
     ) -> None:
         self.interval = interval
         self.deadline = deadline
-        self._proc = str(proc)
+        self._proc = psutil.PROCFS_PATH
+        self._caches = default_model_caches() if model_caches is None else tuple(model_caches)
+        self._slow = Background(lambda: self._read_slow(Path(sys)), _SYS_SECONDS)
         self._spaces = SpaceReader(statvfs)
         self._tick = float(os.sysconf("SC_CLK_TCK"))
         self._cpus: dict[str, list[float]] = {}
@@ -99,8 +119,9 @@ class HostSource:
     async def poll(self, now_ms: int) -> Scrape:
         """Read once. Raises ``SourceDown`` where ``/proc`` itself does not answer."""
         left_out: list[str] = []
-        # The only wait comes first: what is added after it belongs to one poll.
-        mounts = _first(self._mounts(), MAX_MOUNTS, "file systems", left_out)
+        # What waits comes first: what is added after it belongs to one poll.
+        slow = await self._slow.rows(_SYS_PATIENCE)
+        mounts = first(self._mounts(), MAX_MOUNTS, "file systems", left_out)
         spaces = await self._spaces.read(mounts, self.deadline * 0.8)
         stat = self._read("stat")
         if stat is None:
@@ -114,8 +135,13 @@ class HostSource:
             if not isinstance(space, Space):
                 errors.append(f"{mount.mountpoint}: {'no answer' if space is None else space.strerror}")
             self._add_space(mount, space if isinstance(space, Space) else None)
-        self._add_disks(left_out)
-        self._add_networks(left_out)
+        host_devices.add_disks(self._builder, left_out)
+        host_devices.add_networks(self._builder, left_out)
+        host_kernel.add_kernel(self._builder, self._read)
+        for name, value, labels in slow:
+            if name == "gpumon_model_cache_info":
+                labels = (*labels, ("mountpoint", _mount_of(labels[0][1], mounts)))
+            self._builder.add(name, value, labels)
         self._builder.add("node_time_seconds", now_ms / 1000)
         facts = {}
         if left_out:
@@ -146,8 +172,9 @@ class HostSource:
                 cpu = columns[0][3:]
                 seconds = [int(column) / self._tick for column in columns[1 : 1 + len(MODES)]]
                 cpus[cpu] = _forward(self._cpus.get(cpu), seconds)
-            elif line.startswith("btime "):
-                add("node_boot_time_seconds", float(line[6:]))
+            else:
+                host_kernel.add_stat(self._builder, line)
+        add("node_boot_time_seconds", psutil.boot_time())
         self._cpus = cpus
         for cpu, seconds in cpus.items():
             for mode, value in zip(MODES, seconds, strict=False):
@@ -164,7 +191,8 @@ class HostSource:
         swap = int(fields.get("SwapTotal", "0").split()[0]) > 0
         for name in _MEMORY:
             if name in fields and (swap or not name.startswith("Swap")):
-                self._builder.add(f"node_memory_{name}_bytes", int(fields[name].split()[0]) * 1024)
+                number, *unit = fields[name].split()
+                self._builder.add(_memory_name(name), int(number) * (1024 if unit else 1))
 
     def _add_space(self, mount: Mount, space: Space | None) -> None:
         add = self._builder.add
@@ -178,36 +206,24 @@ class HostSource:
             add("node_filesystem_size_bytes", space.size, labels)
             add("node_filesystem_free_bytes", space.free, labels)
             add("node_filesystem_avail_bytes", space.available, labels)
+            add("node_filesystem_files", space.files, labels)
+            add("node_filesystem_files_free", space.files_free, labels)
+            add("node_filesystem_readonly", float(mount.readonly), labels)
 
-    def _add_disks(self, left_out: list[str]) -> None:
-        add = self._builder.add
-        rows = [line.split() for line in (self._read("diskstats") or "").splitlines()]
-        rows = [row for row in rows if len(row) >= 14 and not _NO_DISK.match(row[2])]
-        for row in _first(rows, MAX_DISKS, "disks", left_out):
-            labels = (("device", row[2]),)
-            add("node_disk_read_bytes_total", int(row[5]) * _SECTOR, labels)
-            add("node_disk_written_bytes_total", int(row[9]) * _SECTOR, labels)
-            add("node_disk_io_time_seconds_total", int(row[12]) / 1000, labels)
-
-    def _add_networks(self, left_out: list[str]) -> None:
-        add = self._builder.add
-        rows = []
-        for line in (self._read("net/dev") or "").splitlines():
-            device, colon, counts = line.rpartition(":")
-            if colon:
-                rows.append((device.strip(), counts.split()))
-        rows.sort(key=lambda row: _CONTAINER_LINK.match(row[0]) is not None)
-        for device, columns in _first(rows, MAX_NETWORKS, "network devices", left_out):
-            labels = (("device", device),)
-            add("node_network_receive_bytes_total", int(columns[0]), labels)
-            add("node_network_transmit_bytes_total", int(columns[8]), labels)
+    def _read_slow(self, sys: Path) -> list[Row]:
+        rows = host_devices.read_links(sys) + host_devices.read_infiniband(sys) + host_devices.read_edac(sys)
+        for path in self._caches:
+            # A symbolic link may lead to another file system; the mount may be dead, which is why it is asked here.
+            real = os.path.realpath(path)
+            if os.path.isdir(real):
+                rows.append(("gpumon_model_cache_info", 1.0, (("path", _printable(real)),)))
+        return rows
 
 
-def _first(items: list[_T], most: int, what: str, left_out: list[str]) -> list[_T]:
-    """The first ``most``; how many more there are goes to ``left_out``."""
-    if len(items) > most:
-        left_out.append(f"{len(items) - most} {what}")
-    return items[:most]
+def _mount_of(path: str, mounts: Sequence[Mount]) -> str:
+    """The mount point that holds ``path``; "" where none of ``mounts`` does."""
+    points = [_printable(mount.mountpoint) for mount in mounts]
+    return max((point for point in points if f"{path}/".startswith(f"{point.rstrip('/')}/")), key=len, default="")
 
 
 def _printable(path: str) -> str:

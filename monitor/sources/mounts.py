@@ -35,6 +35,7 @@ class Mount:
     device: str
     mountpoint: str
     fstype: str
+    readonly: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,9 @@ class Space:
     free: float
     available: float
     """What is free for users other than root."""
+    files: float = 0.0
+    """File nodes; 0 where the file system makes them as it needs them."""
+    files_free: float = 0.0
 
 
 Answer: TypeAlias = Space | OSError | None
@@ -61,7 +65,8 @@ def parse_mounts(table: str) -> list[Mount]:
             continue
         point = _unescape(parts[1])
         if not _HIDDEN_POINTS.match(point):
-            found[point] = Mount(_unescape(parts[0]), point, parts[2])
+            readonly = len(parts) > 3 and "ro" in parts[3].split(",")
+            found[point] = Mount(_unescape(parts[0]), point, parts[2], readonly)
     return list(found.values())
 
 
@@ -141,7 +146,7 @@ class _Call:
         except OSError as error:
             return error
         unit = float(s.f_frsize)
-        return Space(s.f_blocks * unit, s.f_bfree * unit, s.f_bavail * unit)
+        return Space(s.f_blocks * unit, s.f_bfree * unit, s.f_bavail * unit, float(s.f_files), float(s.f_ffree))
 
 
 async def _ended(calls: Sequence[_Call], seconds: float) -> bool:
