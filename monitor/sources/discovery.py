@@ -71,14 +71,12 @@ class ServerFinder:
     def __init__(
         self,
         table: ProcessTable,
-        hostname: str,
         *,
         deadline: float = DEADLINE,
         sockets: Callable[[], Sequence[Path]] = containers.sockets,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._table = table
-        self._hostname = hostname
         self._deadline = deadline
         self._sockets = sockets
         self._clock = clock
@@ -167,11 +165,12 @@ class ServerFinder:
         return Found(url, label, None, f"docker:{one.name or one.id[:12]}", "published by docker", launch.kind)
 
 
-async def find_servers(hostname: str) -> list[Found]:
-    """Look once, for a command that ends then: ``doctor``, ``config init``."""
+async def find_servers(hostname: str, *, deadline: float = DEADLINE) -> list[Found]:
+    """Look once, for a command that ends then: ``doctor``, ``config init``. ``hostname`` is the host of the labels,
+    ``deadline`` the seconds that each server has to answer."""
     table = ProcessTable(hostname)
     await table.refresh(0)
-    return await ServerFinder(table, hostname).find()
+    return await ServerFinder(table, deadline=deadline).find()
 
 
 async def answers(url: str, kind: Kind, deadline: float = DEADLINE) -> bool:

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import pwd
+import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,8 @@ from monitor.sources.containers import Container, container_of
 from monitor.sources.procfs import Listener
 
 MAX_ANCESTORS = 16
+USER_PATIENCE = 0.2
+"""Seconds for the name of a user."""
 
 _TELLING = (b"vllm", b"sglang", b"text-generation", b"::")
 """What stands in the command line of every process that is looked at closer."""
@@ -123,13 +127,24 @@ def _look(pid: int, command: bytes, root: Path) -> Seen | None:
     )
 
 
+_users: dict[int, str] = {}
+
+
 def _user(uid: int | None) -> str:
     if uid is None:
         return ""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)  # a user of a container has no name here
+    if uid not in _users:
+        _users[uid] = str(uid)
+        # The name may come from a directory server that does not answer: then it is the number for now.
+        asking = threading.Thread(target=_ask_user, args=(uid,), name="gpumon-user", daemon=True)
+        asking.start()
+        asking.join(USER_PATIENCE)
+    return _users[uid]
+
+
+def _ask_user(uid: int) -> None:
+    with contextlib.suppress(KeyError):  # a user of a container has no name here
+        _users[uid] = pwd.getpwuid(uid).pw_name
 
 
 def _ancestors(found: Seen, parents: dict[int, int], root: Path) -> tuple[int, ...]:

@@ -141,7 +141,7 @@ class ProcessTable:
             if identity is None or identity.comm != stat.comm:  # new, or it has got a title meanwhile
                 wanted.add(row.pid)
             found.append(self._fill(row, stat, identity, now_ms))
-        self._wanted = wanted
+        self._wanted = wanted - {look.pid for look in self._left_behind}
         self._asked = {pid for pid, stat in stats.items() if stat is not None}
         self._forget_cpu(now_ms)
         untitled = {pid for pid, known in self._known.items() if known.untitled}

@@ -89,7 +89,7 @@ def launch(tree: ProcTree, pid: int, port: int, *, address: str = "127.0.0.1", *
 
 
 async def found_after(table: ProcessTable, finder: ServerFinder, now_ms: int) -> list[Found]:
-    assert await table.refresh(now_ms)
+    assert await table.refresh(now_ms, deadline=30)
     return await finder.find()
 
 
@@ -97,7 +97,7 @@ def test_servers_are_found_asked_once_and_forgotten(tmp_path: Path) -> None:
     async def main() -> None:
         tree = ProcTree(tmp_path)
         table = ProcessTable("n", root=tree.root)
-        finder = ServerFinder(table, "n", deadline=10, sockets=list)
+        finder = ServerFinder(table, deadline=10, sockets=list)
         async with serve(VERSION) as first, serve(VERSION) as second:
             one, two = port_of(first.url), port_of(second.url)
             launch(tree, 100, one, address="0.0.0.0")  # noqa: S104 - what the tree says
@@ -130,7 +130,7 @@ def test_only_what_a_server_listens_on_is_asked(tmp_path: Path) -> None:
             # One whose other ports speak another protocol.
             launch(tree, 100, port_of(main_port.url))
             tree.listen(100, port_of(side.url), inode=2)
-            found = await found_after(table, ServerFinder(table, "n", deadline=10, sockets=list), 0)
+            found = await found_after(table, ServerFinder(table, deadline=10, sockets=list), 0)
             assert [each.url for each in found] == [main_port.url.replace("localhost", "127.0.0.1")]
             assert (other.requests, side.requests) == ([], [])
 
@@ -149,9 +149,9 @@ def test_a_server_that_does_not_answer_yet_is_asked_again(tmp_path: Path) -> Non
         table = ProcessTable("n", {}, root=tree.root)
         async with serve(handle) as server:
             launch(tree, 100, port_of(server.url))
-            assert await found_after(table, ServerFinder(table, "n", deadline=0.1, sockets=list), 0) == []
+            assert await found_after(table, ServerFinder(table, deadline=0.1, sockets=list), 0) == []
             ready = True
-            (found,) = await found_after(table, ServerFinder(table, "n", deadline=10, sockets=list), INTERVAL_MS)
+            (found,) = await found_after(table, ServerFinder(table, deadline=10, sockets=list), INTERVAL_MS)
             assert found.pid == 100
 
     asyncio.run(main())
@@ -163,7 +163,7 @@ def test_the_configurations_label(tmp_path: Path) -> None:
         async with serve(VERSION) as server:
             table = ProcessTable("n", {server.url: "llama"}, root=tree.root)
             launch(tree, 100, port_of(server.url))
-            (found,) = await found_after(table, ServerFinder(table, "n", deadline=10, sockets=list), 0)
+            (found,) = await found_after(table, ServerFinder(table, deadline=10, sockets=list), 0)
             assert found.server == "llama"
 
     asyncio.run(main())
@@ -201,7 +201,7 @@ def test_a_container_with_a_network_of_its_own(tmp_path: Path) -> None:
         table = ProcessTable("n", root=tree.root)
         path = tmp_path / "s"
         now = 0.0
-        finder = ServerFinder(table, "n", deadline=10, sockets=lambda: [path], clock=lambda: now)
+        finder = ServerFinder(table, deadline=10, sockets=lambda: [path], clock=lambda: now)
         async with serve(VERSION) as server:
             port = port_of(server.url)
             async with docker(path, [published(DOCKER, 8000, port, "vllm serve m")]) as asked:
@@ -223,7 +223,7 @@ def test_a_container_whose_processes_are_not_seen(tmp_path: Path) -> None:
     async def main() -> None:
         table = ProcessTable("n", root=ProcTree(tmp_path / "proc").root)
         path = tmp_path / "s"
-        finder = ServerFinder(table, "n", deadline=10, sockets=lambda: [path])
+        finder = ServerFinder(table, deadline=10, sockets=lambda: [path])
         async with serve(VERSION) as server, serve(VERSION) as other:
             rows = [
                 published("1" * 64, 8000, port_of(server.url), "vllm serve m --api-key 'k"),
@@ -242,7 +242,7 @@ def test_without_docker(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
     async def main() -> None:
         table = ProcessTable("n", root=ProcTree(tmp_path / "proc").root)
         now = 0.0
-        finder = ServerFinder(table, "n", sockets=lambda: [tmp_path / "gone"], clock=lambda: now)
+        finder = ServerFinder(table, sockets=lambda: [tmp_path / "gone"], clock=lambda: now)
         with caplog.at_level("INFO"):
             assert await found_after(table, finder, 0) == []
             now = 100.0
@@ -301,9 +301,9 @@ def test_real_processes(tmp_path: Path) -> None:
         python(tmp_path / "vllm", "serve", "m", "--api-key", "k") as (pid, port),
         python(tmp_path / "other", "serve", "m") as (other, _),
     ):
-        found = run(lambda: find_servers("node1"))
+        found = run(lambda: find_servers("node1", deadline=10))
         assert found[pid] == Found(
             f"http://127.0.0.1:{port}", f"node1:{port}", pid, found[pid].container, f"process {pid} listens"
         )
         assert other not in found
-    assert pid not in run(lambda: find_servers("node1"))
+    assert pid not in run(lambda: find_servers("node1", deadline=10))

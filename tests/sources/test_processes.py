@@ -29,7 +29,7 @@ def on_gpu(pid: int, gpu: int = 0) -> GpuProcess:
 def looked(table: ProcessTable, rows: Iterable[GpuProcess], now_ms: int = 1_000) -> tuple[GpuProcess, ...]:
     """The rows of a second poll, after the processes were looked at."""
     table.enrich(rows, now_ms)
-    assert asyncio.run(table.refresh(now_ms))
+    assert asyncio.run(table.refresh(now_ms, deadline=30))
     return table.enrich(rows, now_ms + 1_000)
 
 
@@ -88,7 +88,7 @@ def test_a_process_that_ends_and_whose_pid_is_used_again(tmp_path: Path) -> None
     tree.process(103, ["sleep", "5"], start=5_000, ticks=700, comm="sleep")
     (row,) = table.enrich([on_gpu(103)], 4_000)
     assert (row.server, row.rank, row.name, row.cpu_ratio) == ("", "", "sleep", None)
-    assert asyncio.run(table.refresh(1_000 + HURRY_MS))
+    assert asyncio.run(table.refresh(1_000 + HURRY_MS, deadline=30))
     (row,) = table.enrich([on_gpu(103)], 5_000)
     assert (row.server, row.command) == ("", "sleep …")
 
@@ -117,7 +117,7 @@ def test_a_title_that_comes_later_is_seen(tmp_path: Path) -> None:
     assert not asyncio.run(table.refresh(1_000 + HURRY_MS))
     tree.process(103, "VLLM::Worker_TP1", parent=102, comm="VLLM::Worker_TP")
     table.enrich([on_gpu(103)], 3_500)
-    assert asyncio.run(table.refresh(1_000 + HURRY_MS))
+    assert asyncio.run(table.refresh(1_000 + HURRY_MS, deadline=30))
     assert table.enrich([on_gpu(103)], 4_000)[0].rank == "1"
 
 
@@ -284,7 +284,7 @@ def test_a_process_whose_command_line_hangs(tmp_path: Path, monkeypatch: pytest.
         assert not asyncio.run(table.refresh(20_000, deadline=0.05))
         assert table.left_behind == 1
         # The others are looked at all the same, and what was known of the one that hangs stays.
-        assert asyncio.run(table.refresh(40_000))
+        assert asyncio.run(table.refresh(40_000, deadline=30))
         rows = table.enrich([on_gpu(103), on_gpu(104), on_gpu(200)], 41_000)
         assert said(rows)[103] == ("n:8000", "0", "0")
         assert said(rows)[104] == ("n:8000", "0", "1")
@@ -298,6 +298,28 @@ def test_a_process_whose_command_line_hangs(tmp_path: Path, monkeypatch: pytest.
         now += INTERVAL_MS
         asyncio.run(table.refresh(now))
     assert table.left_behind == 0
+
+
+def test_a_directory_of_users_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = vllm_node(tmp_path)
+    uid = 2_000_000_000
+    tree.process(103, "VLLM::Worker_TP0", parent=102, uid=uid)
+    release, ended = threading.Event(), threading.Event()
+
+    def hangs(_uid: int) -> object:
+        release.wait(60)
+        ended.set()
+        raise KeyError
+
+    monkeypatch.setattr("pwd.getpwuid", hangs)
+    monkeypatch.setattr(node_scan, "USER_PATIENCE", 0.01)
+    monkeypatch.setattr(node_scan, "_users", {})
+    try:
+        assert looked(ProcessTable("n", root=tree.root), [on_gpu(103)])[0].user == str(uid)
+        assert not ended.is_set()
+    finally:
+        release.set()
+    assert ended.wait(30)
 
 
 def test_no_more_than_a_few_threads_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
