@@ -14,8 +14,9 @@ import logging
 from collections.abc import Sequence
 
 from monitor.samples import Event, Family, Labels, Scrape, Shape, make_labels
+from monitor.sources.kernel_journal import NO_RIGHT, JournalReader
 from monitor.sources.kernel_messages import Finding, MessageParser, xid_detail, xid_severity
-from monitor.sources.kernel_readers import CannotRead, JournalReader, KmsgReader, Record
+from monitor.sources.kernel_readers import CannotRead, KmsgReader, Reader, Record
 from monitor.sources.source import SourceAbsent, SourceDown
 from monitor.sources.xid import describe
 from monitor.sources.xid_counts import DCGM, ERRORS, LAST, Note, XidCounts
@@ -57,7 +58,8 @@ def check_access(journal: JournalReader | None = None, kmsg: KmsgReader | None =
     """How this user could read the kernel's log, and what is in the way: ``("the journal", "")``, or ``("", reason)``
     with a reason that names the cure."""
     reasons = []
-    for reader in (journal or JournalReader(), kmsg or KmsgReader()):
+    readers: tuple[Reader, ...] = (journal or JournalReader(), kmsg or KmsgReader())
+    for reader in readers:
         try:
             reader.look()
         except CannotRead as error:
@@ -68,10 +70,12 @@ def check_access(journal: JournalReader | None = None, kmsg: KmsgReader | None =
 
 
 def _unreadable(reasons: Sequence[str]) -> str:
-    return (
-        f"the kernel's log cannot be read ({'; '.join(reasons)}), so XIDs and OOM kills are not seen: "
+    cure = (
         "add the user of the daemon to the group systemd-journal, and start it again"
+        if any(reason == NO_RIGHT for reason in reasons)
+        else "give the daemon the capability CAP_SYSLOG, and in a container /dev/kmsg or the host's /var/log/journal"
     )
+    return f"the kernel's log cannot be read ({'; '.join(reasons)}), so XIDs and OOM kills are not seen: {cure}"
 
 
 class KernelLogSource:
@@ -101,7 +105,7 @@ class KernelLogSource:
         self._journal = journal or JournalReader()
         self._kmsg = kmsg or KmsgReader()
         self._proof_seconds = proof_seconds
-        self._reader: JournalReader | KmsgReader | None = None
+        self._reader: Reader | None = None
         self._standby: KmsgReader | None = None
         self._opened_at = 0.0
         self._look_again_at = 0.0
@@ -169,8 +173,9 @@ class KernelLogSource:
         if loop.time() < self._look_again_at:
             raise CannotRead(self._why)
         reasons: list[str] = []
-        opened: list[JournalReader | KmsgReader] = []
-        for reader in (self._journal, self._kmsg):
+        opened: list[Reader] = []
+        readers: tuple[Reader, ...] = (self._journal, self._kmsg)
+        for reader in readers:
             try:
                 await reader.open()
             except CannotRead as error:

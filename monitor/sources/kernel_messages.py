@@ -120,7 +120,9 @@ class MessageParser:
         detail = f"The kernel killed it because {where}"
         detail += f" (cgroup {cgroup})." if cgroup else "."
         if (anon := _ANON.search(killed["text"])) is not None:
-            detail += f" It held {int(anon[1]) / (1 << 20):.1f} GiB of memory of its own."
+            kib = int(anon[1])
+            held = f"{kib / (1 << 20):.1f} GiB" if kib >= 1 << 20 else f"{kib / 1024:.0f} MiB"
+            detail += f" It held {held} of memory of its own."
         detail += (
             " Raise the memory limit of the container or service, or let it use less."
             if in_group

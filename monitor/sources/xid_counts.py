@@ -122,6 +122,7 @@ class XidCounts:
             self._lines.remove(line)
         else:
             self._notes.append(note)
+            del self._notes[: -2 * _MOST_WAITING]  # nobody settles while the source is absent
 
     def settle(self, now_ms: int, *, log_is_read: bool) -> list[Note]:
         """Count what only NVML told of, at once where no log is read. Returns them: each is an event."""

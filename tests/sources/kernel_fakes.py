@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from monitor.samples import NAME, Event, Scrape, Shape, label, make_labels
-from monitor.sources.kernel_readers import JournalReader, KmsgReader
+from monitor.sources.kernel_journal import JournalReader
+from monitor.sources.kernel_readers import KmsgReader
 
 XID_79 = "NVRM: Xid (PCI:0000:1b:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."
 XID_31 = "NVRM: Xid (PCI:0000:1b:00): 31, pid=4711, name=VLLM::Worker, Ch 00000010, intr 00000000. MMU Fault"

@@ -324,7 +324,7 @@ def test_without_the_log_nvml_alone_counts_at_once(tmp_path: Path) -> None:
         await source.open()
         scrape = await source.poll(NOW)
         assert value(scrape, "gpumon_kernel_log_up") == 0
-        assert "systemd-journal" in scrape.facts["kernel log"]
+        assert "cannot be read" in scrape.facts["kernel log"]
         source.note_nvml("3", 48, NOW + 1000)
         scrape = await source.poll(NOW + 1000)
         assert kinds(scrape.events) == [("xid", "48")]
@@ -439,6 +439,14 @@ def test_without_permission_the_source_is_absent_and_says_the_cure(
 
     run(test())
     assert journal.calls() == []  # a journalctl without the right would run and show nothing
+
+
+def test_the_cure_where_there_is_no_journal(tmp_path: Path) -> None:
+    way, reason = check_access(no_journal(tmp_path), KmsgReader(tmp_path / "none"))
+    assert way == ""
+    assert "CAP_SYSLOG" in reason
+    assert "the journal: there is none" in reason
+    assert "group systemd-journal" not in reason
 
 
 def test_what_doctor_says_where_the_journal_can_be_read(tmp_path: Path) -> None:
@@ -582,6 +590,20 @@ def test_a_flood_in_the_journal_is_bounded(tmp_path: Path) -> None:
         lost = value(scrape, "gpumon_kernel_log_lost_total") or 0.0
         scrape = await source.poll(NOW)
         assert (value(scrape, ERRORS, code="31") or 0.0) + lost == many - 1
+        await source.close()
+
+    run(test())
+
+
+def test_a_line_without_end_is_left_out(tmp_path: Path) -> None:
+    async def test() -> None:
+        journal = FakeJournal(tmp_path)
+        source = on_journal(tmp_path, journal)
+        await source.open()
+        journal.write(XID_31, "NVRM: " + "x" * (3 << 20), XID_79)
+        scrape, events = await until(source, lambda _, events: len(events) == 2)
+        assert kinds(events) == [("xid", "31"), ("xid", "79")]
+        assert value(scrape, "gpumon_kernel_log_lost_total") == 1
         await source.close()
 
     run(test())

@@ -137,6 +137,7 @@ def test_a_container_is_out_of_memory() -> None:
     assert found is not None
     assert (found.pid, found.process, found.cgroup) == ("23793", "a) b", "/kubepods/pod1/abc")
     assert "its cgroup was out of memory" in found.detail
+    assert "495 MiB" in found.detail
 
 
 @pytest.mark.parametrize(
