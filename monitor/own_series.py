@@ -8,10 +8,27 @@ from collections.abc import Iterable
 
 from monitor import __version__
 from monitor.api.node import Node
+from monitor.notify import notifier
 from monitor.notify.notifier import Notifier
 from monitor.rules.engine import Engine
 from monitor.samples import Scrape, ScrapeBuilder
 from monitor.sources import engines
+
+FAMILIES = (
+    ("gpumon_build_info", "gauge", "1, with the version of gpumon."),
+    ("gpumon_simulated", "gauge", "1 where the readings are simulated."),
+    ("gpumon_source_up", "gauge", "Whether the last poll of the source gave readings."),
+    ("gpumon_source_age_seconds", "gauge", "Age of the source's last readings."),
+    ("gpumon_source_poll_duration_seconds", "gauge", "Duration of the source's last poll."),
+    ("gpumon_rule_evaluation_failures_total", "counter", "Evaluations of rules that failed."),
+    ("gpumon_store_series", "gauge", "Series in memory."),
+    ("gpumon_store_dropped_samples_total", "counter", "Samples not newer than their series' newest."),
+    ("gpumon_process_resident_memory_bytes", "gauge", "Resident memory of the daemon, without children."),
+    ("gpumon_process_cpu_seconds_total", "counter", "CPU time of the daemon, without children."),
+    (engines.NAME, "gauge", engines.HELP),
+    *notifier.FAMILIES,
+)
+"""Name, kind and help text of each."""
 
 
 class OwnSeries:
@@ -20,17 +37,8 @@ class OwnSeries:
     def __init__(self, simulated: bool) -> None:
         self._builder = b = ScrapeBuilder()
         self._simulated = simulated
-        b.family("gpumon_build_info", "gauge", "1, with the version of gpumon.")
-        b.family("gpumon_simulated", "gauge", "1 where the readings are simulated.")
-        b.family("gpumon_source_up", "gauge", "Whether the last poll of the source gave readings.")
-        b.family("gpumon_source_age_seconds", "gauge", "Age of the source's last readings.")
-        b.family("gpumon_source_poll_duration_seconds", "gauge", "Duration of the source's last poll.")
-        b.family("gpumon_rule_evaluation_failures_total", "counter", "Evaluations of rules that failed.")
-        b.family("gpumon_store_series", "gauge", "Series in memory.")
-        b.family("gpumon_store_dropped_samples_total", "counter", "Samples not newer than their series' newest.")
-        b.family("gpumon_process_resident_memory_bytes", "gauge", "Resident memory of the daemon, without children.")
-        b.family("gpumon_process_cpu_seconds_total", "counter", "CPU time of the daemon, without children.")
-        b.family(engines.NAME, "gauge", engines.HELP)
+        for name, kind, text in FAMILIES:
+            b.family(name, kind, text)
         self._page = os.sysconf("SC_PAGE_SIZE")
 
     def scrape(
@@ -38,7 +46,7 @@ class OwnSeries:
         now_ms: int,
         node: Node,
         engine: Engine,
-        notifier: Notifier,
+        notifications: Notifier,
         engine_gpus: Iterable[tuple[tuple[str, str], ...]],
     ) -> Scrape:
         """All of them, now."""
@@ -59,7 +67,7 @@ class OwnSeries:
         b.add("gpumon_process_resident_memory_bytes", self._resident())
         for row in engine_gpus:
             b.add(engines.NAME, 1, row)
-        notifier.add_to(b)
+        notifications.add_to(b)
         return b.build(now_ms)
 
     def _resident(self) -> int | None:

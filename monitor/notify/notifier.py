@@ -170,8 +170,8 @@ class Notifier:
 
     def add_to(self, builder: ScrapeBuilder) -> None:
         """Add gpumon's own series on notifications to a scrape."""
-        sent, failed, queued, dead, recorded, corrupt = _FAMILIES
-        for name, kind, text in _FAMILIES:
+        sent, failed, queued, dead, recorded, corrupt = FAMILIES
+        for name, kind, text in FAMILIES:
             builder.family(name, kind, text)
         status = self.status()
         for receiver in status.receivers:
@@ -359,7 +359,7 @@ class Notifier:
         self._outbox.mark(replace(delivery, last_error=reason), "dead", now_ms)
 
 
-_FAMILIES = (
+FAMILIES = (
     ("gpumon_notifications_sent_total", "counter", "Notifications that a receiver took."),
     ("gpumon_notifications_failed_total", "counter", "Attempts to notify a receiver that failed."),
     ("gpumon_notifications_queued", "gauge", "Notifications that are still to be sent to a receiver."),
@@ -367,3 +367,4 @@ _FAMILIES = (
     ("gpumon_state_recorded", "gauge", "1 while alert state is written to the disk, 0 from a commit that failed."),
     ("gpumon_state_files_corrupt_total", "counter", "Broken state files that were moved aside."),
 )
+"""Name, kind and help text of gpumon's own series on notifications."""
