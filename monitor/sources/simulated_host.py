@@ -65,17 +65,69 @@ class SimulatedHost:
             add("node_filesystem_size_bytes", size * 1e9, labels)
             add("node_filesystem_avail_bytes", size * 1e9 * (1 - share), labels)
             add("node_filesystem_free_bytes", size * 1e9 * (1 - share), labels)
+            add("node_filesystem_files", size * 1e6, labels)
+            add("node_filesystem_files_free", size * 1e6 - 4e5, labels)
+            add("node_filesystem_readonly", 0, labels)
             add("node_filesystem_device_error", 0, labels)
             disk = (("device", device.removesuffix("p2")),)
-            add("node_disk_read_bytes_total", _integral(3e6, 2e6, 240, seconds), disk)
-            add("node_disk_written_bytes_total", _integral(9e6, 5e6, 150, seconds), disk)
+            for way, kind, mean, swing, period in (
+                ("read", "read", 3e6, 2e6, 240),
+                ("write", "written", 9e6, 5e6, 150),
+            ):
+                done = _integral(mean, swing, period, seconds)
+                add(f"node_disk_{kind}_bytes_total", done, disk)
+                add(f"node_disk_{way}s_completed_total", done / 65_536, disk)
+                add(f"node_disk_{way}_time_seconds_total", done / 2e9, disk)
             add("node_disk_io_time_seconds_total", _integral(0.03, 0.02, 150, seconds), disk)
-        network = (("device", "eth0"),)
-        add("node_network_receive_bytes_total", _integral(2.4e6, 1.2e6, 200, seconds), network)
-        add("node_network_transmit_bytes_total", _integral(5.8e6, 2.5e6, 200, seconds), network)
+        add("gpumon_model_cache_info", 1, (("mountpoint", "/models"), ("path", "/models/hub")))
+        self._add_networks(seconds)
+        self._add_kernel(seconds)
         add("node_boot_time_seconds", self._booted_ms / 1000)
         add("node_time_seconds", now_ms / 1000)
         return self._builder.build(now_ms)
+
+    def _add_networks(self, seconds: float) -> None:
+        add = self._builder.add
+        network = (("device", "eth0"),)
+        for way, mean, swing in (("receive", 2.4e6, 1.2e6), ("transmit", 5.8e6, 2.5e6)):
+            done = _integral(mean, swing, 200, seconds)
+            add(f"node_network_{way}_bytes_total", done, network)
+            add(f"node_network_{way}_packets_total", done / 1200, network)
+            add(f"node_network_{way}_errs_total", 0, network)
+            add(f"node_network_{way}_drop_total", 0, network)
+        add("node_network_up", 1, network)
+        add("node_network_speed_bytes", 12.5e9, network)
+        port = (("device", "mlx5_0"), ("port", "1"))
+        add("node_infiniband_state_id", 4, port)
+        add("node_infiniband_physical_state_id", 5, port)
+        add("node_infiniband_rate_bytes_per_second", 50e9, port)
+        for way in ("received", "transmitted"):
+            add(f"node_infiniband_port_data_{way}_bytes_total", _integral(6e5, 4e5, 260, seconds), port)
+        for name in ("link_downed", "symbol_error"):
+            add(f"node_infiniband_{name}_total", 0, port)
+
+    def _add_kernel(self, seconds: float) -> None:
+        add = self._builder.add
+        add("node_pressure_cpu_waiting_seconds_total", _integral(0.02, 0.015, 180, seconds))
+        for resource, mean in (("memory", 0.0), ("io", 0.004)):
+            for what in ("waiting", "stalled"):
+                waited = _integral(mean, mean / 2, 150, seconds) * (1.0 if what == "waiting" else 0.7)
+                add(f"node_pressure_{resource}_{what}_seconds_total", waited)
+        for name in ("oom_kill", "pswpin", "pswpout"):
+            add(f"node_vmstat_{name}", 0)
+        add("node_vmstat_pgmajfault", int(_integral(0.5, 0.4, 300, seconds)))
+        add("node_filefd_allocated", 31_000 + int(800 * math.sin(seconds / 200)))
+        add("node_filefd_maximum", 9_223_372_036_854_775_807)
+        add("node_context_switches_total", int(_integral(48_000, 9_000, 170, seconds)))
+        add("node_forks_total", int(_integral(6, 3, 170, seconds)))
+        add("node_procs_running", 8 + int(2 * math.sin(seconds / 60)))
+        add("node_procs_blocked", 0)
+        add("node_timex_sync_status", 1)
+        add("node_timex_offset_seconds", 3e-5 * math.sin(seconds / 500))
+        add("node_timex_maxerror_seconds", 0.004)
+        add("node_timex_estimated_error_seconds", 0.0)
+        for kind in ("correctable", "uncorrectable"):
+            add(f"node_edac_{kind}_errors_total", 0, (("controller", "0"),))
 
 
 def _integral(mean: float, swing: float, period: float, seconds: float) -> float:
