@@ -88,6 +88,9 @@ class VllmServer:
     server: str
     """The label ``server``, ``<host>:<port>``; never a loopback name."""
     api_key: Secret | None = None
+    ca_file: Path | None = None
+    """Certificates to trust for an https server, where the system's do not suffice."""
+    insecure_skip_verify: bool = False
     gpus: tuple[str, ...] = ()
     """Indices or UUIDs of the GPUs that its engine runs on, in the order of its ranks, where the person says so."""
 
@@ -121,7 +124,10 @@ class Config:
     api: Api = Api(SYSTEM_SOCKET, ("127.0.0.1", DEFAULT_PORT))
     nvml: Polling = Polling(True, 1.0, 2.0)
     host: Polling = Polling(True, 2.0, 2.0)
+    kernel_log: Polling = Polling(True, 1.0, 2.0)
     vllm: Polling = Polling(True, 1.0, 2.0)
+    discover: bool = True
+    """Whether servers that run on this node are found and watched without being named."""
     vllm_servers: tuple[VllmServer, ...] = ()
     rule_files: tuple[Path, ...] = ()
     """Empty for the rules that are shipped."""
@@ -220,14 +226,18 @@ class _Reader:
         return api
 
     def _sources(self, node: Node, config: Config) -> Config:
-        found = node.fields(["nvml", "host", "vllm"])
+        found = node.fields(["nvml", "host", "kernel_log", "vllm"])
         if "nvml" in found:
             config = replace(config, nvml=_polling(found["nvml"].fields(_POLLING), config.nvml))
         if "host" in found:
             config = replace(config, host=_polling(found["host"].fields(_POLLING), config.host))
+        if "kernel_log" in found:
+            config = replace(config, kernel_log=_polling(found["kernel_log"].fields(_POLLING), config.kernel_log))
         if "vllm" in found:
-            fields = found["vllm"].fields([*_POLLING, "servers"])
+            fields = found["vllm"].fields([*_POLLING, "discover", "servers"])
             config = replace(config, vllm=_polling(fields, config.vllm))
+            if "discover" in fields:
+                config = replace(config, discover=fields["discover"].boolean() is not False)
             if "servers" in fields:
                 servers: dict[str, VllmServer] = {}
                 for item in fields["servers"].items():
@@ -244,7 +254,7 @@ class _Reader:
         if node.kind == "scalar":
             url_node, fields = node, {}
         else:
-            fields = node.fields(["url", "server", "api_key", "gpus"])
+            fields = node.fields(["url", "server", "api_key", "gpus", "ca_file", "insecure_skip_verify"])
             if "url" not in fields:
                 node.problem('a server needs a "url", such as http://127.0.0.1:8000')
                 return None
@@ -275,7 +285,9 @@ class _Reader:
                 fields["server"].problem("a loopback name means another machine on each node: use the node's name")
         gpus = tuple(text for item in fields["gpus"].items() if (text := item.text())) if "gpus" in fields else ()
         api_key = self._secret(fields["api_key"]) if "api_key" in fields else None
-        return VllmServer(url, server, api_key, gpus)
+        ca_file = fields["ca_file"].text() if "ca_file" in fields else None
+        insecure = fields["insecure_skip_verify"].boolean() is True if "insecure_skip_verify" in fields else False
+        return VllmServer(url, server, api_key, self._path(ca_file) if ca_file else None, insecure, gpus)
 
     def _secret(self, node: Node) -> Secret | None:
         if node.kind == "scalar":

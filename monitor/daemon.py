@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,19 +20,17 @@ from monitor import __version__
 from monitor.api.node import Node
 from monitor.api.server import ApiServer, CannotListen
 from monitor.clock import Clock
-from monitor.config import Config, ConfigError, load
+from monitor.config import Config, ConfigError
 from monitor.notify.notifier import Notifier
 from monitor.notify.outbox import Outbox, OutboxError
 from monitor.notify.sender import AppriseSender
 from monitor.own_series import OwnSeries
 from monitor.rules.engine import Engine
 from monitor.rules.rule_file import RuleSet, default_rules_path, load_rules
-from monitor.samples import Labels, Scrape, label
+from monitor.samples import label
 from monitor.sd_notify import notify, watchdog_seconds
-from monitor.sources import engines
-from monitor.sources.poller import Poller, SourceStatus
-from monitor.sources.source import Source
 from monitor.store.head import Head
+from monitor.watching import Watching
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +47,8 @@ class Options:
 
     mode: str = "system"
     """``system``, ``private`` or ``demo``."""
-    config_path: Path | None = None
+    read: Callable[[], Config] = Config
+    """Reads the configuration again, with what the command line says beside it. Raises ``ConfigError``."""
     simulate: bool = False
     speed: float = 1.0
     past_seconds: float = 0.0
@@ -77,8 +77,15 @@ class Daemon:
         )
         self._server = ApiServer(self._node)
         self._own = OwnSeries(options.simulate)
-        self._gpus: dict[str, str] = {}
-        self._pollers: dict[str, tuple[Poller, asyncio.Task[None]]] = {}
+        self._watching = Watching(
+            config,
+            self._clock,
+            self._head,
+            self._node,
+            self._watch_task,
+            simulate=options.simulate,
+            past_seconds=options.past_seconds,
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
         self._failed: BaseException | None = None
@@ -109,10 +116,12 @@ class Daemon:
             loop.add_signal_handler(number, self._end, number)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         await self._open_notifications()
-        self._start_sources()
+        self._watching.start()
         self._spawn(self._server.run(), "api")
         self._spawn(self._watch_rules(), "rules")
         self._spawn(self._watch_self(), "own series")
+        if not self._options.simulate:
+            self._spawn(self._watching.look_around(), "processes and servers")
         if self._options.mode == "private":
             self._spawn(self._linger(), "linger")
         notify("READY=1", f"STATUS=watching as {config.instance}")
@@ -135,64 +144,6 @@ class Daemon:
             log.error("alerts of an earlier run are not known: %s", error)
         await self._notifier.open()
         self._spawn(self._notifier.run(), "notifications")
-
-    def _start_sources(self) -> None:
-        wanted = {(s.name, s.server): s for s in self._make_sources()}
-        for source in wanted.values():
-            poller = Poller(source, self._clock, self._take, self._lose)
-            task = asyncio.create_task(poller.run(), name=f"source {poller.status.key}")
-            task.add_done_callback(self._watch_task)
-            self._pollers[poller.status.key] = (poller, task)
-        self._node.statuses = [poller.status for poller, _ in self._pollers.values()]
-
-    def _make_sources(self) -> list[Source]:
-        config = self._config
-        if self._options.simulate:
-            return self._simulated()
-        sources: list[Source] = []
-        if config.nvml.enabled:
-            from monitor.sources.nvml import NvmlSource
-
-            sources.append(
-                NvmlSource(interval=config.nvml.interval, deadline=config.nvml.deadline, hostname=config.hostname)
-            )
-        if config.host.enabled:
-            from monitor.sources.host import HostSource
-
-            sources.append(HostSource(interval=config.host.interval, deadline=config.host.deadline))
-        if config.vllm.enabled and config.vllm_servers:
-            from monitor.sources.vllm import VllmSource
-
-            for server in config.vllm_servers:
-                try:
-                    api_key = server.api_key.reveal() if server.api_key else None
-                except ValueError as error:
-                    log.error("server %s is scraped without its key: %s", server.server, error)
-                    api_key = None
-                sources.append(
-                    VllmSource(
-                        server.url,
-                        server.server,
-                        interval=config.vllm.interval,
-                        deadline=config.vllm.deadline,
-                        api_key=api_key,
-                    )
-                )
-        return sources
-
-    def _simulated(self) -> list[Source]:
-        from monitor.sources.simulated import past, simulated_sources
-        from monitor.sources.simulated_host import SimulatedHost
-        from monitor.sources.story import Story
-
-        story = Story(self._clock.now_ms(), past_seconds=self._options.past_seconds)
-        servers = simulated_sources(story, self._config.hostname)
-        host = SimulatedHost(story.origin_ms)
-        for source, scrape in past(story, servers):
-            self._head.ingest(SourceStatus(source.name, source.server, source.interval).key, scrape)
-            if source.name == "nvml":
-                self._head.ingest(host.name, host.scrape(scrape.at_ms))
-        return [*servers, host]
 
     def _spawn(self, work: object, name: str) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work, name=name)  # type: ignore[arg-type]
@@ -217,7 +168,7 @@ class Daemon:
         """End from the left to the right: nothing new comes in, what is due goes out, what is owed is written."""
         notify("STOPPING=1")
         serving = {task for task in self._tasks if task.get_name() in ("api", "notifications")}
-        ending = [task for _, task in self._pollers.values()] + [t for t in self._tasks if t not in serving]
+        ending = self._watching.tasks + [task for task in self._tasks if task not in serving]
         for task in ending:
             task.cancel()
         self._server.close()
@@ -233,32 +184,10 @@ class Daemon:
         if self._lock is not None:
             os.close(self._lock)
 
-    # -- what comes in -----------------------------------------------------------------------------------------------
-
-    def _take(self, status: SourceStatus, scrape: Scrape) -> None:
-        self._head.ingest(status.key, scrape)
-        self._node.ready = True
-        self._node.events.extend(scrape.events)
-        for event in scrape.events:
-            log.warning("%s: %s", event.kind, event.title)
-        if scrape.processes is not None:
-            self._node.processes = scrape.processes
-            self._node.processes_at_ms = scrape.at_ms
-        if status.source == "nvml":
-            self._gpus = engines.gpus_of(scrape.shape.series)
-
-    def _lose(self, status: SourceStatus, at_ms: int) -> None:
-        self._head.end(status.key, at_ms)
-        self._node.ready = True  # a source that says why it is down has answered, too
-        if status.source == "nvml":
-            self._node.processes = ()
-            self._node.processes_at_ms = None
-
     async def _watch_self(self) -> None:
         """The daemon's own series, once a second of the world."""
         while True:
-            configured = {} if self._options.simulate else {s.server: s.gpus for s in self._config.vllm_servers}
-            rows = engines.engine_gpus(configured, self._gpus)
+            rows = self._watching.engine_gpus()
             scrape = self._own.scrape(self._clock.now_ms(), self._node, self._engine, self._notifier, rows)
             self._head.ingest(_SELF, scrape)
             await asyncio.sleep(1.0)
@@ -280,26 +209,12 @@ class Daemon:
             await asyncio.sleep(min(max(wait, 0.01), beat / 2 if beat else 1.0, 1.0))
 
     def _evaluate(self, now_ms: int) -> None:
-        transitions = self._engine.step(now_ms, self._head, gone=self._gone)
+        transitions = self._engine.step(now_ms, self._head, gone=self._watching.gone)
         self._node.transitions.extend(transitions)
         for one in transitions:
             name = label(one.alert.labels, "alertname")
             log.info("alert %s: %s -> %s%s", name, one.before, one.after, f" ({one.reason})" if one.reason else "")
         self._notifier.submit(transitions, self._engine.saved(), now_ms)
-
-    def _gone(self, labels: Labels) -> str | None:
-        """The source whose data an alert with these labels needs, where it is down."""
-        server = label(labels, "server")
-        on_gpu = bool(label(labels, "UUID") or label(labels, "gpu"))
-        for poller, _ in self._pollers.values():
-            status = poller.status
-            if status.up or (status.source == "vllm" and status.server != server):
-                continue
-            if (status.source == "vllm" and server) or (status.source == "nvml" and on_gpu):
-                return status.key
-            if status.source == "host" and not server and not on_gpu:
-                return status.key
-        return None
 
     # -- reload, linger ----------------------------------------------------------------------------------------------
 
@@ -307,9 +222,8 @@ class Daemon:
         """SIGHUP: read the configuration and the rules again. A bad file changes nothing."""
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
-            config = load(self._options.config_path) if self._options.config_path else self._config
             config = replace(
-                config,
+                self._options.read(),
                 hostname=self._config.hostname,
                 job=self._config.job,
                 instance=self._config.instance,
@@ -322,31 +236,15 @@ class Daemon:
                 log.error("not reloaded: %s", problem)
             notify("READY=1", "STATUS=a bad configuration was refused; the old one stays")
             return
-        changed = (config.nvml, config.host, config.vllm, config.vllm_servers) != (
-            self._config.nvml,
-            self._config.host,
-            self._config.vllm,
-            self._config.vllm_servers,
-        )
         self._config = self._node.config = config
         self._rules = rules
         self._engine.reload(rules)
         if self._options.mode != "private":
             self._notifier.reload(config.receivers, config.route)
             self._node.notifies = bool(config.route)
-        if changed and not self._options.simulate:
-            self._restart_sources()
+        self._watching.reload(config)
         log.info("reloaded")
         notify("READY=1", f"STATUS=watching as {config.instance}")
-
-    def _restart_sources(self) -> None:
-        now_ms = self._clock.now_ms()
-        old = list(self._pollers.items())
-        self._pollers = {}
-        for key, (_, task) in old:
-            task.cancel()
-            self._head.end(key, now_ms)
-        self._start_sources()
 
     async def _linger(self) -> None:
         """A private daemon ends a while after its last client."""

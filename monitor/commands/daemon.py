@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,29 +34,28 @@ def start(
 ) -> None:
     """Run a daemon until it is told to end; exits 1 with what is wrong where it cannot."""
     set_up_logging(verbose)
-    try:
+
+    def read() -> Config:
         config = load_config(config_path) if config_path else loads("")
         config = _with_servers(config, vllm_urls)
         config = _with_places(config, mode, socket_path, listen, state_dir)
-        if rule_paths:
-            config = replace(config, rule_files=rule_paths)
-        _run(config, config_path, mode, simulate, speed, past_seconds)
+        return replace(config, rule_files=rule_paths) if rule_paths else config
+
+    try:
+        _run(read, mode, simulate, speed, past_seconds)
     except ConfigError as error:
         for problem in error.problems:
             click.echo(problem, err=True)
         sys.exit(1)
 
 
-def _run(
-    config: Config, config_path: Path | None, mode: str, simulate: bool, speed: float, past_seconds: float
-) -> None:
+def _run(read: Callable[[], Config], mode: str, simulate: bool, speed: float, past_seconds: float) -> None:
     from monitor.api.server import CannotListen
     from monitor.daemon import Options, run
     from monitor.notify.outbox import OutboxRefused
 
     try:
-        options = Options(mode, config_path, simulate, speed, past_seconds)
-        run(config, options)
+        run(read(), Options(mode, read, simulate, speed, past_seconds))
     except (CannotListen, OutboxRefused) as error:
         click.echo(f"gpumon: {error}", err=True)
         sys.exit(1)

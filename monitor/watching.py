@@ -1,0 +1,251 @@
+"""What the daemon watches: the sources of the configuration, and the servers that are found on the node.
+
+It starts and ends pollers, keeps the GPUs' processes and what engine they belong to, and knows which source is down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from monitor.api.node import Node
+from monitor.clock import Clock
+from monitor.config import Config, VllmServer
+from monitor.samples import GpuProcess, Labels, Scrape, label
+from monitor.sources import engines
+from monitor.sources.discovery import Found, ServerFinder
+from monitor.sources.host import HostSource
+from monitor.sources.kernel_log import KernelLogSource
+from monitor.sources.nvml import NvmlSource
+from monitor.sources.poller import Poller, SourceStatus
+from monitor.sources.processes import ProcessTable
+from monitor.sources.source import Source
+from monitor.sources.vllm import VllmSource
+from monitor.store.head import Head
+
+log = logging.getLogger(__name__)
+
+_FORGET_MS = 600_000
+"""A found server whose process has gone stays for so long, down, so that an alert about it is seen."""
+
+
+class Watching:
+    """``ended`` is told of each task that ends. Used from one loop."""
+
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        head: Head,
+        node: Node,
+        ended: Callable[[asyncio.Task[None]], None],
+        *,
+        simulate: bool = False,
+        past_seconds: float = 0.0,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._head = head
+        self._node = node
+        self._ended = ended
+        self._simulate = simulate
+        self._past_seconds = past_seconds
+        self._pollers: dict[str, tuple[Poller, asyncio.Task[None]]] = {}
+        self._seen_ms: dict[str, int] = {}
+        """Servers that were found, by label, and when last."""
+        self._gpus: dict[str, str] = {}
+        self._rows: tuple[GpuProcess, ...] = ()
+        self._nvml: NvmlSource | None = None
+        self._kernel_log: KernelLogSource | None = None
+        self._new_tables()
+
+    def _new_tables(self) -> None:
+        config = self._config
+        self._table = ProcessTable(config.hostname, {server.url: server.server for server in config.vllm_servers})
+        self._finder = ServerFinder(self._table)
+
+    # -- beginning and end -------------------------------------------------------------------------------------------
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """A task for each source."""
+        return [task for _, task in self._pollers.values()]
+
+    def start(self) -> None:
+        """Start a poller for every source of the configuration."""
+        for source in self._simulated() if self._simulate else self._configured():
+            self._add(source)
+        self._tell()
+
+    def reload(self, config: Config) -> None:
+        """Take another configuration. Sources start anew only where theirs changed."""
+        old, self._config = self._config, config
+        if self._simulate or _sources_of(old) == _sources_of(config):
+            return
+        now_ms = self._clock.now_ms()
+        pollers, self._pollers = self._pollers, {}
+        for key, (_, task) in pollers.items():
+            task.remove_done_callback(self._ended)
+            task.cancel()
+            self._head.end(key, now_ms)
+        self._seen_ms.clear()
+        self._new_tables()
+        self.start()
+
+    def _add(self, source: Source) -> None:
+        poller = Poller(source, self._clock, self._take, self._lose)
+        task = asyncio.create_task(poller.run(), name=f"source {poller.status.key}")
+        task.add_done_callback(self._ended)
+        self._pollers[poller.status.key] = (poller, task)
+
+    def _tell(self) -> None:
+        self._node.statuses = [poller.status for poller, _ in self._pollers.values()]
+
+    def _configured(self) -> list[Source]:
+        config = self._config
+        sources: list[Source] = []
+        self._nvml = self._kernel_log = None
+        if config.nvml.enabled:
+            self._nvml = NvmlSource(
+                interval=config.nvml.interval, deadline=config.nvml.deadline, hostname=config.hostname
+            )
+            sources.append(self._nvml)
+        if config.kernel_log.enabled:
+            self._kernel_log = KernelLogSource(config.kernel_log.interval, config.kernel_log.deadline)
+            sources.append(self._kernel_log)
+        if config.host.enabled:
+            sources.append(HostSource(interval=config.host.interval, deadline=config.host.deadline))
+        if config.vllm.enabled:
+            sources.extend(self._server(server) for server in config.vllm_servers)
+        return sources
+
+    def _server(self, server: VllmServer) -> VllmSource:
+        try:
+            api_key = server.api_key.reveal() if server.api_key else None
+        except ValueError as error:
+            log.error("server %s is scraped without its key: %s", server.server, error)
+            api_key = None
+        return VllmSource(
+            server.url,
+            server.server,
+            interval=self._config.vllm.interval,
+            deadline=self._config.vllm.deadline,
+            api_key=api_key,
+            ca_file=str(server.ca_file) if server.ca_file else None,
+            insecure_skip_verify=server.insecure_skip_verify,
+        )
+
+    def _simulated(self) -> list[Source]:
+        from monitor.sources.simulated import past, simulated_sources
+        from monitor.sources.simulated_host import SimulatedHost
+        from monitor.sources.story import Story
+
+        story = Story(self._clock.now_ms(), past_seconds=self._past_seconds)
+        servers = simulated_sources(story, self._config.hostname)
+        host = SimulatedHost(story.origin_ms)
+        for source, scrape in past(story, servers):
+            self._head.ingest(SourceStatus(source.name, source.server, source.interval).key, scrape)
+            if source.name == "nvml":
+                self._head.ingest(host.name, host.scrape(scrape.at_ms))
+        return [*servers, host]
+
+    # -- what comes in -----------------------------------------------------------------------------------------------
+
+    def _take(self, status: SourceStatus, scrape: Scrape) -> None:
+        node = self._node
+        self._head.ingest(status.key, scrape)
+        node.ready = True
+        node.events.extend(scrape.events)
+        for event in scrape.events:
+            log.warning("%s: %s", event.kind, event.title)
+        if status.source != "nvml":
+            return
+        self._gpus = engines.gpus_of(scrape.shape.series)
+        if self._kernel_log is not None:
+            self._kernel_log.know_gpus(scrape.shape)
+        if scrape.processes is not None:
+            # The PIDs of a story are nobody's: this machine's process of that number is another.
+            enriched = scrape.processes if self._simulate else self._table.enrich(scrape.processes, scrape.at_ms)
+            self._rows = enriched
+            self._show_processes(scrape.at_ms)
+
+    def _lose(self, status: SourceStatus, at_ms: int) -> None:
+        self._head.end(status.key, at_ms)
+        self._node.ready = True  # a source that says why it is down has answered, too
+        if status.source == "nvml":
+            self._rows = ()
+            self._show_processes(at_ms)
+
+    def _show_processes(self, at_ms: int) -> None:
+        """Those on the GPUs, and the engines' processes that are on none."""
+        others = () if self._simulate else self._table.engine_processes(at_ms, beside=self._rows)
+        self._node.processes = (*self._rows, *others)
+        self._node.processes_at_ms = at_ms if self._node.processes else None
+
+    def engine_gpus(self) -> Sequence[tuple[tuple[str, str], ...]]:
+        """The label sets of ``gpumon_engine_gpu_info``."""
+        if self._simulate:
+            return []  # the story says it itself
+        configured = {server.server: server.gpus for server in self._config.vllm_servers if server.gpus}
+        return engines.engine_gpus(configured, self._gpus, self._rows)
+
+    def gone(self, labels: Labels) -> str | None:
+        """The source whose data an alert with these labels needs, where it is down."""
+        server = label(labels, "server")
+        on_gpu = bool(label(labels, "UUID") or label(labels, "gpu"))
+        for poller, _ in self._pollers.values():
+            status = poller.status
+            if status.up or (status.source == "vllm" and status.server != server):
+                continue
+            if (status.source == "vllm" and server) or (status.source == "nvml" and on_gpu):
+                return status.key
+            if status.source == "host" and not server and not on_gpu:
+                return status.key
+        return None
+
+    # -- the node's processes and servers ----------------------------------------------------------------------------
+
+    async def look_around(self) -> None:
+        """Keep looking at the node's processes and for its servers, until cancelled."""
+        while True:
+            if self._nvml is not None:
+                self._nvml.watched = self._node.clients > 0
+            try:
+                if await self._table.refresh(self._clock.now_ms()):
+                    if self._nvml is None or not self._rows:
+                        self._show_processes(self._clock.now_ms())
+                    if self._config.vllm.enabled and self._config.discover:
+                        self._follow(await self._finder.find())
+            except Exception:  # what is not found must not end the watching of what is
+                log.exception("looking for processes and servers failed")
+            await asyncio.sleep(1.0)
+
+    def _follow(self, found: list[Found]) -> None:
+        """Watch the servers that were found, and let go of those that have been gone for long."""
+        now_ms = self._clock.now_ms()
+        changed = False
+        for one in found:
+            if f"vllm:{one.server}" not in self._pollers:
+                log.info("found %s at %s (%s)", one.server, one.url, one.how)
+                self._add(self._server(VllmServer(one.url, one.server)))
+                self._seen_ms[one.server] = now_ms
+                changed = True
+            elif one.server in self._seen_ms:  # and not of the configuration, which stays in any case
+                self._seen_ms[one.server] = now_ms
+        for server, seen_ms in list(self._seen_ms.items()):
+            poller, task = self._pollers[f"vllm:{server}"]
+            if now_ms - seen_ms > _FORGET_MS and not poller.status.up:
+                log.info("%s is gone: no longer watched", server)
+                task.remove_done_callback(self._ended)
+                task.cancel()
+                del self._pollers[f"vllm:{server}"], self._seen_ms[server]
+                changed = True
+        if changed:
+            self._tell()
+
+
+def _sources_of(config: Config) -> Config:
+    """The configuration with all blanked that concerns no source, for comparison."""
+    return replace(config, receivers=(), route=(), rule_files=(), evaluation_interval_ms=1000)
