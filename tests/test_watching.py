@@ -1,0 +1,84 @@
+"""What a daemon watches without being told: a server that runs on the node."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.daemons import RunningDaemon, daemon, wait_for
+
+STORM = Path(__file__).parent / "data" / "preemption-storm-2.prom"
+
+# Started as `python …/vllm serve tiny --port N --api-key hush`: what a node's process list shows of a real one.
+SERVER = """
+import http.server, pathlib, sys
+pages = {"/metrics": pathlib.Path(%r).read_bytes(), "/version": b'{"version":"0.32.0"}', "/health": b""}
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path in pages else 404)
+        self.send_header("Content-Length", str(len(pages.get(self.path, b""))))
+        self.end_headers()
+        self.wfile.write(pages.get(self.path, b""))
+    def log_message(self, *args):
+        pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+@contextmanager
+def vllm(folder: Path, port: int = 0) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """A process that looks like a vLLM server, and its port."""
+    script = folder / "bin" / "vllm"
+    script.parent.mkdir(exist_ok=True)
+    script.write_text(SERVER % str(STORM))
+    command = [sys.executable, str(script), "serve", "tiny", "--port", str(port), "--api-key", "hush"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield int(process.stdout.readline()), process
+        finally:
+            process.kill()
+
+
+def server_row(one: RunningDaemon, port: int) -> dict[str, Any] | None:
+    rows = one.get("/api/gpumon/v1/sources")["sources"]
+    return next((row for row in rows if row["source"] == "vllm" and row["server"].endswith(f":{port}")), None)
+
+
+def test_a_server_on_the_node_is_found_and_its_end_is_seen(tmp_path: Path) -> None:
+    with vllm(tmp_path) as (port, process), daemon(tmp_path) as one:
+
+        def up() -> dict[str, Any] | None:
+            row = server_row(one, port)
+            return row if row and row["up"] else None
+
+        wait_for(up, "the server to be found")
+        waiting = wait_for(lambda: one.query(f"vllm:num_requests_waiting{{server=~'.*:{port}'}}"), "its readings")
+        assert waiting[0][1] == 12
+        listed = [row for row in one.get("/api/gpumon/v1/processes")["processes"] if row["pid"] == process.pid]
+        assert "hush" not in str(listed)
+        assert "hush" not in one.text("/metrics") + one.log()
+        process.kill()
+        process.wait()
+
+        def down() -> dict[str, Any] | None:
+            row = server_row(one, port)
+            return row if row and not row["up"] else None
+
+        assert "refused" in wait_for(down, "its end")["reason"]
+        wait_for(lambda: not one.query(f"vllm:num_requests_waiting{{server=~'.*:{port}'}}"), "its series to end")
+
+
+def test_a_configuration_may_say_not_to_look(tmp_path: Path) -> None:
+    config = tmp_path / "gpumon.yaml"
+    with vllm(tmp_path) as (port, _), vllm(tmp_path) as (other, _):
+        config.write_text(f"sources: {{vllm: {{discover: false, servers: ['http://127.0.0.1:{port}']}}}}\n")
+        with daemon(tmp_path, "--config", str(config)) as one:
+            wait_for(lambda: one.query("node_load1"), "the host")
+            wait_for(lambda: one.query("vllm:num_requests_waiting"), "the configured server")
+            assert server_row(one, other) is None
+            assert len([r for r in one.get("/api/gpumon/v1/sources")["sources"] if r["source"] == "vllm"]) == 1
