@@ -21,6 +21,7 @@ import time
 import psutil
 
 GRACE = 10.0
+LINGER = 1.0
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -48,9 +49,11 @@ def main(command: list[str]) -> int:
     readable, _, _ = select.select([ended, sys.stdin.fileno()], [], [])
     if ended not in readable:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGTERM)
+            child.send_signal(signal.SIGTERM)  # it alone, as systemd and people do: it ends its own children in order
         select.select([ended], [], [], GRACE)
     status = child.wait() if ended in select.select([ended], [], [], 0)[0] else None
+    # Helpers that clean up after it, such as Python's resource tracker, end by themselves a moment later.
+    psutil.wait_procs(psutil.Process().children(recursive=True), timeout=LINGER)
     _end_all()
     return child.wait() if status is None else status
 
