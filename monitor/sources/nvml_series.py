@@ -1,45 +1,24 @@
-"""What a frame of the NVML reader holds, and the series it becomes: dcgm-exporter's names, units and labels.
+"""The series that a frame of the NVML reader becomes: dcgm-exporter's names, units and labels.
 
-Types and tables alone: no process, no pynvml. A reading that a frame does not have gets no sample.
+No process, no pynvml. A reading that a frame does not have gets no sample. What is read seldom holds from one reading
+to the next, and ends with its GPU.
 """
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from monitor.samples import GpuProcess, Scrape, ScrapeBuilder
+from monitor.sources.nvml_frame import Facts, Frame, GpuFacts, GpuValues, Joined
+from monitor.sources.nvml_table import ALL
+
+Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
 _MIB = 1 << 20
-
-_GAUGES = (
-    ("DCGM_FI_DEV_GPU_UTIL", "GPU utilization (in %)."),
-    ("DCGM_FI_DEV_MEM_COPY_UTIL", "Memory utilization: time in which memory was read or written (in %)."),
-    ("DCGM_FI_DEV_FB_USED", "Framebuffer memory used, without what the driver reserves (in MiB)."),
-    ("DCGM_FI_DEV_FB_FREE", "Framebuffer memory free (in MiB)."),
-    ("DCGM_FI_DEV_FB_RESERVED", "Framebuffer memory reserved by the driver (in MiB)."),
-    ("DCGM_FI_DEV_FB_TOTAL", "Framebuffer memory in total (in MiB)."),
-    ("DCGM_FI_DEV_GPU_TEMP", "GPU temperature (in C)."),
-    ("DCGM_FI_DEV_MEMORY_TEMP", "Memory temperature (in C)."),
-    ("DCGM_FI_DEV_SLOWDOWN_TEMP", "GPU temperature at which the hardware slows its clocks down (in C)."),
-    ("DCGM_FI_DEV_SHUTDOWN_TEMP", "GPU temperature at which the GPU shuts down (in C)."),
-    ("DCGM_FI_DEV_GPU_MAX_OP_TEMP", "Maximum operating temperature of the GPU (in C)."),
-    ("DCGM_FI_DEV_MEM_MAX_OP_TEMP", "Maximum operating temperature of the memory (in C)."),
-    ("DCGM_FI_DEV_POWER_USAGE", "Power draw (in W)."),
-    ("DCGM_FI_DEV_ENFORCED_POWER_LIMIT", "Power limit in force, the lowest of all that are set (in W)."),
-    ("DCGM_FI_DEV_SM_CLOCK", "SM clock frequency (in MHz)."),
-    ("DCGM_FI_DEV_MEM_CLOCK", "Memory clock frequency (in MHz)."),
-    ("DCGM_FI_DEV_MAX_SM_CLOCK", "Maximum SM clock frequency (in MHz)."),
-    ("DCGM_FI_DEV_MAX_MEM_CLOCK", "Maximum memory clock frequency (in MHz)."),
-    ("DCGM_FI_DEV_PSTATE", "Performance state, 0 (fastest) to 15."),
-    ("DCGM_FI_DEV_FAN_SPEED", "Fan speed (in % of its maximum)."),
-    ("DCGM_FI_DEV_CLOCKS_EVENT_REASONS", "Why the clocks are as they are: NVML's bitmask of clocks event reasons."),
-    ("gpumon_gpu_throttle_active", "Whether this reason holds the clocks down now."),
-    ("gpumon_nvml_up", "Whether the NVIDIA driver answered."),
-    ("gpumon_nvml_info", "Versions of the NVIDIA driver and of the CUDA it supports."),
-    ("gpumon_nvml_poll_duration_seconds", "How long the driver took to answer one poll of all GPUs."),
-    ("gpumon_nvml_readers_left_behind", "Reader processes that hang in the driver and could not be ended."),
-)
-_RESTARTS = "gpumon_nvml_reader_restarts_total"
+_FIELDS = ("temp", "power_mw", "util", "used", "power_limit_mw", "sm_clock", "mem_clock", "pstate", "reasons", "fan")
+"""Of these a GPU that answers gives at least one."""
 
 THROTTLE_REASONS = (
     ("sw_power_cap", 0x04),
@@ -53,75 +32,14 @@ THROTTLE_REASONS = (
 clocks that somebody set are no throttling."""
 
 
-class GpuFacts(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """What does not change while the driver is loaded. Temperatures in C, clocks in MHz."""
+@dataclass
+class _Held:
+    """What was read of a GPU at its slower cadences."""
 
-    index: int
-    uuid: str
-    name: str
-    bus_id: str
-    minor: int | None = None
-    slowdown_temp: int | None = None
-    shutdown_temp: int | None = None
-    gpu_max_temp: int | None = None
-    mem_max_temp: int | None = None
-    max_sm_clock: int | None = None
-    max_mem_clock: int | None = None
-
-
-class GpuValues(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """One GPU's readings, in NVML's units: %, bytes, C, mW, MHz. None is absent."""
-
-    index: int
-    util: int | None = None
-    mem_util: int | None = None
-    used: int | None = None
-    free: int | None = None
-    reserved: int | None = None
-    total: int | None = None
-    temp: int | None = None
-    mem_temp: int | None = None
-    power_mw: int | None = None
-    power_limit_mw: int | None = None
-    sm_clock: int | None = None
-    mem_clock: int | None = None
-    pstate: int | None = None
-    reasons: int | None = None
-    fan: int | None = None
-    processes: list[tuple[int, int | None, str, str, str]] = []
-    """PID, bytes of memory, ``compute`` or ``graphics``, name, user."""
-    error: str = ""
-    """Why a reading, or all of them, is absent now and may come back."""
-
-
-class Facts(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """All that does not change; a GPU that never answered is not in it."""
-
-    driver_version: str
-    cuda_version: str
-    gpus: list[GpuFacts]
-
-
-class Frame(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """One answer of the reader: readings, or the reason why there are none."""
-
-    gpus: list[GpuValues] = []
-    facts: Facts | None = None
-    """In a reader's first frame, and when they changed."""
-    seconds: float = 0.0
-    """How long the driver took."""
-    absent: str = ""
-    """There is no driver here."""
-    down: str = ""
-    """There is a driver, and it could not be opened."""
-
-
-_decoder = msgspec.json.Decoder(Frame)
-
-
-def decode(body: bytes) -> Frame:
-    """A frame from its JSON. Raises ``msgspec.DecodeError``."""
-    return _decoder.decode(body)
+    slow: Mapping[str, float] = field(default_factory=dict)
+    links: list[tuple[int, Pairs]] = field(default_factory=list)
+    gpm: Mapping[str, float] = field(default_factory=dict)
+    mig: dict[int, Mapping[str, float]] = field(default_factory=dict)
 
 
 class NvmlSeries:
@@ -130,45 +48,102 @@ class NvmlSeries:
     def __init__(self, hostname: str) -> None:
         self._hostname = hostname
         self._builder = ScrapeBuilder()
-        for name, text in _GAUGES:
-            self._builder.family(name, "gauge", text)
-        self._builder.family(_RESTARTS, "counter", "Reader processes that were started after one had failed.")
+        for row in ALL:
+            self._builder.family(row.name, row.kind, row.help)
         self._facts = Facts("", "", [])
-        self._labels: dict[int, tuple[tuple[str, str], ...]] = {}
-        self._throttle: dict[int, list[tuple[int, tuple[tuple[str, str], ...]]]] = {}
+        self._known: dict[str, GpuFacts] = {}
+        self._labels: dict[str, Pairs] = {}
+        self._throttle: dict[str, list[tuple[int, Pairs]]] = {}
+        self._held: dict[int, _Held] = {}
 
-    def scrape(self, frame: Frame, now_ms: int, *, restarts: int, left_behind: int) -> Scrape:
-        """The scrape of a frame that has readings."""
+    @property
+    def count(self) -> int:
+        """GPUs that the driver lists; 0 before the first frame."""
+        return self._facts.count or len(self._facts.gpus)
+
+    @property
+    def topology(self) -> tuple[Joined, ...]:
+        """How the GPUs are joined."""
+        return tuple(self._facts.topology)
+
+    def missing(self) -> list[GpuFacts]:
+        """GPUs that were there and that the driver does not list any more."""
+        listed = {gpu.uuid for gpu in self._facts.gpus}
+        taken = {gpu.index for gpu in self._facts.gpus}
+        return [
+            gpu
+            for gpu in self._known.values()
+            # One that was left out of the asking keeps its place in the list.
+            if gpu.uuid not in listed and (gpu.index in taken or gpu.index >= self.count)
+        ]
+
+    def uuid(self, index: int) -> str:
+        """The GPU that had this index last; "" where none was ever seen."""
+        return next((gpu.uuid for gpu in reversed(self._known.values()) if gpu.index == index), "")
+
+    def absorb(self, frame: Frame) -> None:
+        """Learn from a frame that gets no scrape of its own."""
         if frame.facts is not None:
             self._learn(frame.facts)
-        facts = {"driver": self._facts.driver_version, "cuda": self._facts.cuda_version}
-        add = self._builder.add
-        readings = {values.index: values for values in frame.gpus}
-        processes: list[GpuProcess] = []
-        for known in self._facts.gpus:
-            values = readings.get(known.index)
-            # A GPU that gave nothing has no thresholds either: its series end together.
-            if values is None or values == GpuValues(known.index, error=values.error):
-                continue
-            self._add_gpu(known, values)
-            processes += (
-                GpuProcess(str(known.index), known.uuid, pid, memory, kind, name, user)
-                for pid, memory, kind, name, user in values.processes
-            )
         for values in frame.gpus:
-            if values.error:
-                facts[f"gpu {values.index}"] = values.error
+            if values.lost or not alive(values):
+                self._held.pop(values.index, None)
+                continue
+            held = self._held.setdefault(values.index, _Held())
+            if values.slow is not None:
+                held.slow = values.slow
+            if values.links is not None:
+                held.links = [(state, (("link", str(link)),)) for link, state in enumerate(values.links)]
+            if values.gpm is not None:
+                held.gpm = values.gpm
+            instances = values.mig or []
+            held.mig = {row.id: held.mig.get(row.id, {}) if row.gpm is None else row.gpm for row in instances}
+
+    def scrape(
+        self, frame: Frame, now_ms: int, *, restarts: int, left_behind: int, failed: Mapping[int, str] | None = None
+    ) -> Scrape:
+        """The scrape of a frame that has readings. ``failed`` are GPUs that were not asked, and why."""
+        self.absorb(frame)
+        readings = {values.index: values for values in frame.gpus}
+        asked = {gpu.uuid for gpu in self._facts.gpus}
+        missing = {gpu.uuid for gpu in self.missing()}
+        why = {index: reason for index, reason in (failed or {}).items() if index not in readings}
+        why |= {values.index: values.error for values in frame.gpus if values.error}
+        facts = {"driver": self._facts.driver_version, "cuda": self._facts.cuda_version}
+        facts |= {f"gpu {index}": reason for index, reason in sorted(why.items())}
+        processes: list[GpuProcess] = []
+        add = self._builder.add
+        named: set[int] = set()
+        for known in self._known.values():
+            values = readings.get(known.index) if known.uuid in asked else None
+            # A GPU that gave nothing has no thresholds either: its series end together.
+            up = values is not None and alive(values)
+            add("gpumon_gpu_up", up, self._labels[known.uuid])
+            if known.uuid in missing:
+                facts[f"gpu {known.uuid}"] = "the driver does not list it any more"
+                continue
+            named.add(known.index)
+            if up and values is not None:
+                self._add_gpu(known, values)
+                self._add_held(known, values)
+                processes += (_process(known, row) for row in values.processes)
+        for index in why:
+            if index not in named:  # it never said which one it is
+                add("gpumon_gpu_up", 0, (("gpu", str(index)), ("Hostname", self._hostname)))
         versions = (("driver_version", self._facts.driver_version), ("cuda_version", self._facts.cuda_version))
         add("gpumon_nvml_up", 1)
         add("gpumon_nvml_info", 1, versions)
         add("gpumon_nvml_poll_duration_seconds", frame.seconds)
         add("gpumon_nvml_readers_left_behind", left_behind)
-        add(_RESTARTS, restarts)
+        add("gpumon_nvml_reader_restarts_total", restarts)
+        add("gpumon_nvml_reader_cpu_seconds_total", frame.cpu_seconds)
+        add("gpumon_nvml_reader_resident_memory_bytes", frame.rss_bytes)
         return self._builder.build(now_ms, processes=tuple(processes), facts=facts)
 
     def _learn(self, facts: Facts) -> None:
         self._facts = facts
         for gpu in facts.gpus:
+            self._known[gpu.uuid] = gpu
             labels = (
                 ("gpu", str(gpu.index)),
                 ("UUID", gpu.uuid),
@@ -177,13 +152,15 @@ class NvmlSeries:
                 ("modelName", gpu.name),
                 ("Hostname", self._hostname),
             )
-            self._labels[gpu.index] = labels
-            self._throttle[gpu.index] = [(bit, (*labels, ("reason", reason))) for reason, bit in THROTTLE_REASONS]
+            self._labels[gpu.uuid] = labels
+            self._throttle[gpu.uuid] = [(bit, (*labels, ("reason", reason))) for reason, bit in THROTTLE_REASONS]
 
     def _add_gpu(self, known: GpuFacts, values: GpuValues) -> None:
-        add, labels = self._builder.add, self._labels[known.index]
+        add, labels = self._builder.add, self._labels[known.uuid]
         add("DCGM_FI_DEV_GPU_UTIL", values.util, labels)
         add("DCGM_FI_DEV_MEM_COPY_UTIL", values.mem_util, labels)
+        add("DCGM_FI_DEV_ENC_UTIL", values.enc_util, labels)
+        add("DCGM_FI_DEV_DEC_UTIL", values.dec_util, labels)
         add("DCGM_FI_DEV_FB_USED", _mib(values.used), labels)
         add("DCGM_FI_DEV_FB_FREE", _mib(values.free), labels)
         add("DCGM_FI_DEV_FB_RESERVED", _mib(values.reserved), labels)
@@ -195,6 +172,7 @@ class NvmlSeries:
         add("DCGM_FI_DEV_GPU_MAX_OP_TEMP", known.gpu_max_temp, labels)
         add("DCGM_FI_DEV_MEM_MAX_OP_TEMP", known.mem_max_temp, labels)
         add("DCGM_FI_DEV_POWER_USAGE", _watts(values.power_mw), labels)
+        add("DCGM_FI_DEV_POWER_USAGE_INSTANT", _watts(values.power_instant_mw), labels)
         add("DCGM_FI_DEV_ENFORCED_POWER_LIMIT", _watts(values.power_limit_mw), labels)
         add("DCGM_FI_DEV_SM_CLOCK", values.sm_clock, labels)
         add("DCGM_FI_DEV_MEM_CLOCK", values.mem_clock, labels)
@@ -202,10 +180,55 @@ class NvmlSeries:
         add("DCGM_FI_DEV_MAX_MEM_CLOCK", known.max_mem_clock, labels)
         add("DCGM_FI_DEV_PSTATE", values.pstate, labels)
         add("DCGM_FI_DEV_FAN_SPEED", values.fan, labels)
+        add("DCGM_FI_DEV_PCIE_MAX_LINK_GEN", known.max_pcie_gen, labels)
+        add("DCGM_FI_DEV_PCIE_MAX_LINK_WIDTH", known.max_pcie_width, labels)
+        add("DCGM_FI_DEV_MIG_MODE", known.mig, labels)
+        add("gpumon_gpu_pcie_transmit_bytes_total", values.pcie_tx, labels)
+        add("gpumon_gpu_pcie_receive_bytes_total", values.pcie_rx, labels)
         if values.reasons is not None:
             add("DCGM_FI_DEV_CLOCKS_EVENT_REASONS", values.reasons, labels)
-            for bit, with_reason in self._throttle[known.index]:
+            for bit, with_reason in self._throttle[known.uuid]:
                 add("gpumon_gpu_throttle_active", 1 if values.reasons & bit else 0, with_reason)
+
+    def _add_held(self, known: GpuFacts, values: GpuValues) -> None:
+        add, labels = self._builder.add, self._labels[known.uuid]
+        held = self._held[known.index]
+        for name, value in held.slow.items():
+            add(name, value, labels)
+        # NVML has one counter for both names of DCGM's.
+        add("DCGM_FI_DEV_POWER_VIOLATION", held.slow.get("DCGM_FI_DEV_CLOCKS_EVENT_REASON_SW_POWER_CAP_NS"), labels)
+        for state, link in held.links:
+            add("gpumon_gpu_nvlink_up", state, labels + link)
+        for name, value in held.gpm.items():
+            add(name, value, labels)
+        for row in values.mig or ():
+            instance = (*labels, ("GPU_I_PROFILE", row.profile), ("GPU_I_ID", str(row.id)))
+            add("DCGM_FI_DEV_FB_USED", _mib(row.used), instance)
+            add("DCGM_FI_DEV_FB_FREE", _mib(row.free), instance)
+            add("DCGM_FI_DEV_FB_RESERVED", _mib(row.reserved), instance)
+            add("DCGM_FI_DEV_FB_TOTAL", _mib(row.total), instance)
+            for name, value in held.mig.get(row.id, {}).items():
+                add(name, value, instance)
+
+
+def alive(values: GpuValues) -> bool:
+    """Whether a GPU gave any reading of the moment."""
+    return any(getattr(values, name) is not None for name in _FIELDS)
+
+
+def _process(gpu: GpuFacts, row: tuple[int, int | None, str, str, str, int | None, int | None]) -> GpuProcess:
+    pid, memory, kind, name, user, sm, of_memory = row
+    return GpuProcess(
+        str(gpu.index),
+        gpu.uuid,
+        pid,
+        memory,
+        kind,
+        name,
+        user,
+        sm_ratio=None if sm is None else sm / 100,
+        memory_ratio=None if of_memory is None else of_memory / 100,
+    )
 
 
 def _mib(value: int | None) -> int | None:

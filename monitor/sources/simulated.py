@@ -11,7 +11,8 @@ from typing import TypeAlias
 
 from monitor.samples import Scrape
 from monitor.sources import story_gpu as h200
-from monitor.sources.nvml_series import Facts, Frame, GpuFacts, GpuValues, NvmlSeries
+from monitor.sources.nvml_frame import Facts, Frame, GpuFacts, GpuValues
+from monitor.sources.nvml_series import NvmlSeries
 from monitor.sources.simulated_vllm import VllmSeries
 from monitor.sources.story import ENGINES, GPUS, Story
 from monitor.sources.story_engine import MEMORY_SHARE
@@ -80,7 +81,7 @@ class SimulatedGpus:
             mem_clock=h200.MEM_CLOCK,
             pstate=0,
             reasons=state.reasons,
-            processes=[(pid, used - (2 << 20), "compute", f"VLLM::Worker_TP{rank}", "vllm")],
+            processes=[(pid, used - (2 << 20), "compute", f"VLLM::Worker_TP{rank}", "vllm", None, None)],
         )
 
 

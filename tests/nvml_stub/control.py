@@ -130,16 +130,25 @@ class Stub:
         """Set the processes of a GPU: PID, bytes (None: the driver does not know), kind of ``layout.KINDS``."""
         for number, (pid, memory, kind) in enumerate(processes):
             at = layout.PROCESSES_AT + (gpu * layout.MAX_PROCESSES + number) * len(layout.PROCESS)
-            row = (pid, _NOT_AVAILABLE if memory is None else memory, layout.KINDS.index(kind))
+            row = (pid, _NOT_AVAILABLE if memory is None else memory, layout.KINDS.index(kind), -1, -1)
             for slot, value in enumerate(row):
                 self._slots[at + slot] = value
         self.set(gpu, "processes", len(processes))
+
+    def shares(self, gpu: int, *shares: tuple[int, int]) -> None:
+        """Set what each process of a GPU takes of its multiprocessors and of its memory, in %; in the order of
+        ``processes``."""
+        for number, share in enumerate(shares):
+            at = layout.PROCESSES_AT + (gpu * layout.MAX_PROCESSES + number) * len(layout.PROCESS)
+            for name, value in zip(("sm", "mem"), share, strict=True):
+                self._slots[at + layout.PROCESS.index(name)] = value
 
     # -- faults ------------------------------------------------------------------------------------------------------
 
     def fault(self, gpu: int | None, fault: str) -> None:
         """Make calls fail: ``lost``, ``unknown`` or another of ``ERRORS``; ``hang``, ``crash``, ``exit:CALL:STATUS``,
-        ``sleep:CALL:MILLISECONDS``. ``gpu`` None is the system's own calls, of which ``nvmlInitWithFlags`` is one."""
+        ``sleep:CALL:MILLISECONDS``. A GPU that a program saw lost stays so for it until it opens the driver anew.
+        ``gpu`` None is the system's own calls, of which ``nvmlInitWithFlags`` is one."""
         kind, call, argument = (*fault.split(":"), "", "")[:3]
         if kind in ERRORS:
             action, number = "return", ERRORS[kind]

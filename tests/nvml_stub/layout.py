@@ -45,7 +45,76 @@ FUNCTIONS = (
     "nvmlDeviceGetComputeRunningProcesses_v3",
     "nvmlDeviceGetMPSComputeRunningProcesses_v3",
     "nvmlDeviceGetGraphicsRunningProcesses_v3",
+    "nvmlDeviceGetEncoderUtilization",
+    "nvmlDeviceGetDecoderUtilization",
+    "nvmlDeviceGetMaxPcieLinkGeneration",
+    "nvmlDeviceGetMaxPcieLinkWidth",
+    "nvmlDeviceGetCurrPcieLinkGeneration",
+    "nvmlDeviceGetCurrPcieLinkWidth",
+    "nvmlDeviceGetTotalEnergyConsumption",
+    "nvmlDeviceGetTotalEccErrors",
+    "nvmlDeviceGetRemappedRows",
+    "nvmlDeviceGetNvLinkState",
+    "nvmlDeviceGetNvLinkRemotePciInfo_v2",
+    "nvmlDeviceGetP2PStatus",
+    "nvmlDeviceGetTopologyCommonAncestor",
+    "nvmlDeviceGetCpuAffinity",
+    "nvmlDeviceGetProcessUtilization",
+    "nvmlDeviceGetMigMode",
+    "nvmlDeviceGetMaxMigDeviceCount",
+    "nvmlDeviceGetMigDeviceHandleByIndex",
+    "nvmlDeviceGetGpuInstanceId",
+    "nvmlEventSetCreate",
+    "nvmlDeviceRegisterEvents",
+    "nvmlEventSetWait_v2",
+    "nvmlGpmQueryDeviceSupport",
+    "nvmlGpmSampleAlloc",
+    "nvmlGpmSampleGet",
+    "nvmlGpmMigSampleGet",
+    "nvmlGpmMetricsGet",
+    "nvmlDeviceGetPcieThroughput",
 )
+
+FIELDS = {
+    38: "nvlink_crc_flit",
+    45: "nvlink_crc_data",
+    52: "nvlink_replay",
+    59: "nvlink_recovery",
+    74: "power_cap_ns",
+    75: "thermal_ns",
+    76: "sync_boost_ns",
+    82: "memory_temperature",
+    94: "pcie_replays",
+    138: "nvlink_sent_kib",
+    139: "nvlink_received_kib",
+    161: "link_replay",
+    162: "link_recovery",
+    163: "link_crc",
+    186: "power_instant_mw",
+    197: "pcie_sent",
+    198: "pcie_received",
+    230: "recovery_action",
+    269: "software_thermal_ns",
+    270: "hardware_thermal_ns",
+    271: "power_brake_ns",
+}
+"""Field values, and the readings that they give; those of a link answer for every link that the board has."""
+
+GPM = {
+    1: "gpm_graphics",
+    2: "gpm_sm",
+    3: "gpm_occupancy",
+    5: "gpm_tensor",
+    10: "gpm_dram",
+    11: "gpm_fp64",
+    12: "gpm_fp32",
+    13: "gpm_fp16",
+    20: "gpm_pcie_sent",
+    21: "gpm_pcie_received",
+    60: "gpm_nvlink_received",
+    61: "gpm_nvlink_sent",
+}
+"""GPM's metrics, and the readings that they give: % or MiB/s times 100, and -1 for a number that is none."""
 
 GPU_VALUES = {
     "minor": 0,
@@ -71,6 +140,35 @@ GPU_VALUES = {
     "gpu_max_temperature": 87,
     "fan_speed": -1,
     "processes": 0,
+    "enc_util": 0,
+    "dec_util": 0,
+    "max_pcie_gen": 5,
+    "max_pcie_width": 16,
+    "pcie_gen": 5,
+    "pcie_width": 16,
+    "energy_mj": 11_601_621,
+    "ecc_sbe_volatile": 0,
+    "ecc_dbe_volatile": 0,
+    "ecc_sbe_aggregate": 0,
+    "ecc_dbe_aggregate": 0,
+    "remapped_correctable": 0,
+    "remapped_uncorrectable": 0,
+    "remap_pending": 0,
+    "remap_failure": 0,
+    "nvlinks": 18,
+    "nvlinks_down": 0,
+    "mig_mode": 0,
+    "mig_instances": 0,
+    "xid": 0,
+    "gpm_supported": 1,
+    "affinity": 0xFFFF,
+    **dict.fromkeys(GPM.values(), 0),
+    **{name: 0 for name in FIELDS.values() if name != "memory_temperature"},
+    "power_instant_mw": 79_120,
+    "nvlink_crc_flit": -1,
+    "nvlink_crc_data": -1,
+    "nvlink_replay": -1,
+    "nvlink_recovery": -1,
 }
 """An idle H200, as one was recorded. -1 means that the board does not have it: the call is not supported."""
 
@@ -90,8 +188,9 @@ UNDER_LOAD = {
 GPU_TEXTS = ("uuid", "name", "bus_id")
 SYSTEM_TEXTS = ("driver_version",)
 HEADER = ("magic", "gpus", "cuda_version")
-PROCESS = ("pid", "memory", "kind")
-KINDS = ("compute", "mps", "graphics")
+PROCESS = ("pid", "memory", "kind", "sm", "mem")
+KINDS = ("compute", "mps", "graphics", "stranger")
+"""A ``stranger`` is in no list of processes, and has a share of the GPU's time all the same."""
 
 FAULT = ("action", "argument", "count")
 ACTIONS = ("none", "return", "hang", "crash", "exit", "sleep")
@@ -139,4 +238,7 @@ def header() -> str:
     for prefix, names in tables.items():
         members = [f"{prefix}_{name}" for name in names]
         lines.append(f"enum {{ {', '.join([*members, f'{prefix}_COUNT'])} }};")
+    for name, table in (("FIELDS", FIELDS), ("GPM", GPM)):
+        rows = ", ".join(f"{{{number}, V_{value}}}" for number, value in table.items())
+        lines.append(f"static const struct {{ unsigned id; int value; }} {name}[] = {{ {rows} }};")
     return "\n".join(lines) + "\n"

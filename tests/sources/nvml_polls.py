@@ -19,7 +19,7 @@ PATIENCE = 30.0
 
 def source_of(stub: Stub, **settings: Any) -> NvmlSource:
     """A source over the stub whose pauses are short."""
-    defaults: dict[str, Any] = {"deadline": 5.0, "pauses": (0.01,), "absent_pause": 0.0}
+    defaults: dict[str, Any] = {"deadline": 5.0, "pauses": (0.01,), "absent_pause": 0.0, "gpm": False}
     return NvmlSource(hostname="node1", environment=stub.env(), **(defaults | settings))
 
 
@@ -66,12 +66,22 @@ async def down_reason(source: NvmlSource) -> str:
 
 
 def values(scrape: Scrape, gpu: int) -> dict[str, float]:
-    """The readings of one GPU by name; those of throttle reasons by reason."""
+    """The readings of one GPU by name; those of throttle reasons by reason, those of NVLinks as ``link 0``."""
     found = {}
     for series, value in zip(scrape.shape.series, scrape.values, strict=True):
-        if label(series, "gpu") == str(gpu):
-            found[label(series, "reason") or label(series, NAME)] = value
+        if label(series, "gpu") == str(gpu) and not label(series, "GPU_I_ID"):
+            link = label(series, "link")
+            found[label(series, "reason") or (f"link {link}" if link else label(series, NAME))] = value
     return found
+
+
+def instance_values(scrape: Scrape, gpu: int, instance: int) -> dict[str, float]:
+    """The readings of one MIG instance by name."""
+    return {
+        label(series, NAME): value
+        for series, value in zip(scrape.shape.series, scrape.values, strict=True)
+        if label(series, "gpu") == str(gpu) and label(series, "GPU_I_ID") == str(instance)
+    }
 
 
 def value(scrape: Scrape, name: str) -> float:

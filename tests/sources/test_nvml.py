@@ -48,11 +48,13 @@ def test_it_is_a_source() -> None:
 
 
 def test_a_hang_is_given_up_while_the_loop_stays_free_and_mended_when_it_ends(nvml: Stub) -> None:
+    nvml.gpus(1)
+
     async def test(source: NvmlSource) -> None:
         await until_up(source)
         hung = source.reader_pid
         assert hung is not None
-        nvml.fault(1, HANG)
+        nvml.fault(0, HANG)
         beats = 0
 
         async def beat() -> None:
@@ -62,14 +64,14 @@ def test_a_hang_is_given_up_while_the_loop_stays_free_and_mended_when_it_ends(nv
                 beats += 1
 
         beating = asyncio.create_task(beat())
-        assert await down_reason(source) == "no answer from the driver in 0.5 s"
+        assert await down_reason(source) == "no answer from the driver in 0.5 s (GPU 0, nvmlDeviceGetPowerUsage)"
         beating.cancel()
         assert beats > 5
         assert source.reader_pid is None
         wait_gone(hung)
-        nvml.clear(1)
+        nvml.clear(0)
         scrape = await until_up(source)
-        assert values(scrape, 1)["DCGM_FI_DEV_GPU_TEMP"] == 36
+        assert values(scrape, 0)["DCGM_FI_DEV_GPU_TEMP"] == 36
         assert value(scrape, "gpumon_nvml_reader_restarts_total") == 1
         assert source.left_behind == 0
 
@@ -77,13 +79,15 @@ def test_a_hang_is_given_up_while_the_loop_stays_free_and_mended_when_it_ends(nv
 
 
 def test_the_reason_stays_while_it_waits_before_the_next_try(nvml: Stub) -> None:
+    nvml.gpus(1)
+
     async def test(source: NvmlSource) -> None:
         await until_up(source)
         nvml.fault(0, HANG)
-        assert await down_reason(source) == "no answer from the driver in 0.3 s"
+        assert await down_reason(source) == "no answer from the driver in 0.3 s (GPU 0, nvmlDeviceGetPowerUsage)"
         opened = nvml.calls(None, "nvmlInitWithFlags")
         for _ in range(3):
-            assert await down_reason(source) == "no answer from the driver in 0.3 s"
+            assert await down_reason(source) == "no answer from the driver in 0.3 s (GPU 0, nvmlDeviceGetPowerUsage)"
         assert nvml.calls(None, "nvmlInitWithFlags") == opened
         assert source.reader_pid is None
 
@@ -107,8 +111,8 @@ def test_pauses_grow_with_each_failure(nvml: Stub) -> None:
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("crash:nvmlDeviceGetTemperatureV", "the reader died: SIGSEGV"),
-        ("exit:nvmlDeviceGetTemperatureV:3", "the reader died: exit status 3"),
+        ("crash:nvmlDeviceGetTemperatureV", "the reader died: SIGSEGV (GPU 0, nvmlDeviceGetTemperatureV)"),
+        ("exit:nvmlDeviceGetTemperatureV:3", "the reader died: exit status 3 (GPU 0, nvmlDeviceGetTemperatureV)"),
     ],
 )
 def test_a_crash_is_said_and_another_reader_started(nvml: Stub, fault: str, reason: str) -> None:
@@ -250,13 +254,14 @@ def test_opening_that_never_ends_is_given_up(nvml: Stub) -> None:
 
 
 def test_never_more_than_one_new_reader_beside_one_that_cannot_be_ended(nvml: Stub) -> None:
+    nvml.gpus(1)
     immortal: list[asyncio.SubprocessTransport] = []
 
     async def test(source: NvmlSource) -> None:
         await until_up(source)
         nvml.fault(0, HANG)
         opened = nvml.calls(None, "nvmlInitWithFlags")
-        assert await down_reason(source) == "no answer from the driver in 0.5 s"
+        assert await down_reason(source) == "no answer from the driver in 0.5 s (GPU 0, nvmlDeviceGetPowerUsage)"
         assert source.left_behind == 1
         while source.left_behind < 2:
             await down_reason(source)
