@@ -93,7 +93,7 @@ def write(output: Path, text: str, *, force: bool) -> None:
 def make_text(hostname: str, driver: DriverLook, servers: Sequence[FoundServer]) -> str:
     """The configuration's text, good as it stands: what was found and would not be accepted is left out, and said."""
     lines = [*_HEAD.splitlines(), *_identity(hostname), ""]
-    lines += ["sources:", *_nvml(driver), "  # host: {interval: 2s}     # CPU, memory, disks, network of this machine"]
+    lines += ["sources:", *_nvml(driver), *_OTHERS.splitlines()]
     lines += [*_vllm(hostname, servers), *_TAIL.splitlines()]
     return "\n".join(lines) + "\n"
 
@@ -103,6 +103,10 @@ _HEAD = """\
 # Every line may be left out: what stands behind a # is the default, or an example.
 # `gpumon check FILE` names every mistake with its line; `systemctl reload gpumon` (SIGHUP) takes the file over.
 """
+
+_OTHERS = """\
+  # host: {interval: 2s}         # CPU, memory, disks, network of this machine
+  # kernel_log: {interval: 1s}   # XID errors and OOM kills"""
 
 _TAIL = """
 # alerting:
@@ -166,13 +170,18 @@ def _vllm(hostname: str, servers: Sequence[FoundServer]) -> list[str]:
         lines += [f"      # {_comment(one.how)}", row] if one.how else [row]
     if any(not line.lstrip().startswith("#") for line in lines):
         return ["  vllm:", "    servers:", *lines, *_KEYS]
-    return [*lines, "  # No vLLM server was found. To name one:", "  # vllm:", "  #   servers:", *_EXAMPLE]
+    return [*lines, "  # No vLLM server was found. To name one:", "  # vllm:", *_EXAMPLE]
 
 
-_EXAMPLE = ['  #     - {url: "http://127.0.0.1:8000", gpus: [0, 1, 2, 3], api_key: {file: /etc/gpumon/vllm-key}}']
+_EXAMPLE = [
+    "  #   discover: true             # servers that come to run here are watched without being named",
+    "  #   servers:",
+    '  #     - {url: "http://127.0.0.1:8000", gpus: [0, 1, 2, 3], api_key: {file: /etc/gpumon/vllm-key}}',
+]
 _KEYS = [
-    "      # Also for a server: `api_key: {file: PATH}` or `{env: NAME}`, and `gpus: [0, 1, 2, 3]`, the GPUs in the",
-    "      # order of its ranks, where gpumon does not see them itself.",
+    "      # Also for a server: `api_key: {file: PATH}` or `{env: NAME}`, `ca_file: PATH`, and `gpus: [0, 1, 2]`, the",
+    "      # GPUs in the order of its ranks, where gpumon does not see them itself.",
+    "    # discover: true             # servers that come to run here are watched without being named",
 ]
 
 

@@ -105,7 +105,7 @@ def _server(machine: Machine, server: VllmServer, unnamed: bool) -> Finding:
             headers["Authorization"] = f"Bearer {server.api_key.reveal()}"
         except ValueError as error:
             return Finding("vllm", "problem", f"{server.server}: its api_key cannot be had: {error}", "Mend api_key:")
-    answer = machine.fetch(f"{server.url}/metrics", headers)
+    answer = machine.fetch(f"{server.url}/metrics", headers, _verify(server, unnamed))
     name = f"{server.server} ({'found here' if unnamed else 'configured'})"
     if answer.status == 200 and _ENGINE.search(answer.text):
         return Finding("vllm", "ok", f"{name} answers with its metrics")
@@ -120,6 +120,12 @@ def _server(machine: Machine, server: VllmServer, unnamed: bool) -> Finding:
         return Finding("vllm", "problem", f"{name}: HTTP {answer.status} for /metrics", cure)
     cure = "Is it started, has it loaded its model, and is the port right?"
     return Finding("vllm", "problem", f"{name}: {clean(answer.error)}", cure)
+
+
+def _verify(server: VllmServer, unnamed: bool) -> bool | str:
+    if unnamed or server.insecure_skip_verify:  # one that was found gets no key, and is only asked whether it answers
+        return False
+    return str(server.ca_file) if server.ca_file is not None else True
 
 
 def check_daemon(machine: Machine) -> list[Finding]:
@@ -174,7 +180,7 @@ def check_ports(machine: Machine) -> list[Finding]:
     """Exporters of the same series, and our own port."""
     found = []
     for port, name, prefix, source in _NEIGHBOURS:
-        answer = machine.fetch(f"http://127.0.0.1:{port}/metrics", {})
+        answer = machine.fetch(f"http://127.0.0.1:{port}/metrics", {}, True)
         if answer.status == 200 and prefix in answer.text:
             seen = f"{name} runs on port {port}: a Prometheus that scrapes both has its series twice"
             others = [one for one in ("nvml", "host", "vllm", "gpumon") if one != source]
@@ -198,7 +204,7 @@ def _own_port(machine: Machine) -> list[Finding]:
     if machine.can_listen(port):
         return [Finding("own port", "ok", f"{port} is free")]
     where = f"[{host}]" if ":" in host else host
-    answer = machine.fetch(f"http://{where}:{port}/api/gpumon/v1/capabilities", {})
+    answer = machine.fetch(f"http://{where}:{port}/api/gpumon/v1/capabilities", {}, True)
     if answer.status == 200 and '"api"' in answer.text:
         return [Finding("own port", "ok", f"{port} is a gpumon daemon's")]
     cure = "End what has it (`ss -ltnp`), or set `api: {listen: 127.0.0.1:PORT}`, or `listen: none`"

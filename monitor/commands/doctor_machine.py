@@ -13,6 +13,7 @@ import grp
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -119,12 +120,14 @@ def run_command(command: Sequence[str], deadline: float = 5.0) -> Ran | None:
     return Ran(child.returncode, out)
 
 
-def fetch(url: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """GET, the beginning of the answer's text."""
+def fetch(url: str, headers: Mapping[str, str], verify: bool | str = True) -> Answer:
+    """GET, the beginning of the answer's text. ``verify``: whether a server's certificate must be good, or a file of
+    certificates to trust."""
     try:
+        context = ssl.create_default_context(cafile=verify) if isinstance(verify, str) else verify
         with (
-            httpx.Client(timeout=FETCH_SECONDS, trust_env=False, verify=False) as client,  # noqa: S501 - only whether it answers
-            client.stream("GET", url, headers=dict(headers or {})) as response,
+            httpx.Client(timeout=FETCH_SECONDS, trust_env=False, verify=context) as client,
+            client.stream("GET", url, headers=dict(headers)) as response,
         ):
             body = b""
             for chunk in response.iter_bytes():
@@ -231,7 +234,7 @@ class Machine:
     driver: Callable[[], DriverLook] = look_at_driver
     kernel_log: Callable[[], tuple[str, str]] = check_access
     daemon: Callable[[], DaemonTold | None] = ask_daemon
-    fetch: Callable[[str, Mapping[str, str]], Answer] = fetch
+    fetch: Callable[[str, Mapping[str, str], bool | str], Answer] = fetch
     servers: Callable[[], Sequence[FoundServer]] = tuple
     clock: Callable[[], tuple[bool, float] | None] = clock_in_sync
     free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free

@@ -67,7 +67,7 @@ def machine_at(root: Path, text: str = "", **parts: Any) -> Machine:
         "driver": lambda: H200,
         "kernel_log": lambda: ("the journal", ""),
         "daemon": lambda: told,
-        "fetch": lambda url, headers: REFUSED,
+        "fetch": lambda url, headers, verify: REFUSED,
         "clock": lambda: (True, 0.01),
         "free_bytes": lambda path: 1 << 40,
         "can_listen": lambda port: True,
@@ -303,7 +303,7 @@ def test_the_heartbeat(tmp_path: Path) -> None:
 def test_a_vllm_server(tmp_path: Path, answer: Answer, state: str, seen: str) -> None:
     asked: list[tuple[str, Mapping[str, str]]] = []
 
-    def get(url: str, headers: Mapping[str, str]) -> Answer:
+    def get(url: str, headers: Mapping[str, str], verify: bool | str) -> Answer:
         asked.append((url, headers))
         return answer
 
@@ -320,12 +320,30 @@ def test_vllm_servers_that_run_here(tmp_path: Path) -> None:
     is_bad(ours.check_vllm(machine_at(tmp_path)), "warning", "none found", "--vllm")
     text = "{node: {hostname: gpu7}, sources: {vllm: {servers: ['http://127.0.0.1:8000']}}}"
     running = (Server("http://127.0.0.1:8000", "gpu7:8000"), Server("http://127.0.0.1:8001", "gpu7:8001"))
-    machine = machine_at(tmp_path, text, servers=lambda: running, fetch=lambda url, headers: Answer(200, "vllm:x 1\n"))
+    machine = machine_at(
+        tmp_path, text, servers=lambda: running, fetch=lambda url, headers, verify: Answer(200, "vllm:x 1\n")
+    )
     found = ours.check_vllm(machine)
     assert [finding.seen.partition(" answers")[0] for finding in found] == [
         "gpu7:8000 (configured)",
         "gpu7:8001 (found here)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("more", "verify"),
+    [("", True), (", insecure_skip_verify: true", False), (", ca_file: /ca.pem", "/ca.pem")],
+)
+def test_a_key_is_sent_to_whom_the_configuration_trusts(tmp_path: Path, more: str, verify: bool | str) -> None:
+    asked: list[bool | str] = []
+
+    def get(url: str, headers: Mapping[str, str], verify: bool | str) -> Answer:
+        asked.append(verify)
+        return Answer(200, "vllm:x 1\n")
+
+    text = f"sources: {{vllm: {{servers: [{{url: 'https://gpu7:8000', api_key: hunter2{more}}}]}}}}"
+    assert states(ours.check_vllm(machine_at(tmp_path, text, fetch=get))) == ["ok"]
+    assert asked == [verify]
 
 
 def test_a_key_that_cannot_be_read(tmp_path: Path) -> None:
@@ -373,7 +391,7 @@ def test_sources_that_are_down(tmp_path: Path) -> None:
 
 
 def test_exporters_beside_us(tmp_path: Path) -> None:
-    def get(url: str, headers: Mapping[str, str]) -> Answer:
+    def get(url: str, headers: Mapping[str, str], verify: bool | str) -> Answer:
         return Answer(200, "DCGM_FI_DEV_GPU_UTIL 1\n" if ":9400/" in url else "node_load1 1\n")
 
     found = ours.check_ports(machine_at(tmp_path, fetch=get))
@@ -382,13 +400,13 @@ def test_exporters_beside_us(tmp_path: Path) -> None:
     assert "collect[]: [host, vllm, gpumon]" in found[0].cure
     assert "collect[]: [nvml, vllm, gpumon]" in found[1].cure
     assert states(ours.check_ports(machine_at(tmp_path))) == ["ok", "ok", "ok"]
-    strange = ours.check_ports(machine_at(tmp_path, fetch=lambda url, headers: Answer(404, "")))
+    strange = ours.check_ports(machine_at(tmp_path, fetch=lambda url, headers, verify: Answer(404, "")))
     assert "it is no dcgm-exporter" in strange[0].seen
 
 
 def test_our_own_port(tmp_path: Path) -> None:
     def taken(answer: Answer, text: str = "") -> Finding:
-        parts: dict[str, Any] = {"can_listen": lambda port: False, "fetch": lambda url, headers: answer}
+        parts: dict[str, Any] = {"can_listen": lambda port: False, "fetch": lambda url, headers, verify: answer}
         return ours.check_ports(machine_at(tmp_path, text, **parts))[-1]
 
     assert taken(Answer(200, '{"version":"1","api":1}')).seen == "9519 is a gpumon daemon's"
@@ -431,7 +449,7 @@ def test_a_check_that_hangs_holds_nothing_up(tmp_path: Path) -> None:
 def test_all_well(tmp_path: Path) -> None:
     text = "{receivers: [{name: ops, apprise: 'json://localhost'}], sources: {vllm: {servers: ['http://gpu7:8000']}}}"
     machine = machine_at(
-        tmp_path, text, fetch=lambda url, headers: Answer(200, "vllm:x 1\n") if "gpu7" in url else REFUSED
+        tmp_path, text, fetch=lambda url, headers, verify: Answer(200, "vllm:x 1\n") if "gpu7" in url else REFUSED
     )
     found = examine(machine)
     assert [finding for finding in found if finding.state != "ok"] == []
@@ -500,8 +518,9 @@ def test_running_a_program() -> None:
 
 
 def test_fetching(tmp_path: Path) -> None:
-    assert fetch("http://127.0.0.1:1/metrics") == REFUSED
-    assert fetch("http://[bad/metrics").error
+    assert fetch("http://127.0.0.1:1/metrics", {}) == REFUSED
+    assert fetch("http://[bad/metrics", {}).error
+    assert "No such file" in fetch("https://127.0.0.1:1/metrics", {}, str(tmp_path / "ca.pem")).error
 
 
 def test_whether_a_port_is_taken() -> None:
