@@ -213,7 +213,10 @@ class Daemon:
         self._node.transitions.extend(transitions)
         for one in transitions:
             name = label(one.alert.labels, "alertname")
-            log.info("alert %s: %s -> %s%s", name, one.before, one.after, f" ({one.reason})" if one.reason else "")
+            # What only becomes pending, or passes, can do so each second: it is in the record, not in the log.
+            level = logging.INFO if "firing" in (one.before, one.after) else logging.DEBUG
+            why = f" ({one.reason})" if one.reason else ""
+            log.log(level, "alert %s: %s -> %s%s", name, one.before, one.after, why)
         self._notifier.submit(transitions, self._engine.saved(), now_ms)
 
     # -- reload, linger ----------------------------------------------------------------------------------------------
