@@ -1,6 +1,7 @@
 """The text format: recordings of a real server, odd lines, and that a line seen before is not parsed again."""
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -32,11 +33,11 @@ def test_a_recording_gives_what_the_reference_parser_gives(name: str) -> None:
     assert not [name for name in kinds if name.endswith("_created")]
 
 
-def test_the_shape_is_kept_and_the_parser_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shape_is_kept_and_a_line_is_learnt_once(monkeypatch: pytest.MonkeyPatch) -> None:
     reader = ExpositionReader({})
     reader.read((DATA / "preemption-storm-2.prom").read_bytes())
     shape = reader.shape
-    monkeypatch.setattr("monitor.sources.exposition.text_string_to_metric_families", None)
+    monkeypatch.setattr(ExpositionReader, "_learn", None)
     reader.read((DATA / "preemption-storm-3.prom").read_bytes())
     assert reader.shape is shape
 
@@ -63,6 +64,48 @@ def test_series_that_come_and_go_do_not_pile_up() -> None:
     for i in range(5000):
         assert reader.read(f'x{{request="{i}"}} {i}\n'.encode()) == [float(i)]
     assert len(reader._known) < 2000
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"a 1",
+        b"a{} 1",
+        b'a{b="c"} 1',
+        b'a{b="c",} 1',
+        b'a{b="c",d=""} 1',
+        b"vllm:a{_b=\"c, d='e'{}\"} 1",
+        b'a{b="c d"} 1 1700000000000',
+        b'a{b="c=\\"d\\""} 1',
+        'a{b="ü"} 1'.encode(),
+        b'a{ b = "c" } 1',
+        b"a\t1",
+        b'a{b="c"}1',
+        b'a{b="c"d="e"} 1',
+        b"a{b='c'} 1",
+        b'a{b="c",,} 1',
+        b'a{b="c"} } 1',
+        b"1a 1",
+    ],
+)
+def test_what_the_pattern_takes_is_what_the_parser_takes(line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read() -> tuple[object, ...]:
+        reader = ExpositionReader({"server": "n1:8000"})
+        try:
+            values = reader.read(line + b"\n")
+        except ExpositionError as error:
+            return ("refused", str(error))
+        return (values, reader.shape.series)
+
+    ours = read()
+    monkeypatch.setattr("monitor.sources.exposition._PLAIN", re.compile(rb"(?!)"))
+    assert ours == read()
+
+
+def test_plain_lines_are_not_left_to_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitor.sources.exposition.text_string_to_metric_families", None)
+    reader = ExpositionReader({})
+    assert len(reader.read((DATA / "preemption-storm-2.prom").read_bytes())) > 300
 
 
 @pytest.mark.parametrize(
