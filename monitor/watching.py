@@ -113,8 +113,12 @@ class Watching:
             )
             sources.append(self._nvml)
         if config.kernel_log.enabled:
-            self._kernel_log = KernelLogSource(config.kernel_log.interval, config.kernel_log.deadline)
+            self._kernel_log = KernelLogSource(
+                config.kernel_log.interval, config.kernel_log.deadline, nvml_events=config.nvml.enabled
+            )
             sources.append(self._kernel_log)
+            if self._nvml is not None:
+                self._nvml.on_xid = self._kernel_log.note_nvml
         if config.host.enabled:
             sources.append(HostSource(interval=config.host.interval, deadline=config.host.deadline))
         if config.vllm.enabled:
