@@ -35,6 +35,7 @@ LINK = Path("/usr/local/bin/gpumon")
 _EXEC = re.compile(r"^ExecStart=(\S+)/bin/gpumon(?= )", re.MULTILINE)
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - the unit's own sandbox hides these
 _PLAIN = re.compile(r"^/[A-Za-z0-9_./+-]+$")
+_NO_SUCH_GROUP = 6  # of groupdel: userdel has taken it along
 _USERS = f'u {USER} - "gpumon, which watches GPUs" - -\n'
 
 
@@ -216,7 +217,9 @@ def plan_uninstall(system: System, prefix: Path, *, purge: bool) -> list[Step]:
     if system.at(SYSUSERS_PATH).exists():
         steps.append(Remove(SYSUSERS_PATH))
     if system.user_exists(USER):
-        steps.append(Command(("userdel", USER), "and its group"))
+        steps.append(Command(("userdel", USER), "and its group, where nobody else is in it"))
+    if system.group_exists(USER):
+        steps.append(Command(("groupdel", USER), "", fine=(_NO_SUCH_GROUP,)))
     return steps
 
 

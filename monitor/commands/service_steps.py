@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -12,7 +13,12 @@ from typing import Protocol
 
 
 class StepFailed(Exception):
-    """A step could not be done; the text says which, and why. What came before it is done; installing again goes on."""
+    """A step could not be done; the text says which, and why. What came before it is done; installing again goes on.
+    ``code`` is the exit status of a program that failed."""
+
+    def __init__(self, text: str, code: int | None = None) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 def _run(command: Sequence[str]) -> None:
@@ -24,7 +30,8 @@ def _run(command: Sequence[str]) -> None:
         cure = ""
         if "venv" in command:
             cure = " (on Debian and Ubuntu: apt-get install python3-venv)"
-        raise StepFailed(f"`{' '.join(command)}` failed with exit status {error.returncode}{cure}") from None
+        text = f"`{shlex.join(command)}` failed with exit status {error.returncode}{cure}"
+        raise StepFailed(text, error.returncode) from None
 
 
 def _own(path: Path, user: str, group: str) -> None:
@@ -62,12 +69,18 @@ class Command:
 
     argv: tuple[str, ...]
     why: str
+    fine: tuple[int, ...] = ()
+    """Exit statuses that are no failure."""
 
     def describe(self) -> str:
-        return f"run    {' '.join(self.argv)}" + (f"   # {self.why}" if self.why else "")
+        return f"run    {shlex.join(self.argv)}" + (f"   # {self.why}" if self.why else "")
 
     def do(self, doer: Doer) -> None:
-        doer.run(self.argv)
+        try:
+            doer.run(self.argv)
+        except StepFailed as error:
+            if error.code not in self.fine:
+                raise
 
 
 @dataclass(frozen=True)

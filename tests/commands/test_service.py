@@ -32,7 +32,7 @@ from monitor.commands.service import (
     uninstall,
     unit_text,
 )
-from monitor.commands.service_steps import Doer, Remove, Step, StepFailed, WriteFile
+from monitor.commands.service_steps import Command, Doer, Remove, Step, StepFailed, WriteFile
 from monitor.config import SYSTEM_SOCKET, SYSTEM_STATE
 
 PREFIX = Path("/srv/gpumon")
@@ -56,7 +56,7 @@ class Fake:
             uid=uid,
             operator="ann",
             user_exists=self.users.__contains__,
-            group_exists=lambda name: True,
+            group_exists=lambda name: name != "gpumon" or bool(self.users),
             which=lambda name: f"/usr/bin/{name}",
             run=self.ask,
             python=PYTHON,
@@ -270,7 +270,7 @@ def test_removing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fake.uninstall() == 0
     assert "nothing of the service" in capsys.readouterr().out
     assert fake.uninstall(purge=True) == 0
-    assert fake.ran == ["userdel gpumon"]
+    assert fake.ran == ["userdel gpumon", "groupdel gpumon"]
     assert not fake.has(CONFIG_DIRECTORY)
     assert not fake.has(STATE_DIRECTORY)
     assert [name for name in fake.tree() if "gpumon" in name] == []
@@ -357,3 +357,6 @@ def test_steps_say_why_they_fail(tmp_path: Path) -> None:
         doer.run(["no-such-program-of-gpumon"])
     with pytest.raises(StepFailed, match="exit status 3"):
         doer.run(["sh", "-c", "exit 3"])
+    Command(("sh", "-c", "exit 3"), "", fine=(3,)).do(doer)
+    with pytest.raises(StepFailed, match="exit status 3"):
+        Command(("sh", "-c", "exit 3"), "", fine=(6,)).do(doer)
