@@ -18,6 +18,7 @@ import httpx
 
 from monitor.samples import Scrape, ScrapeBuilder
 from monitor.sources import vllm_http
+from monitor.sources.processes import ProcessTable
 from monitor.sources.source import SourceDown
 from monitor.sources.vllm import VllmSource
 
@@ -47,6 +48,15 @@ class ServerProcess:
 
     arguments: Mapping[str, str] = field(default_factory=dict)
     """Harmless options of its command line, by vLLM's names: ``tensor_parallel_size``, ``dtype``, ``quantization``."""
+
+
+def process_of(table: ProcessTable, server: str) -> ServerProcess | None:
+    """What the processes of this node say of the server with that label; None where none of them is it."""
+    for one in table.servers:
+        if table.label_of(one) == server:
+            spread = one.launch.tensor_parallel
+            return ServerProcess({} if spread is None else {"tensor_parallel_size": str(spread)})
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +94,8 @@ def judge(answer: Answer, *, scraped: bool, asleep: str, served: bool, running: 
 class EngineSource:
     """Implements ``monitor.sources.source.Source`` for how the server at ``url`` is. All series have ``server``.
 
-    ``scrape`` is the source of the same server's ``/metrics``; ``process`` gives what is known of its process, and None
-    where none runs here.
+    ``scrape`` is the source of the same server's ``/metrics``; ``process`` gives what is known of its process, as
+    ``process_of`` does, and None where none runs here.
     """
 
     name = "engine"

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from monitor.samples import Scrape, format_labels
+from monitor.sources.processes import ProcessTable
 from monitor.sources.source import SourceDown
 from monitor.sources.vllm import VllmSource
-from monitor.sources.vllm_health import STATES, Answer, EngineSource, ServerProcess, judge
+from monitor.sources.vllm_health import STATES, Answer, EngineSource, ServerProcess, judge, process_of
 from tests.http_server import answer, never, serve
+from tests.sources.proc_tree import vllm_node
 
 IDLE = (Path(__file__).parent.parent / "data" / "idle.prom").read_bytes()
 MODELS = {"data": [{"id": "tiny", "max_model_len": 1024, "parent": None}, {"id": "lora", "parent": "tiny"}]}
@@ -227,6 +229,17 @@ def test_slow_answers_about_the_server_do_not_hold_up_its_health() -> None:
     scrape, connections = asyncio.run(work())
     assert state_of(scrape) == "serving"
     assert connections == 2, "one that was given up, and one more"
+
+
+def test_a_server_that_loads_is_known_by_its_process(tmp_path: Path) -> None:
+    tree = vllm_node(tmp_path)
+    tree.process(500, ["python3", "-m", "sglang.launch_server", "--port", "30001"])
+    table = ProcessTable("n1", root=tree.root)
+    assert process_of(table, "n1:8000") is None, "nobody has looked yet"
+    assert asyncio.run(table.refresh(1_000, deadline=30))
+    assert process_of(table, "n1:8000") == ServerProcess({"tensor_parallel_size": "2"})
+    assert process_of(table, "n1:30001") == ServerProcess({})
+    assert process_of(table, "n1:8001") is None
 
 
 def test_a_missing_certificate_file_is_said(tmp_path: Path) -> None:
