@@ -194,6 +194,15 @@ def doctor(url: str | None, config_path: Path | None, as_json: bool) -> None:
     sys.exit(run(config_path, url, as_json=as_json))
 
 
+@cli.command()
+@click.option("--markdown", is_flag=True, help="The page docs/series.md.")
+def series(markdown: bool) -> None:
+    """List every series that gpumon exports: name, type, unit and labels."""
+    from monitor.commands.series import run
+
+    sys.exit(run(markdown=markdown))
+
+
 @cli.group()
 def config() -> None:
     """The configuration, gpumon.yaml."""
