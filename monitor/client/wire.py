@@ -52,7 +52,7 @@ class SourceRow(msgspec.Struct, frozen=True):
 
 
 class ProcessRow(msgspec.Struct, frozen=True):
-    """A process that holds memory of a GPU."""
+    """A process that holds memory of a GPU, or that belongs to an engine and is on none (``gpu`` is "" then)."""
 
     gpu: str
     uuid: str
@@ -61,6 +61,16 @@ class ProcessRow(msgspec.Struct, frozen=True):
     kind: str = ""
     name: str = ""
     user: str = ""
+    command: str = ""
+    sm_ratio: float | None = None
+    memory_ratio: float | None = None
+    cpu_ratio: float | None = None
+    rss_bytes: int | None = None
+    started_ms: int | None = None
+    container: str = ""
+    server: str = ""
+    engine: str = ""
+    rank: str = ""
 
 
 class Processes(msgspec.Struct, frozen=True):

@@ -20,7 +20,9 @@ latencies seconds, rates a second, and every share a ratio of 0 to 1. What is ab
                   "fingerprint"}…],
      "sources": [{"name", "server", "up", "absent", "reason", "last_success_ms", "interval_seconds", "poll_seconds",
                   "facts"}…],
-     "problems": {query id: reason}}
+     "problems": {query id: reason},
+     "processes": [{"gpu", "uuid", "pid", "memory_bytes", "kind", "name", "user", "command", "sm_ratio", "memory_ratio",
+                    "cpu_ratio", "rss_bytes", "started_ms", "container", "server", "engine", "rank"}…]}
 
 Fields are added, never renamed, within a schema. The exit code says whether the picture could be taken, and nothing
 about what is in it: that is what alerts are for.
@@ -39,9 +41,10 @@ import msgspec
 from monitor.client import format as words
 from monitor.client.api import Client
 from monitor.client.discover import find
-from monitor.client.errors import ClientError
+from monitor.client.errors import ClientError, Refused
 from monitor.client.feed import take_snapshot
 from monitor.client.snapshot import Alert, Engine, Gpu, Host, Snapshot, Source
+from monitor.client.wire import ProcessRow
 
 SCHEMA = 1
 _GIB = 1024**3
@@ -51,38 +54,45 @@ _PARTS = ("node", "gpus", "engines", "host", "alerts", "sources", "problems")
 def run(url: str | None, *, as_json: bool) -> int:
     """Print one picture; 0, or 1 where none could be taken."""
     try:
-        snapshot = asyncio.run(_take(url))
+        snapshot, processes = asyncio.run(_take(url))
     except ClientError as error:
         click.echo(f"gpumon snapshot: {error}", err=True)
         return 1
     if as_json:
-        click.echo(to_json(snapshot))
+        click.echo(to_json(snapshot, processes))
     else:
-        click.echo(render_text(snapshot, shutil.get_terminal_size((100, 24)).columns), nl=False)
+        click.echo(render_text(snapshot, shutil.get_terminal_size((100, 24)).columns, processes), nl=False)
     return 0
 
 
-async def _take(url: str | None) -> Snapshot:
+async def _take(url: str | None) -> tuple[Snapshot, tuple[ProcessRow, ...]]:
     found = find(url)
     if found is None:
         raise ClientError("no daemon runs here", "this node", "Start one with `gpumon daemon`, or name one with --url")
     async with Client(found.target) as client:
-        return await take_snapshot(client)
+        snapshot = await take_snapshot(client)
+        try:
+            return snapshot, (await client.processes()).processes
+        except Refused as error:
+            if error.status == 404:  # a Prometheus knows no processes
+                return snapshot, ()
+            raise
 
 
-def to_json(snapshot: Snapshot) -> bytes:
+def to_json(snapshot: Snapshot, processes: Sequence[ProcessRow] = ()) -> bytes:
     """The picture without its histories, in the schema above, indented."""
-    picture = {"schema": SCHEMA, "now_ms": snapshot.now_ms}
+    picture: dict[str, object] = {"schema": SCHEMA, "now_ms": snapshot.now_ms}
     picture.update({name: getattr(snapshot, name) for name in _PARTS})
+    picture["processes"] = processes
     return msgspec.json.format(msgspec.json.encode(picture), indent=2)
 
 
-def render_text(snapshot: Snapshot, width: int = 100) -> str:
+def render_text(snapshot: Snapshot, width: int = 100, processes: Sequence[ProcessRow] = ()) -> str:
     """The picture as plain text in lines of at most ``width`` cells (60 at least), without escape codes, ended by a
     newline."""
     width = max(60, width)
     parts = [_head(snapshot), _gpus(snapshot), _engines(snapshot), _host(snapshot.host, width)]
-    parts += [_alerts(snapshot), _sources(snapshot)]
+    parts += [_processes(processes), _alerts(snapshot), _sources(snapshot)]
     return "\n".join(words.cut(line.rstrip(), width).rstrip() for part in parts for line in part) + "\n"
 
 
@@ -194,6 +204,33 @@ def _host(host: Host | None, width: int) -> list[str]:
         f"net in {words.throughput(host.net_in)}, out {words.throughput(host.net_out)}",
     ]
     return [*_wrapped("host  ", fields, width), ""]
+
+
+def _processes(processes: Sequence[ProcessRow]) -> list[str]:
+    if not processes:
+        return []
+    rows = [["GPU", "PID", "user", "server", "engine", "rank", "GPU memory", "SM", "CPU", "RSS", "container", "name"]]
+    rows += [
+        [
+            words.clean(text)
+            for text in (
+                one.gpu or words.ABSENT,
+                str(one.pid),
+                one.user,
+                one.server,
+                one.engine,
+                one.rank,
+                words.size(one.memory_bytes),
+                words.percent(one.sm_ratio),
+                words.percent(one.cpu_ratio),
+                words.size(one.rss_bytes),
+                one.container or words.ABSENT,
+                one.name,
+            )
+        ]
+        for one in processes
+    ]
+    return ["processes", *("  " + line for line in _table(rows, "rrlllrrrrrll")), ""]
 
 
 def _alerts(snapshot: Snapshot) -> list[str]:

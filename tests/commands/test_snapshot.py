@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from monitor.client.snapshot import Snapshot
+from monitor.client.wire import ProcessRow
 from monitor.commands.snapshot import render_text, run, to_json
 from tests.client.fake_daemon import FakeDaemon
 from tests.client.story import FACTS, SERVER, START_MS, Story, alert, snapshot
@@ -31,6 +32,18 @@ def test_the_text_has_everything_and_no_escape_codes() -> None:
         assert part in text, part
     assert text.endswith("\n")
     assert "\x1b" not in text
+
+
+def test_processes_are_listed_with_their_engine_and_rank() -> None:
+    rows = (
+        ProcessRow("0", "GPU-0", 4711, 9 << 30, name="VLLM::Worker_TP0", server=SERVER, engine="0", rank="0"),
+        ProcessRow("", "", 4712, None, kind="host", name="VLLM::EngineCore\x1b[31m", server=SERVER, engine="0"),
+    )
+    lines = render_text(snapshot(), 160, rows).splitlines()
+    worker = next(line for line in lines if "4711" in line)
+    assert worker.split() == ["0", "4711", SERVER, "0", "0", "9.0", "GiB", "–", "–", "–", "–", "VLLM::Worker_TP0"]
+    assert "\x1b" not in next(line for line in lines if "4712" in line)
+    assert json.loads(to_json(snapshot(), rows))["processes"][0]["rank"] == "0"
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
@@ -62,7 +75,8 @@ def test_nothing_in_the_text_commands_a_terminal() -> None:
 def test_the_json_has_null_for_what_is_absent() -> None:
     told = json.loads(to_json(snapshot(seconds=1)))
     assert told["schema"] == 1
-    assert set(told) == {"schema", "now_ms", "node", "gpus", "engines", "host", "alerts", "sources", "problems"}
+    parts = {"node", "gpus", "engines", "host", "alerts", "sources", "problems", "processes"}
+    assert set(told) == {"schema", "now_ms"} | parts
     assert told["gpus"][0]["fan"] is None
     assert told["gpus"][3]["throttles"] == ["sw thermal"]
     assert told["engines"][0]["server"] == SERVER
