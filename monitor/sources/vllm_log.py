@@ -133,13 +133,16 @@ class ServerLog:
                 if error["time"] and key == self._last_key:
                     if found.errors and text:
                         found.errors[-1].last = text
+                        if _FATAL.search(text):  # the exception stands at a traceback's end
+                            found.errors[-1].level = "critical"
                     continue
                 self._last_key = key
                 level = "critical" if error["level"] != "ERROR" or _FATAL.search(text) else "error"
-                self._errors[level] += 1
                 found.errors.append(_Error(key, level, text))
             elif balance := _BALANCE.search(line):
                 found.ratios[balance["model"] or ""] = float(balance["ratio"])
+        for one in found.errors:
+            self._errors[one.level] += 1
         return found
 
     def _events(self, found: _Found, now_ms: int) -> list[Event]:

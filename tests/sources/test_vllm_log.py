@@ -78,6 +78,17 @@ def test_errors_are_counted_from_0_and_a_traceback_is_one_of_them(tmp_path: Path
     assert readings(after)['gpumon_engine_log_lines_total{server="n1:8000"}'] == 4
 
 
+def test_an_engine_that_died_is_critical_by_the_exception_at_the_end(tmp_path: Path) -> None:
+    where = "(APIServer pid=9) ERROR 11-20 20:58:43 [async_llm.py:906] "
+    lines = ("AsyncLLM output_handler failed.", "Traceback (most recent call last):", '  File "a.py", line 3, in run')
+    last = "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue."
+    after = polls(tmp_path / "log", "".join(f"{where}{line}\n" for line in (*lines, last)))[1]
+    assert errors(after) == (0, 1)
+    (event,) = after.events
+    assert (event.severity, event.title) == ("critical", "n1:8000: AsyncLLM output_handler failed.")
+    assert event.detail == last
+
+
 @pytest.mark.parametrize(
     ("line", "title"),
     [
