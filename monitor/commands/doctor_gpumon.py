@@ -158,6 +158,9 @@ def _sources(told: DaemonTold) -> list[Finding]:
     found = []
     for source in told.sources:
         name = f"{source.source} {source.server}".strip()
+        if source.source == "kernel_log" and source.absent:
+            cure = "The daemon's user needs the group systemd-journal; the unit of `gpumon service install` has it"
+            found.append(Finding("daemon", "warning", f"it cannot read the kernel's log: {clean(source.reason)}", cure))
         if source.up or source.absent:
             continue
         seen = f"source {name} is down: {clean(source.reason)}"

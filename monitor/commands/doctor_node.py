@@ -76,6 +76,8 @@ def _driver_cure(look: DriverLook, module: str) -> str:
         return (
             "The driver hangs: see dmesg for NVRM and Xid lines; a reset or a reboot ends it. gpumon goes on meanwhile"
         )
+    if "cannot be started" in look.down:
+        return "Is gpumon's own environment readable and executable for this user?"
     if "permission" in look.down.lower():
         return "See the line on devices"
     return "See dmesg for lines of NVRM, and try nvidia-smi"
@@ -130,10 +132,10 @@ def check_kernel_log(machine: Machine) -> list[Finding]:
     name, reason = machine.kernel_log()
     if name:
         return [Finding("kernel log", "ok", f"{name} can be read: XIDs and OOM kills are seen")]
-    cure = "In a container: mount the host's /var/log/journal, or give it /dev/kmsg"
-    if machine.group_exists("systemd-journal") and "systemd-journal" not in machine.groups:
+    seen, colon, cure = reason.rpartition(": ")
+    if machine.group_exists("systemd-journal") and "systemd-journal" not in machine.groups and machine.uid != 0:
         cure = "`usermod -aG systemd-journal USER`, then log in again (the service's unit has the group)"
-    return [Finding("kernel log", "warning", reason, cure)]
+    return [Finding("kernel log", "warning", seen if colon else reason, cure)]
 
 
 def check_clock(machine: Machine) -> list[Finding]:

@@ -134,6 +134,7 @@ def test_a_module_without_its_library(tmp_path: Path) -> None:
         ("no answer from the driver in 15 s", "The driver hangs"),
         ("the driver's library and kernel module differ in version: reload", "reboot"),
         ("Insufficient Permissions", "devices"),
+        ("the reader cannot be started: Permission denied", "own environment"),
         ("Unknown Error", "NVRM"),
     ],
 )
@@ -185,10 +186,12 @@ def test_the_group_of_the_socket(tmp_path: Path) -> None:
 
 def test_the_kernel_log(tmp_path: Path) -> None:
     assert "the journal" in node.check_kernel_log(machine_at(tmp_path))[0].seen
-    parts: dict[str, Any] = {"kernel_log": lambda: ("", "the kernel's log cannot be read (no right)")}
-    is_bad(node.check_kernel_log(machine_at(tmp_path, **parts)), "warning", "no right", "In a container")
+    parts: dict[str, Any] = {
+        "kernel_log": lambda: ("", "the kernel's log cannot be read (/dev/kmsg: no right): cure it")
+    }
+    is_bad(node.check_kernel_log(machine_at(tmp_path, **parts)), "warning", "no right)", "cure it")
     outside = machine_at(tmp_path, groups=frozenset(), **parts)
-    is_bad(node.check_kernel_log(outside), "warning", "no right", "usermod -aG systemd-journal")
+    is_bad(node.check_kernel_log(outside), "warning", "no right)", "usermod -aG systemd-journal")
 
 
 def test_the_clock(tmp_path: Path) -> None:
@@ -388,6 +391,12 @@ def test_sources_that_are_down(tmp_path: Path) -> None:
     is_bad(found, "problem", "source vllm gpu7:8000 is down: connection refused, last read 61 s ago", "line above")
     good = replace(told, sources=sources[:2])
     assert [one.seen for one in ours.check_daemon(machine_at(tmp_path, daemon=lambda: good))][1] == "1 source read"
+
+
+def test_a_daemon_that_cannot_read_the_kernels_log(tmp_path: Path) -> None:
+    told = replace(_told(), sources=(SourceRow("kernel_log", absent=True, reason="no right"),))
+    found = ours.check_daemon(machine_at(tmp_path, daemon=lambda: told))
+    is_bad(found, "warning", "cannot read the kernel's log: no right", "systemd-journal")
 
 
 def test_exporters_beside_us(tmp_path: Path) -> None:
