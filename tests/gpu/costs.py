@@ -1,8 +1,8 @@
 """What a poll of the NVML reader costs: for one GPU and for all, without GPM and with, as root and as nobody.
 
-Each row starts a reader as gpumon does and polls it, by default once a second. The first poll is told apart, since it opens the
-driver and reads everything once; the others are those of a long life, with the counters in their turn. CPU is the
-reader's own, user and system, between the first poll and the last.
+Each row starts a reader as gpumon does and polls it, by default once a second. The first poll is told apart, since it
+opens the driver and reads everything once; the others are those of a long life, with the counters in their turn. CPU is
+the reader's own, user and system, between the first poll and the last.
 """
 
 from __future__ import annotations
