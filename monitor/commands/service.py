@@ -33,7 +33,7 @@ SYSUSERS_PATH = Path("/etc/sysusers.d/gpumon.conf")
 LINK = Path("/usr/local/bin/gpumon")
 
 _EXEC = re.compile(r"^ExecStart=(\S+)/bin/gpumon(?= )", re.MULTILINE)
-_HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - the unit's own sandbox hides these
+_HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - not the service's to read
 _PLAIN = re.compile(r"^/[A-Za-z0-9_./+-]+$")
 _NO_SUCH_GROUP = 6  # of groupdel: userdel has taken it along
 _USERS = f'u {USER} - "gpumon, which watches GPUs" - -\n'
@@ -134,8 +134,8 @@ def plan_install(system: System, prefix: Path, package: str, operator: str) -> l
 
 
 def service_python(system: System) -> str:
-    """The Python of the service's environment: ours, or the system's where ours is in a home, which the service cannot
-    see. Raises ``ServiceError`` where there is none."""
+    """The Python of the service's environment: ours, or the system's where ours is in a home, which is closed to the
+    service. Raises ``ServiceError`` where there is none."""
     if not system.python.startswith(_HIDDEN):
         return system.python
     asks = "import sys; sys.exit(sys.version_info < (3, 11))"
@@ -157,7 +157,7 @@ def _check_prefix(system: System, prefix: Path) -> None:
     if not _PLAIN.match(str(prefix)) or ".." in prefix.parts or len(prefix.parts) < 3:
         raise ServiceError(f"--prefix {prefix}: give an absolute directory of its own, without blanks")
     if str(prefix).startswith(_HIDDEN):
-        raise ServiceError(f"--prefix {prefix}: the service cannot see homes and temporary directories")
+        raise ServiceError(f"--prefix {prefix}: homes are closed to the service, and it has a /tmp of its own")
     place = system.at(prefix)
     if place.exists() and not (place / "pyvenv.cfg").exists() and (not place.is_dir() or any(place.iterdir())):
         raise ServiceError(f"{prefix} is there already and is no Python environment: name another with --prefix")

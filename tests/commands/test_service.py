@@ -326,6 +326,10 @@ def test_the_unit_and_the_defaults_agree() -> None:
     assert STATE_DIRECTORY == SYSTEM_STATE
 
 
+def test_the_unit_sees_the_file_systems_of_homes() -> None:
+    assert "\nProtectHome=read-only\n" in shipped_unit()  # `yes` would give another file system's readings for /home
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 @pytest.mark.parametrize("journal", [True, False])
 def test_systemd_understands_the_unit(tmp_path: Path, journal: bool) -> None:
