@@ -333,7 +333,8 @@ def compare_dmon(rounds: list[Round]) -> list[Row]:
         known.append((ours, f"gpm {number_of}", limit, factor))
     for gpu in sorted(rounds[-1].dmon, key=int):
         for ours, column, limit, factor in known:
-            if not all(column in r.dmon.get(gpu, {}) for r in rounds):
+            shown = [r.dmon.get(gpu, {}).get(column) for r in rounds]
+            if None in shown:  # dmon has no such column, or nothing in it: that says nothing about ours
                 continue
             triples = []
             for r in rounds:
@@ -362,8 +363,8 @@ def ask_dmon() -> dict[str, dict[str, float | None]]:
 
 
 def _dmon(arguments: list[str]) -> dict[str, dict[str, float | None]]:
-    """The second sample: the first has nothing to compare with."""
-    command = ["nvidia-smi", "dmon", *arguments, "-c", "2"]
+    """The last of three samples: of GPM the first ones are empty, having nothing to compare with."""
+    command = ["nvidia-smi", "dmon", *arguments, "-c", "3"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode:  # an older one, without GPM
         return {}
