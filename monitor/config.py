@@ -91,6 +91,9 @@ class VllmServer:
     ca_file: Path | None = None
     """Certificates to trust for an https server, where the system's do not suffice."""
     insecure_skip_verify: bool = False
+    log_file: Path | None = None
+    log_unit: str = ""
+    """Where it logs: a file, or the journal of a systemd unit; at most one of the two."""
     gpus: tuple[str, ...] = ()
     """Indices or UUIDs of the GPUs that its engine runs on, in the order of its ranks, where the person says so."""
 
@@ -129,6 +132,8 @@ class Config:
     discover: bool = True
     """Whether servers that run on this node are found and watched without being named."""
     vllm_servers: tuple[VllmServer, ...] = ()
+    model_caches: tuple[Path, ...] = ()
+    """Directories of models whose file systems matter; empty for where Hugging Face keeps them."""
     rule_files: tuple[Path, ...] = ()
     """Empty for the rules that are shipped."""
     evaluation_interval_ms: int = 5_000
@@ -230,7 +235,11 @@ class _Reader:
         if "nvml" in found:
             config = replace(config, nvml=_polling(found["nvml"].fields(_POLLING), config.nvml))
         if "host" in found:
-            config = replace(config, host=_polling(found["host"].fields(_POLLING), config.host))
+            fields = found["host"].fields([*_POLLING, "model_caches"])
+            config = replace(config, host=_polling(fields, config.host))
+            if "model_caches" in fields:
+                caches = [self._path(text) for item in fields["model_caches"].items() if (text := item.text())]
+                config = replace(config, model_caches=tuple(caches))
         if "kernel_log" in found:
             config = replace(config, kernel_log=_polling(found["kernel_log"].fields(_POLLING), config.kernel_log))
         if "vllm" in found:
@@ -254,7 +263,7 @@ class _Reader:
         if node.kind == "scalar":
             url_node, fields = node, {}
         else:
-            fields = node.fields(["url", "server", "api_key", "gpus", "ca_file", "insecure_skip_verify"])
+            fields = node.fields(["url", "server", "api_key", "gpus", "ca_file", "insecure_skip_verify", "log"])
             if "url" not in fields:
                 node.problem('a server needs a "url", such as http://127.0.0.1:8000')
                 return None
@@ -287,7 +296,19 @@ class _Reader:
         api_key = self._secret(fields["api_key"]) if "api_key" in fields else None
         ca_file = fields["ca_file"].text() if "ca_file" in fields else None
         insecure = fields["insecure_skip_verify"].boolean() is True if "insecure_skip_verify" in fields else False
-        return VllmServer(url, server, api_key, self._path(ca_file) if ca_file else None, insecure, gpus)
+        log_file, log_unit = self._log(fields["log"]) if "log" in fields else (None, "")
+        trusted = self._path(ca_file) if ca_file else None
+        return VllmServer(url, server, api_key, trusted, insecure, log_file, log_unit, gpus)
+
+    def _log(self, node: Node) -> tuple[Path | None, str]:
+        fields = node.fields(["file", "unit"])
+        if len(fields) != 1:
+            node.problem("say where the log is, with either `file: PATH` or `unit: NAME`")
+            return None, ""
+        if "file" in fields:
+            text = fields["file"].text()
+            return (self._path(text) if text else None), ""
+        return None, fields["unit"].text() or ""
 
     def _secret(self, node: Node) -> Secret | None:
         if node.kind == "scalar":

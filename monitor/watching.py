@@ -23,6 +23,8 @@ from monitor.sources.poller import Poller, SourceStatus
 from monitor.sources.processes import ProcessTable
 from monitor.sources.source import Source
 from monitor.sources.vllm import VllmSource
+from monitor.sources.vllm_health import EngineSource, process_of
+from monitor.sources.vllm_log import ServerLog
 from monitor.store.head import Head
 
 log = logging.getLogger(__name__)
@@ -120,40 +122,68 @@ class Watching:
             if self._nvml is not None:
                 self._nvml.on_xid = self._kernel_log.note_nvml
         if config.host.enabled:
-            sources.append(HostSource(interval=config.host.interval, deadline=config.host.deadline))
+            caches = [str(path) for path in config.model_caches] or None
+            sources.append(
+                HostSource(interval=config.host.interval, deadline=config.host.deadline, model_caches=caches)
+            )
         if config.vllm.enabled:
-            sources.extend(self._server(server) for server in config.vllm_servers)
+            for server in config.vllm_servers:
+                sources.extend(self._server(server))
         return sources
 
-    def _server(self, server: VllmServer) -> VllmSource:
+    def _server(self, server: VllmServer) -> list[Source]:
+        """What is read of one server: its metrics, how it is, and its log where the configuration names one."""
         try:
             api_key = server.api_key.reveal() if server.api_key else None
         except ValueError as error:
             log.error("server %s is scraped without its key: %s", server.server, error)
             api_key = None
-        return VllmSource(
+        ca_file = str(server.ca_file) if server.ca_file else None
+        name, insecure, table = server.server, server.insecure_skip_verify, self._table
+        metrics = VllmSource(
             server.url,
-            server.server,
+            name,
             interval=self._config.vllm.interval,
             deadline=self._config.vllm.deadline,
             api_key=api_key,
-            ca_file=str(server.ca_file) if server.ca_file else None,
-            insecure_skip_verify=server.insecure_skip_verify,
+            ca_file=ca_file,
+            insecure_skip_verify=insecure,
         )
+        engine = EngineSource(
+            server.url,
+            name,
+            metrics,
+            deadline=self._config.vllm.deadline,
+            api_key=api_key,
+            ca_file=ca_file,
+            insecure_skip_verify=insecure,
+            process=lambda: process_of(table, name),
+        )
+        sources: list[Source] = [metrics, engine]
+        if server.log_file is not None:
+            sources.append(ServerLog(name, path=str(server.log_file)))
+        elif server.log_unit:
+            sources.append(ServerLog(name, unit=server.log_unit))
+        return sources
 
     def _simulated(self) -> list[Source]:
         from monitor.sources.simulated import past, simulated_sources
+        from monitor.sources.simulated_engine import SimulatedEngine
         from monitor.sources.simulated_host import SimulatedHost
-        from monitor.sources.story import Story
+        from monitor.sources.story import ENGINES, Story
 
         story = Story(self._clock.now_ms(), past_seconds=self._past_seconds)
-        servers = simulated_sources(story, self._config.hostname)
-        host = SimulatedHost(story.origin_ms)
+        hostname = self._config.hostname
+        servers = simulated_sources(story, hostname)
+        others: list[SimulatedHost | SimulatedEngine] = [SimulatedHost(story.origin_ms)]
+        others += [SimulatedEngine(number, hostname=hostname) for number in range(len(ENGINES))]
         for source, scrape in past(story, servers):
             self._head.ingest(SourceStatus(source.name, source.server, source.interval).key, scrape)
             if source.name == "nvml":
-                self._head.ingest(host.name, host.scrape(scrape.at_ms))
-        return [*servers, host]
+                for other in others:
+                    status = SourceStatus(other.name, other.server, other.interval)
+                    self._head.ingest(status.key, other.scrape(scrape.at_ms))
+        return [*servers, *others]
 
     # -- what comes in -----------------------------------------------------------------------------------------------
 
@@ -233,18 +263,21 @@ class Watching:
         for one in found:
             if f"vllm:{one.server}" not in self._pollers:
                 log.info("found %s at %s (%s)", one.server, one.url, one.how)
-                self._add(self._server(VllmServer(one.url, one.server)))
+                for source in self._server(VllmServer(one.url, one.server)):
+                    self._add(source)
                 self._seen_ms[one.server] = now_ms
                 changed = True
             elif one.server in self._seen_ms:  # and not of the configuration, which stays in any case
                 self._seen_ms[one.server] = now_ms
         for server, seen_ms in list(self._seen_ms.items()):
-            poller, task = self._pollers[f"vllm:{server}"]
-            if now_ms - seen_ms > _FORGET_MS and not poller.status.up:
+            if now_ms - seen_ms > _FORGET_MS and not self._pollers[f"vllm:{server}"][0].status.up:
                 log.info("%s is gone: no longer watched", server)
-                task.remove_done_callback(self._ended)
-                task.cancel()
-                del self._pollers[f"vllm:{server}"], self._seen_ms[server]
+                for key in (f"vllm:{server}", f"engine:{server}"):
+                    _, task = self._pollers.pop(key)
+                    task.remove_done_callback(self._ended)
+                    task.cancel()
+                    self._head.end(key, now_ms)
+                del self._seen_ms[server]
                 changed = True
         if changed:
             self._tell()

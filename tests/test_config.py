@@ -12,12 +12,14 @@ state_directory: state
 api: {socket: /tmp/x.sock, listen: "127.0.0.1:9000"}
 sources:
   nvml: {interval: 500ms, deadline: 3s}
-  host: {enabled: false}
+  host: {enabled: false, model_caches: [models]}
+  kernel_log: {enabled: false}
   vllm:
     interval: 2s
+    discover: false
     servers:
       - http://127.0.0.1:8000
-      - {url: "https://other:8443/metrics", api_key: {env: KEY}, gpus: [0, GPU-1]}
+      - {url: "https://other:8443/metrics", api_key: {env: KEY}, gpus: [0, GPU-1], ca_file: ca.pem, log: {file: v.log}}
 alerting: {rule_files: [mine.yaml], evaluation_interval: 15s}
 receivers:
   - {name: ops, apprise: [{env: SLACK}, "json://localhost:1/"]}
@@ -43,6 +45,9 @@ def test_everything_is_read(tmp_path: Path) -> None:
     first, second = config.vllm_servers
     assert (first.url, first.server) == ("http://127.0.0.1:8000", "n1:8000")
     assert (second.url, second.server, second.gpus) == ("https://other:8443", "other:8443", ("0", "GPU-1"))
+    assert (second.ca_file, second.log_file) == (tmp_path / "ca.pem", tmp_path / "v.log")
+    assert (config.discover, config.kernel_log.enabled) == (False, False)
+    assert config.model_caches == (tmp_path / "models",)
     assert config.rule_files == (tmp_path / "mine.yaml",)
     assert config.evaluation_interval_ms == 15_000
     assert [r.name for r in config.receivers] == ["ops", "mail"]
@@ -84,6 +89,7 @@ def test_every_problem_is_told_at_once_with_its_place() -> None:
         ("[http://user:pw@a:1]", "has no place in the URL"),
         ("[{server: x}]", 'needs a "url"'),
         ("[{url: http://a:1, server: localhost:1}]", "a loopback name"),
+        ("[{url: http://a:1, log: {file: x, unit: y}}]", "say where the log is"),
         ("5", "expected a list"),
     ],
 )

@@ -66,7 +66,7 @@ def test_it_serves_a_simulated_node_and_ends_cleanly(tmp_path: Path) -> None:
         assert one.query("count_over_time(DCGM_FI_DEV_GPU_TEMP{gpu='0'}[10m])")[0][1] > 50
         assert len(one.get("/api/gpumon/v1/processes")["processes"]) == 8
         up = wait_for(lambda: one.query("gpumon_source_up == 1"), "sources that are up")
-        assert {labels["source"] for labels, _ in up} == {"nvml", "host", "vllm"}
+        assert {labels["source"] for labels, _ in up} == {"nvml", "host", "vllm", "engine"}
         assert "gpumon_simulated 1.0" in one.text("/metrics")
         assert one.end() == 0
         assert not one.socket.exists()
