@@ -63,9 +63,7 @@ class Reader(asyncio.SubprocessProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         # Comes after the last of its output, so an answer that it gave before it ended is not lost.
-        self._where = self.where()
-        os.close(self._progress)
-        self._progress = -1
+        self.release()
         self._settle(None)
         if not self.gone.done():
             self.gone.set_result(None)
@@ -81,6 +79,13 @@ class Reader(asyncio.SubprocessProtocol):
         pipe = cast("asyncio.WriteTransport | None", self.transport.get_pipe_transport(0))
         if pipe is not None and not pipe.is_closing():
             pipe.write(b"watched\n" if watched else b"poll\n")
+
+    def release(self) -> None:
+        """Close what says where it is, keeping the last of it. More than once does nothing."""
+        if self._progress >= 0:
+            self._where = self.where()
+            os.close(self._progress)
+            self._progress = -1
 
     def where(self) -> tuple[int | None, str]:
         """The GPU and the call that it is in, or was in when it ended; None for what is no GPU's."""
@@ -123,12 +128,13 @@ async def start(
     """Start a reader that leaves the GPUs ``skip`` alone while the driver lists ``of``. Raises ``OSError``."""
     loop = asyncio.get_running_loop()
     progress = os.memfd_create("gpumon-nvml")
+    reader = Reader(loop, on_exit, progress)
     os.ftruncate(progress, PROGRESS_BYTES)
     options = {"progress": progress, "skip": list(skip), "of": of, "gpm": gpm, "cadences": dict(cadences)}
     command = (sys.executable, "-P", "-m", _READER, str(os.getpid()), json.dumps(options))
     try:
-        _, reader = await loop.subprocess_exec(
-            lambda: Reader(loop, on_exit, progress),
+        await loop.subprocess_exec(
+            lambda: reader,
             *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -136,7 +142,7 @@ async def start(
             env=environment,
             pass_fds=(progress,),
         )
-    except BaseException:
-        os.close(progress)
+    except BaseException:  # also when the poll that starts it is given up
+        reader.release()
         raise
     return reader

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.gpu import compare_nvidia_smi
-from tests.gpu.compare_nvidia_smi import distance, number
+from tests.gpu.compare_nvidia_smi import distance
+from tests.gpu.smi import number
 from tests.nvml_stub.control import Stub
 
 # What an idle H200 answers: some fields, the XML, and dmon.
