@@ -105,7 +105,7 @@ _HEAD = """\
 """
 
 _OTHERS = """\
-  # host: {interval: 2s}         # CPU, memory, disks, network of this machine
+  # host: {interval: 2s}         # CPU, memory, disks, network; `model_caches: [DIRECTORY]` are shown apart
   # kernel_log: {interval: 1s}   # XID errors and OOM kills"""
 
 _TAIL = """
@@ -180,7 +180,8 @@ _EXAMPLE = [
 ]
 _KEYS = [
     "      # Also for a server: `api_key: {file: PATH}` or `{env: NAME}`, `ca_file: PATH`, and `gpus: [0, 1, 2]`, the",
-    "      # GPUs in the order of its ranks, where gpumon does not see them itself.",
+    "      # GPUs in the order of its ranks, where gpumon does not see them itself; `log: {unit: vllm.service}` or",
+    "      # `log: {file: PATH}`, whose errors are then counted and shown.",
     "    # discover: true             # servers that come to run here are watched without being named",
 ]
 

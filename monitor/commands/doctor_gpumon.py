@@ -173,6 +173,8 @@ def _sources(told: DaemonTold) -> list[Finding]:
     return found
 
 
+SOURCES = ("nvml", "host", "kernel_log", "vllm", "engine", "server_log", "gpumon")
+"""The kinds of source that ``?collect[]=`` knows."""
 _NEIGHBOURS = (
     (9400, "dcgm-exporter", "DCGM_FI_", "nvml"),
     (9100, "node_exporter", "node_", "host"),
@@ -186,7 +188,7 @@ def check_ports(machine: Machine) -> list[Finding]:
         answer = machine.fetch(f"http://127.0.0.1:{port}/metrics", {}, True)
         if answer.status == 200 and prefix in answer.text:
             seen = f"{name} runs on port {port}: a Prometheus that scrapes both has its series twice"
-            others = [one for one in ("nvml", "host", "vllm", "gpumon") if one != source]
+            others = [one for one in SOURCES if one != source]
             cure = f"Scrape us without them: `params: {{collect[]: [{', '.join(others)}]}}` in its scrape_config"
             found.append(Finding(f"port {port}", "warning", seen, cure))
         elif answer.status or answer.error != "connection refused":

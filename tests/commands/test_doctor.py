@@ -36,6 +36,7 @@ from monitor.commands.doctor_machine import (
     run_command,
 )
 from monitor.commands.driver_look import DriverGpu, DriverLook, look_at_driver
+from monitor.commands.series import all_entries
 from monitor.config import loads
 from tests.client.fake_daemon import FakeDaemon
 from tests.nvml_stub.control import Stub
@@ -406,8 +407,9 @@ def test_exporters_beside_us(tmp_path: Path) -> None:
     found = ours.check_ports(machine_at(tmp_path, fetch=get))
     assert states(found) == ["warning", "warning", "ok"]
     assert "dcgm-exporter" in found[0].seen
-    assert "collect[]: [host, vllm, gpumon]" in found[0].cure
-    assert "collect[]: [nvml, vllm, gpumon]" in found[1].cure
+    assert "collect[]: [host, kernel_log, vllm, engine, server_log, gpumon]" in found[0].cure
+    assert "collect[]: [nvml, kernel_log, vllm, engine, server_log, gpumon]" in found[1].cure
+    assert set(ours.SOURCES) == {entry.source for entry in all_entries()}
     assert states(ours.check_ports(machine_at(tmp_path))) == ["ok", "ok", "ok"]
     strange = ours.check_ports(machine_at(tmp_path, fetch=lambda url, headers, verify: Answer(404, "")))
     assert "it is no dcgm-exporter" in strange[0].seen
