@@ -86,6 +86,7 @@ class Poller:
             log.exception("source %s failed", status.key)
             reason = f"internal error: {type(error).__name__}: {error}"
         status.poll_seconds = time.perf_counter() - started
+        status.interval = self._source.interval  # a source may slow down for one to which a poll is dear
         if reason:
             if status.up or status.reason != reason:
                 log.log(logging.INFO if absent else logging.WARNING, "source %s is down: %s", status.key, reason)

@@ -219,3 +219,24 @@ def test_a_server_with_a_certificate_of_its_own(tmp_path: Path) -> None:
     assert said["own"] == said["insecure"] == "1.0"
     assert said["system"] == "the certificate is not trusted: self-signed certificate: set ca_file"
     assert said["missing"] == f"ca_file {tmp_path / 'none.pem'}: No such file or directory"
+
+
+def test_a_server_to_which_a_scrape_is_dear_is_asked_seldom() -> None:
+    async def slow(request: bytes, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.05)
+        await answer(STORM)(request, writer)
+
+    async def work() -> list[float]:
+        intervals = []
+        async with serve(slow) as server:
+            source = VllmSource(server.url, "n1:8000", interval=1.0)
+            await source.open()
+            for at_ms in range(6):
+                await source.poll(at_ms)
+                intervals.append(source.interval)
+            await source.close()
+        return intervals
+
+    intervals = asyncio.run(work())
+    assert intervals[:4] == [1.0] * 4
+    assert intervals[5] >= 5.0
