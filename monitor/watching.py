@@ -197,6 +197,8 @@ class Watching:
         if status.source != "nvml":
             return
         self._gpus = engines.gpus_of(scrape.shape.series)
+        if self._nvml is not None:
+            node.topology = self._nvml.topology
         if self._kernel_log is not None:
             self._kernel_log.know_gpus(scrape.shape)
         if scrape.processes is not None:

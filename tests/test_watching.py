@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.daemons import RunningDaemon, daemon, wait_for
+from tests.nvml_stub.control import Stub, compile_library
 
 STORM = Path(__file__).parent / "data" / "preemption-storm-2.prom"
 
@@ -82,3 +83,23 @@ def test_a_configuration_may_say_not_to_look(tmp_path: Path) -> None:
             wait_for(lambda: one.query("vllm:num_requests_waiting"), "the configured server")
             assert server_row(one, other) is None
             assert len([r for r in one.get("/api/gpumon/v1/sources")["sources"] if r["source"] == "vllm"]) == 1
+
+
+def test_a_lost_gpu_is_seen_by_a_shipped_rule_while_the_others_go_on(tmp_path: Path) -> None:
+    stub = Stub(tmp_path, compile_library(tmp_path))
+    try:
+        stub.gpus(3)
+        with daemon(tmp_path, env=stub.env()) as one:
+            wait_for(lambda: one.query("count(DCGM_FI_DEV_GPU_TEMP) == 3"), "three GPUs")
+            assert [gpu["index"] for gpu in one.get("/api/gpumon/v1/topology")["gpus"]] == [0, 1, 2]
+            stub.fault(1, "lost")
+            wait_for(lambda: one.query("gpumon_gpu_up == 0"), "the loss")
+            assert sorted(labels["gpu"] for labels, _ in one.query("DCGM_FI_DEV_GPU_TEMP")) == ["0", "2"]
+            alerts = wait_for(lambda: one.query("ALERTS{alertname='GpuLost'}"), "the alert")
+            assert [labels["gpu"] for labels, _ in alerts] == ["1"]
+            rows = one.get("/api/gpumon/v1/sources")["sources"]
+            (nvml,) = [row for row in rows if row["source"] == "nvml"]
+            assert nvml["up"]
+            assert "lost" in nvml["facts"]["gpu 1"]
+    finally:
+        stub.close()

@@ -201,7 +201,7 @@ def routes(ticker: Ticker) -> list[Route]:
                 "now_ms": node.clock.now_ms(),
                 "notifies": node.notifies,
                 "heartbeat": False,
-                "features": ["stream", "sources", "processes", "alerts", "events"],
+                "features": ["stream", "sources", "processes", "alerts", "events", "topology"],
                 "oldest_ms": node.head.oldest_ms,
             }
         )
@@ -211,6 +211,9 @@ def routes(ticker: Ticker) -> list[Route]:
 
     async def processes(request: Request) -> Response:
         return json_response({"at_ms": node.processes_at_ms, "processes": node.processes})
+
+    async def topology(request: Request) -> Response:
+        return json_response({"gpus": node.topology})
 
     async def events(request: Request) -> Response:
         since_ms = _since(request)
@@ -263,6 +266,7 @@ def routes(ticker: Ticker) -> list[Route]:
         Route(f"{base}/processes", processes),
         Route(f"{base}/alerts", alerts),
         Route(f"{base}/events", events),
+        Route(f"{base}/topology", topology),
         Route(f"{base}/stream", stream, methods=["POST"]),
     ]
 

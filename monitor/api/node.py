@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from monitor.clock import Clock
 from monitor.config import Config
@@ -45,6 +45,8 @@ class Node:
     processes_at_ms: int | None = None
     transitions: deque[Transition] = field(default_factory=deque)
     """The newest changes of state, oldest first."""
+    topology: tuple[Any, ...] = ()
+    """How each GPU is joined to the others and to the CPUs, as the driver said once."""
     events: deque[Event] = field(default_factory=deque)
     """The newest events of the sources, oldest first."""
     notifies: bool = False
