@@ -66,7 +66,7 @@ class Note(NamedTuple):
 
 _HOST, _SYS, _OWN, _ENGINE = "2 s", "10 s", "1 s", "5 s"
 _LOG = "2 s"
-_SCRAPE = "1 s"
+_SCRAPE = "1 s; no oftener than 100 times its duration"
 _PARALLEL = "tensor_parallel_size pipeline_parallel_size data_parallel_size"
 _XID = "gpu UUID pci_bus_id"
 
