@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.rules.rule_file import default_rules_path
+from monitor.rules.rule_file import default_rules_path, load_rules
 from tests.live.install_prometheus import prometheus_bin
 from tests.rules.test_templates import PROMTOOL
 
@@ -31,7 +31,7 @@ def run(promtool: Path, *arguments: Path | str) -> subprocess.CompletedProcess[s
 def test_the_shipped_rules_pass_its_check(promtool: Path) -> None:
     ran = run(promtool, "check", "rules", "--lint=all", "--lint-fatal", default_rules_path())
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "20 rules found" in ran.stdout
+    assert f"{len(load_rules([default_rules_path()]))} rules found" in ran.stdout
 
 
 def test_the_shipped_rules_pass_their_unit_tests(promtool: Path) -> None:
