@@ -415,20 +415,24 @@ def _gravity(alert: Alert) -> tuple[bool, int, int, str, str]:
 
 
 def make_sources(rows: Iterable[SourceRow]) -> tuple[Source, ...]:
-    """The sources, with their words cleaned."""
+    """The sources, with their words cleaned. What a server's health says goes into the row of its metrics: that it loads
+    its model, where ``/metrics`` only refuses; its own row is shown only where it fails itself."""
+    rows = tuple(rows)
+    told = {row.server: row.facts.get("reason", "") for row in rows if row.source == "engine" and row.up}
     return tuple(
         Source(
             clean(row.source),
             clean(row.server),
             row.up,
             row.absent,
-            clean(row.reason),
+            clean((row.source == "vllm" and not row.up and told.get(row.server)) or row.reason),
             row.last_success_ms,
             row.interval_seconds,
             row.poll_seconds,
             {clean(key): clean(value) for key, value in row.facts.items()},
         )
         for row in rows
+        if not (row.source == "engine" and row.up)
     )
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from monitor.client.builder import SnapshotBuilder, make_alerts
+from monitor.client.builder import SnapshotBuilder, make_alerts, make_sources
 from monitor.client.errors import ClientError
-from monitor.client.wire import AlertRow, Frame, Result, parse_time
+from monitor.client.wire import AlertRow, Frame, Result, SourceRow, parse_time
 from tests.client.story import ALERTS, FACTS, INSTANCE, SERVER, START_MS, Story, alert, snapshot
 
 GPU = {"instance": INSTANCE, "gpu": "0"}
@@ -65,6 +65,22 @@ def test_readings_that_grow_old_are_stale() -> None:
     fresh = builder.apply(Frame(2, START_MS + 4000, {"gpu": instant([50], names, START_MS)}))
     old = builder.apply(Frame(3, START_MS + 6000, {"gpu": instant([50], names, START_MS)}))
     assert [picture.gpus[0].stale for picture in (fresh, old)] == [False, True]
+
+
+def test_a_servers_health_says_why_its_metrics_are_down() -> None:
+    loading = {"state": "loading", "reason": "loading the model: its port is not open yet"}
+    rows = (
+        SourceRow("vllm", "n:8000", up=False, reason="connection refused"),
+        SourceRow("engine", "n:8000", up=True, facts=loading),
+        SourceRow("vllm", "n:8001", up=False, reason="HTTP 500"),
+        SourceRow("engine", "n:8001", up=True, facts={"state": "serving"}),
+        SourceRow("engine", "n:8002", up=False, reason="internal error"),
+    )
+    assert [(one.name, one.server, one.reason) for one in make_sources(rows)] == [
+        ("vllm", "n:8000", "loading the model: its port is not open yet"),
+        ("vllm", "n:8001", "HTTP 500"),
+        ("engine", "n:8002", "internal error"),
+    ]
 
 
 def test_on_a_faster_clock_a_fresh_reading_may_be_older() -> None:
