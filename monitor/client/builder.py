@@ -415,8 +415,9 @@ def _gravity(alert: Alert) -> tuple[bool, int, int, str, str]:
 
 
 def make_sources(rows: Iterable[SourceRow]) -> tuple[Source, ...]:
-    """The sources, with their words cleaned. What a server's health says goes into the row of its metrics: that it loads
-    its model, where ``/metrics`` only refuses; its own row is shown only where it fails itself."""
+    """The sources, with their words cleaned. What a server's health says goes into the row of its metrics: that it is
+    loading its model, where `/metrics` only refuses. Its own row is shown only where it fails itself.
+    """
     rows = tuple(rows)
     told = {row.server: row.facts.get("reason", "") for row in rows if row.source == "engine" and row.up}
     return tuple(
