@@ -94,9 +94,11 @@ class ProcTree:
 def vllm_node(root: Path) -> ProcTree:
     """A node with ``vllm serve`` on port 8000 of two tensor-parallel ranks."""
     tree = ProcTree(root)
-    command = ["/opt/v/bin/python3", "/opt/v/bin/vllm", "serve", "org/m-7b", "--tensor-parallel-size", "2"]
+    command = ["/usr/local/v/bin/python3", "/usr/local/v/bin/vllm", "serve", "org/m-7b", "--tensor-parallel-size", "2"]
     tree.process(100, [*command, "--api-key", "sk-verysecret123"], comm="vllm")
-    tree.process(101, ["/opt/v/bin/python3", "-c", "from multiprocessing.resource_tracker import main"], parent=100)
+    tree.process(
+        101, ["/usr/local/v/bin/python3", "-c", "from multiprocessing.resource_tracker import main"], parent=100
+    )
     tree.process(102, "VLLM::EngineCore", parent=100, comm="VLLM::EngineCor")
     tree.process(103, "VLLM::Worker_TP0", parent=102, comm="VLLM::Worker_TP")
     tree.process(104, "VLLM::Worker_TP1", parent=102, comm="VLLM::Worker_TP")
