@@ -9,7 +9,9 @@ import asyncio
 import fcntl
 import logging
 import os
+import shutil
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -90,6 +92,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._failed: BaseException | None = None
         self._lock: int | None = None
+        self._orphaned = False
         silent = options.mode == "private"
         self._node.notifies = not silent and bool(config.route)
         self._outbox = Outbox(config.state_directory / "gpumon.db", self._clock.now_ms)
@@ -124,6 +127,8 @@ class Daemon:
             self._spawn(self._watching.look_around(), "processes and servers")
         if self._options.mode == "private":
             self._spawn(self._linger(), "linger")
+        if self._options.mode == "demo":
+            loop.add_reader(sys.stdin.fileno(), self._heed_the_demo)
         notify("READY=1", f"STATUS=watching as {config.instance}")
         log.info("gpumon %s watches as %s, socket %s", __version__, config.instance, config.api.socket)
         try:
@@ -164,6 +169,15 @@ class Daemon:
         log.info("ending: %s", signal.Signals(number).name)
         self._stop.set()
 
+    def _heed_the_demo(self) -> None:
+        """The demo holds the other end of our standard input: when that closes, however it ended, so do we. What it
+        could then not remove, we do."""
+        if os.read(sys.stdin.fileno(), 4096):
+            return
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        self._orphaned = True
+        self._stop.set()
+
     async def _close(self) -> None:
         """End from the left to the right: nothing new comes in, what is due goes out, what is owed is written."""
         notify("STOPPING=1")
@@ -183,6 +197,8 @@ class Daemon:
         await self._outbox.close()
         if self._lock is not None:
             os.close(self._lock)
+        if self._orphaned:
+            shutil.rmtree(self._config.state_directory, ignore_errors=True)
 
     async def _watch_self(self) -> None:
         """The daemon's own series, once a second of the world."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.daemons import PATIENCE, daemon, wait_for
@@ -117,3 +118,22 @@ def test_the_demo_without_a_terminal_fires_and_resolves_a_shipped_rule() -> None
     assert "FIRING" in done.stdout
     assert "and resolved at" in done.stdout
     assert "simulated" in done.stdout
+
+
+def test_a_demo_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "monitor", "demo"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        text=True,
+    )
+    assert demo.stdout is not None
+    with demo.stdout:
+        demo.stdout.readline()
+        (folder,) = tmp_path.iterdir()
+        (daemon_process,) = psutil.Process(demo.pid).children()
+        demo.kill()
+        demo.wait()
+    daemon_process.wait(PATIENCE)
+    assert not folder.exists()

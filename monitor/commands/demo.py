@@ -54,18 +54,21 @@ def _daemon(speed: float) -> Iterator[str]:
         command += ["--speed", f"{speed:g}", "--past", str(PAST_SECONDS)]
         command += ["--socket", str(socket), "--listen", "none", "--state-dir", folder]
         with log.open("wb") as out:
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+            # It ends when this pipe closes, also where nothing of ours can run any more: a terminal that went away.
+            child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True)
         try:
             _wait_for(socket, child, log)
             yield f"unix:{socket}"
         finally:
             if child.poll() is None:
-                child.send_signal(signal.SIGTERM)
+                child.send_signal(signal.SIGTERM)  # first: so that it leaves the folder to us
                 try:
                     child.wait(10)
                 except subprocess.TimeoutExpired:
                     child.kill()
                     child.wait()
+            if child.stdin is not None:
+                child.stdin.close()
 
 
 def _wait_for(socket: Path, child: subprocess.Popen[bytes], log: Path) -> None:
