@@ -17,6 +17,8 @@ from pathlib import Path
 from tests.live.cache import InstallError, cache_root, is_complete, recipe_id, say, stamp
 
 NEEDED = ("prometheus", "promtool")
+BESIDE = ("prometheus-node-exporter", "prometheus-alertmanager")
+"""Packages that are unpacked with them: peers to be compared with."""
 OLDEST = (3, 0)
 ADVICE = "install Prometheus 3 and set GPUMON_PROMETHEUS_BIN to the folder with its prometheus and promtool"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -87,7 +89,7 @@ def _on_path() -> Path | None:
 
 
 def _place() -> tuple[Path, str]:
-    return cache_root() / "prometheus3", recipe_id("prometheus from sid", *NEEDED, os.uname().machine)
+    return cache_root() / "prometheus3", recipe_id("prometheus from sid", *NEEDED, *BESIDE, os.uname().machine)
 
 
 def _installed() -> Path | None:
@@ -139,7 +141,7 @@ def _unpack() -> Path:
         }
         options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
         _run(["apt-get", *options, "-qq", "update"], apt)
-        _run(["apt-get", *options, "-qq", "download", *NEEDED], apt)
+        _run(["apt-get", *options, "-qq", "download", *NEEDED, *BESIDE], apt)
         for package in sorted(apt.glob("*.deb")):
             _run(["dpkg", "-x", str(package), str(partial)], apt)
     check(partial / "usr" / "bin")

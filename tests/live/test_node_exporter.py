@@ -52,7 +52,7 @@ def binary() -> Path:
             return beside
         if found := shutil.which(name):
             return Path(found)
-    pytest.skip("node_exporter is neither beside Prometheus nor on the PATH")
+    raise AssertionError("node_exporter is neither beside Prometheus nor on the PATH: install Debian's package")
 
 
 @contextmanager
