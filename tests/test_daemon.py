@@ -105,6 +105,15 @@ def test_it_loads_nothing_heavy(tmp_path: Path) -> None:
         assert not [name for name in ("aiohttp", "numpy", "pydantic") if name in maps]
 
 
+def test_httpx_comes_without_its_command_line() -> None:
+    code = (
+        "import sys; from monitor.commands import daemon; from monitor.config import Config\n"
+        "def read(): raise SystemExit(0 if 'rich' not in sys.modules and 'httpx' in sys.modules else 1)\n"
+        "daemon._run(read, 'system', True, 1.0, 0.0)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 def test_an_alert_is_notified_and_so_is_its_end(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(RULES)
     with receiver() as (url, got):

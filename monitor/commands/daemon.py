@@ -50,6 +50,9 @@ def start(
 
 
 def _run(read: Callable[[], Config], mode: str, simulate: bool, speed: float, past_seconds: float) -> None:
+    # httpx brings its own command line where rich is installed, as it is for our screens: 5 MB that a daemon never
+    # needs. Where that module cannot be had, httpx goes on without.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     from monitor.api.server import CannotListen
     from monitor.daemon import Options, run
     from monitor.notify.outbox import OutboxRefused
