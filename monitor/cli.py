@@ -45,6 +45,8 @@ def tui(url: str | None) -> None:
 
     Without a daemon on this machine it starts a private one, which notifies nobody and ends ten minutes after you.
     """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.ClickException("the TUI needs a terminal; without one, `gpumon snapshot` prints how the node is")
     from monitor.tui import run
 
     sys.exit(run(url))
@@ -150,7 +152,8 @@ def snapshot(url: str | None, as_json: bool) -> None:
     sys.exit(run(url, as_json=as_json))
 
 
-@cli.command()
+# An expression may begin with a minus.
+@cli.command(context_settings={"ignore_unknown_options": True})
 @click.argument("expr")
 @_URL
 @click.option("--time", "at", metavar="TIME", help="When, as seconds since the epoch or RFC 3339. Default: now.")

@@ -33,6 +33,8 @@ SYSTEM_SOCKET = Path("/run/gpumon/gpumon.sock")
 SYSTEM_STATE = Path("/var/lib/gpumon")
 
 _LOOPBACK = re.compile(r"^(localhost|127\.[0-9.]+|\[?::1\]?|0\.0\.0\.0|\[?::\]?)$", re.IGNORECASE)
+_USERINFO = re.compile(r"//[^/]*@")
+_GPU = re.compile(r"^(\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+)$")
 _NAME = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
 
 
@@ -44,6 +46,8 @@ class Secret:
     where: Literal["plain", "env", "file"]
     value: str
     """The secret itself, the variable's name, or the file's path."""
+    place: tuple[int, int] = field(default=(1, 1), compare=False)
+    """Line and column where the configuration has it."""
 
     def reveal(self) -> str:
         """The secret, read now, so that a rotated file is followed. Raises ``ValueError`` where it cannot be had, with
@@ -270,15 +274,18 @@ class _Reader:
             url_node = fields["url"]
         url = (url_node.text() or "").rstrip("/")
         if not url:
+            if not url_node.is_null:
+                url_node.problem('a server needs a URL, such as "http://127.0.0.1:8000"')
             return None
+        shown = _USERINFO.sub("//…@", url)
         try:
             parts = urlsplit(url)
             port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
         except ValueError as error:
-            url_node.problem(f'"{url}" is not a URL: {error}')
+            url_node.problem(f'"{shown}" is not a URL: {error}')
             return None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            url_node.problem(f'"{url}" is not an http or https URL, such as http://127.0.0.1:8000')
+            url_node.problem(f'"{shown}" is not an http or https URL, such as http://127.0.0.1:8000')
             return None
         if parts.path == "/metrics":
             url = url[: -len("/metrics")]
@@ -292,13 +299,26 @@ class _Reader:
             server = text
             if _LOOPBACK.match(text.rsplit(":", 1)[0]):
                 fields["server"].problem("a loopback name means another machine on each node: use the node's name")
-        gpus = tuple(text for item in fields["gpus"].items() if (text := item.text())) if "gpus" in fields else ()
+        gpus = self._gpus(fields["gpus"]) if "gpus" in fields else ()
         api_key = self._secret(fields["api_key"]) if "api_key" in fields else None
         ca_file = fields["ca_file"].text() if "ca_file" in fields else None
         insecure = fields["insecure_skip_verify"].boolean() is True if "insecure_skip_verify" in fields else False
         log_file, log_unit = self._log(fields["log"]) if "log" in fields else (None, "")
         trusted = self._path(ca_file) if ca_file else None
         return VllmServer(url, server, api_key, trusted, insecure, log_file, log_unit, gpus)
+
+    def _gpus(self, node: Node) -> tuple[str, ...]:
+        gpus: list[str] = []
+        for item in node.items():
+            text = item.text()
+            if text is None:
+                continue
+            if not _GPU.match(text):
+                item.problem(f'"{text}" is no GPU: give its index or its UUID, as nvidia-smi -L lists them')
+            elif text in gpus:
+                item.problem(f"the GPU {text} stands here a second time")
+            gpus.append(text)
+        return tuple(gpus)
 
     def _log(self, node: Node) -> tuple[Path | None, str]:
         fields = node.fields(["file", "unit"])
@@ -313,16 +333,16 @@ class _Reader:
     def _secret(self, node: Node) -> Secret | None:
         if node.kind == "scalar":
             text = node.text()
-            return Secret("plain", text) if text else None
+            return Secret("plain", text, (node.line, node.column)) if text else None
         fields = node.fields(["env", "file"])
         if len(fields) != 1:
             node.problem("say where the secret is, with either `env: NAME` or `file: PATH`")
             return None
         if "env" in fields:
             text = fields["env"].text()
-            return Secret("env", text) if text else None
+            return Secret("env", text, (node.line, node.column)) if text else None
         text = fields["file"].text()
-        return Secret("file", str(self._path(text))) if text else None
+        return Secret("file", str(self._path(text)), (node.line, node.column)) if text else None
 
     def _alerting(self, node: Node, config: Config) -> Config:
         found = node.fields(["rule_files", "evaluation_interval"])

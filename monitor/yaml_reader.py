@@ -51,8 +51,9 @@ class Problems:
         self.found: list[Problem] = []
 
     def add(self, message: str, line: int = 1, column: int = 1) -> None:
-        """Note a problem at a place."""
-        self.found.append(Problem(self.path, line, column, message))
+        """Note a problem at a place. What it quotes of the file cannot command a terminal."""
+        shown = "".join(c if c.isprintable() else "\N{MIDDLE DOT}" for c in message)
+        self.found.append(Problem(self.path, line, column, shown))
 
     def raise_if_any(self) -> None:
         """Refuse the file where something was found. Raises ``ConfigError``."""

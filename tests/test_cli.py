@@ -68,6 +68,27 @@ def test_check_follows_a_configuration_to_its_rules(tmp_path: Path) -> None:
     assert "rules.yaml:4:" in done.stdout
 
 
+def test_check_knows_what_apprise_can_send_to_and_shows_no_secret(tmp_path: Path) -> None:
+    config = tmp_path / "gpumon.yaml"
+    config.write_text(
+        "receivers:\n"
+        "  - {name: a, apprise: ['slak://hush@x', 'json://127.0.0.1/hush']}\n"
+        "  - {name: b, apprise: [{env: GPUMON_NOT_SET}]}\n"
+        "route: {receiver: [a, b]}\n"
+    )
+    done = gpumon("check", str(config))
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [f'{config}:2:25: "slak://" is no URL that apprise can send to']
+    assert done.stderr.splitlines() == [f"{config}:3:25: warning: the environment variable GPUMON_NOT_SET is not set"]
+
+
+def test_the_tui_without_a_terminal_says_what_to_do() -> None:
+    done = gpumon("tui")
+    assert done.returncode == 1
+    assert "gpumon snapshot" in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+
+
 def test_query_and_snapshot_ask_a_daemon(tmp_path: Path) -> None:
     with daemon(tmp_path, "--simulate") as one:
         url = f"unix:{one.socket}"
@@ -79,6 +100,8 @@ def test_query_and_snapshot_ask_a_daemon(tmp_path: Path) -> None:
         assert table.stdout.rstrip().endswith("143771")
         rows = json.loads(gpumon("query", "--json", "1 + 1", env={"GPUMON_URL": url}).stdout)
         assert [(row["metric"], row["value"][1]) for row in rows] == [({}, "2")]
+        minus = gpumon("query", "--url", url, "-1")
+        assert minus.stdout.strip() == "-1"
         bad = gpumon("query", "--url", url, "sum(")
         assert bad.returncode == 1
         assert "parse error" in bad.stderr

@@ -90,6 +90,9 @@ def test_every_problem_is_told_at_once_with_its_place() -> None:
         ("[{server: x}]", 'needs a "url"'),
         ("[{url: http://a:1, server: localhost:1}]", "a loopback name"),
         ("[{url: http://a:1, log: {file: x, unit: y}}]", "say where the log is"),
+        ('[{url: ""}]', "a server needs a URL"),
+        ("[{url: http://a:1, gpus: [-1]}]", '"-1" is no GPU'),
+        ("[{url: http://a:1, gpus: [0, 0]}]", "stands here a second time"),
         ("5", "expected a list"),
     ],
 )
@@ -106,6 +109,17 @@ def test_a_receiver_alone_needs_no_route_and_several_do() -> None:
 def test_no_problem_shows_a_secret() -> None:
     said = told("receivers: [{name: a b, apprise: ['slack://TOPSECRET/x', {evn: TOPSECRET2, file: y}]}]\nroutes: 1")
     assert not [line for line in said if "TOPSECRET/" in line]
+
+
+@pytest.mark.parametrize("url", ["http://u:hush@x:99999", "ftp://u:hush@x", "http://u:hush@x:1"])
+def test_no_problem_shows_a_password_of_a_url(url: str) -> None:
+    (said,) = told(f"sources: {{vllm: {{servers: ['{url}']}}}}")
+    assert "hush" not in said
+
+
+def test_what_a_problem_quotes_cannot_command_a_terminal() -> None:
+    (said,) = told('"\\e[31mfoo\\a": 1')
+    assert said.isprintable()
 
 
 def test_secrets_are_read_when_they_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,6 +139,9 @@ def application(ticker: Ticker) -> ASGIApp:
     async def unknown(request: Request, error: Exception) -> Response:
         return failure(BadRequest(f"there is no {request.url.path} here", "not_found", 404))
 
+    async def wrong_method(request: Request, error: Exception) -> Response:
+        return failure(BadRequest(f"{request.method} is not for {request.url.path}", "bad_data", 405))
+
     app = Starlette(
         routes=[
             Route("/metrics", metrics),
@@ -147,7 +150,7 @@ def application(ticker: Ticker) -> ASGIApp:
             *prometheus.routes(node),
             *gpumon.routes(ticker),
         ],
-        exception_handlers={BadRequest: refused, 404: unknown},
+        exception_handlers={BadRequest: refused, 404: unknown, 405: wrong_method},
     )
     return _Guard(app)
 

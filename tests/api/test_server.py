@@ -83,6 +83,15 @@ def test_health_readiness_and_what_is_not_there() -> None:
     assert ready[0] == 200
 
 
+def test_a_wrong_method_is_told_as_every_other_error() -> None:
+    async def main() -> tuple[int, str]:
+        async with running(Head("j", "i")) as api:
+            response = await api.client.delete("/api/v1/query")
+            return response.status_code, response.json()["error"]
+
+    assert asyncio.run(main()) == (405, "DELETE is not for /api/v1/query")
+
+
 def test_a_body_that_is_too_large_is_refused() -> None:
     async def main() -> int:
         async with running(Head("j", "i")) as api:
