@@ -63,7 +63,8 @@ async def snapshots(client: Client, *, interval: float = 1.0) -> AsyncGenerator[
     except Refused as error:
         if error.status != 404:
             raise
-        # No daemon: a Prometheus, perhaps of a fleet. It is asked instead of listened to.
+        # No daemon: a Prometheus, perhaps of a fleet. It is asked instead of listened to. What is neither says so here.
+        await client.query("vector(1)")
         facts = NodeFacts(target=clean(client.target), hostname=clean(client.target), mode="prometheus")
         builder = SnapshotBuilder(facts, range_seconds=_PROMETHEUS_RANGE)
         asked = queries.overview(

@@ -20,6 +20,7 @@ from monitor.client.wire import AlertRow, Query, Series
 from monitor.promql.plan import plan
 from tests.client.fake_daemon import FakeDaemon
 from tests.client.story import START_MS
+from tests.http_server import answer, serve
 
 
 @pytest.mark.parametrize("window", ["30s", "2m"])
@@ -57,6 +58,19 @@ def test_a_bad_address_is_told_and_not_raised(monkeypatch: pytest.MonkeyPatch) -
         raise AssertionError
 
     assert asyncio.run(first_loss()).error.what == "this is no address"
+
+
+def test_a_server_that_is_neither_daemon_nor_prometheus_is_told() -> None:
+    async def first_loss() -> ConnectionLost:
+        async with serve(answer(b"no such page", "404 Not Found")) as server, aclosing(live(server.url)) as stream:
+            async for event in stream:
+                if isinstance(event, ConnectionLost):
+                    return event
+        raise AssertionError
+
+    error = asyncio.run(first_loss()).error
+    assert error.what == "HTTP 404"
+    assert "a gpumon daemon or a Prometheus" in error.cure
 
 
 def test_one_whole_picture(tmp_path: Path) -> None:
