@@ -42,7 +42,7 @@ check: lint test
 
 test-live: $(STAMP)
 	$(BIN)/python -m tests.live.install
-	$(BIN)/python -m pytest -m live tests/live -v
+	$(BIN)/python -m pytest -m live tests/live -v -o faulthandler_timeout=900
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench
