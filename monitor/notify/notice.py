@@ -1,4 +1,4 @@
-"""What one message tells: the alerts of a group as they are, which of them are news, and why it is sent now. Pure values."""
+"""What one message tells: a group's alerts as they are, which of them are news, and why it is sent now. Pure values."""
 
 from __future__ import annotations
 
