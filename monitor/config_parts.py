@@ -1,0 +1,104 @@
+"""What several sections of ``gpumon.yaml`` have in common: paths, secrets, URLs, TLS, lists of one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from monitor.config_values import Secret
+from monitor.yaml_reader import Node
+
+_USERINFO = re.compile(r"//[^/]*@")
+
+
+class Parts:
+    """Reads values of those kinds. Each method notes a problem at the value's place, and gives what it has."""
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+        """Where relative paths start from."""
+
+    def path(self, text: str) -> Path:
+        """A path, from the configuration's directory where it is relative."""
+        path = Path(text).expanduser()
+        return path if path.is_absolute() else self._base / path
+
+    def path_of(self, fields: dict[str, Node], name: str) -> Path | None:
+        """The path in a field, or None where there is no such field."""
+        text = fields[name].text() if name in fields else None
+        return self.path(text) if text else None
+
+    def secret(self, node: Node) -> Secret | None:
+        """A text, ``{env: NAME}`` or ``{file: PATH}``."""
+        place = (node.line, node.column)
+        if node.kind == "scalar":
+            text = node.text()
+            if text == "":
+                node.problem("expected a text, found nothing between the quotes")
+            return Secret("plain", text, place) if text else None
+        fields = node.fields(["env", "file"])
+        if len(fields) != 1:
+            node.problem("say where the secret is, with either `env: NAME` or `file: PATH`")
+            return None
+        if "env" in fields:
+            text = fields["env"].text()
+            return Secret("env", text, place) if text else None
+        text = fields["file"].text()
+        return Secret("file", str(self.path(text)), place) if text else None
+
+    def secret_of(self, fields: dict[str, Node], name: str) -> Secret | None:
+        """The secret in a field, or None where there is no such field."""
+        return self.secret(fields[name]) if name in fields else None
+
+    def secret_url(self, node: Node) -> Secret | None:
+        """An http or https URL that is a secret."""
+        secret = self.secret(node)
+        if secret is not None and secret.where == "plain" and not is_http_url(secret.value):
+            node.problem("this is no http or https URL")
+        return secret
+
+
+def one_or_more(node: Node) -> list[Node]:
+    """The items of a list, or the one thing that stands there without a list."""
+    if node.kind == "list":
+        return node.items()
+    return [] if node.is_null else [node]
+
+
+def truth(fields: dict[str, Node], name: str) -> bool:
+    """Whether a field is there and true."""
+    return fields[name].boolean() is True if name in fields else False
+
+
+def is_http_url(text: str) -> bool:
+    """Whether this is an http or https URL with a host."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def plain_url(node: Node, example: str) -> str:
+    """An http or https URL without a password, a query or a slash at its end; "" with a problem noted where it is
+    none."""
+    text = node.text()
+    if text is None:
+        return ""
+    shown = hide_password(text)
+    if not is_http_url(text):
+        node.problem(f'"{shown}" is not an http or https URL, such as {example}')
+        return ""
+    parts = urlsplit(text)
+    if parts.username or parts.password:
+        node.problem("a password has no place in this URL")
+    if parts.query or parts.fragment:
+        node.problem(f'"{shown}": the URL ends before the ? or #')
+    return text.rstrip("/")
+
+
+def hide_password(url: str) -> str:
+    """A URL that may be shown: without user and password."""
+    return _USERINFO.sub("//…@", url)
