@@ -44,6 +44,12 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
             changed_ms INTEGER NOT NULL, PRIMARY KEY (event_id, receiver))""",
         "CREATE INDEX deliveries_queued ON deliveries (receiver, key) WHERE state = 'queued'",
     ),
+    (
+        "CREATE TABLE silences (id TEXT PRIMARY KEY, silence TEXT NOT NULL) WITHOUT ROWID",
+        """CREATE TABLE groups (
+            receiver TEXT NOT NULL, key TEXT NOT NULL, last_sent_ms INTEGER NOT NULL, reminders INTEGER NOT NULL,
+            PRIMARY KEY (receiver, key)) WITHOUT ROWID""",
+    ),
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
 
@@ -75,7 +81,25 @@ class Mark:
     at_ms: int
 
 
-Change = Record | Mark
+@dataclass(frozen=True, slots=True)
+class GroupSent:
+    """A group's message arrived: so that its pauses hold over a restart."""
+
+    receiver: str
+    key: str
+    last_sent_ms: int
+    reminders: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSilence:
+    """A silence as text, as it now is; None for one that is forgotten."""
+
+    ident: str
+    text: str | None
+
+
+Change = Record | Mark | GroupSent | KeptSilence
 Connect = Callable[[str], sqlite3.Connection]
 
 
@@ -166,10 +190,20 @@ class Database:
         """Write all changes, or none. Applying one twice changes nothing more."""
         with self._transaction():
             for change in changes:
-                if isinstance(change, Record):
-                    self._record(change)
-                else:
-                    self._mark(change)
+                match change:
+                    case Record():
+                        self._record(change)
+                    case Mark():
+                        self._mark(change)
+                    case GroupSent(receiver, key, last_sent_ms, reminders):
+                        self._connection.execute(
+                            "INSERT OR REPLACE INTO groups VALUES (?, ?, ?, ?)",
+                            (receiver, _text(key), last_sent_ms, reminders),
+                        )
+                    case KeptSilence(ident, None):
+                        self._connection.execute("DELETE FROM silences WHERE id = ?", (ident,))
+                    case KeptSilence(ident, text):
+                        self._connection.execute("INSERT OR REPLACE INTO silences VALUES (?, ?)", (ident, text))
 
     def _record(self, record: Record) -> None:
         execute = self._connection.execute
@@ -255,6 +289,7 @@ class Database:
                 (now_ms - keep_ms, keep_rows),
             )
             execute("DELETE FROM deliveries WHERE event_id IN (SELECT id FROM old)")
+            execute("DELETE FROM groups WHERE last_sent_ms < ?", (now_ms - keep_ms,))
             return execute("DELETE FROM transitions WHERE id IN (SELECT id FROM old)").rowcount
 
     def alerts(self) -> list[Alert]:
@@ -284,11 +319,27 @@ class Database:
 
     def told(self) -> list[tuple[str, str]]:
         """Receiver and key of each alert whose latest delivery to that receiver is its firing, sent or not."""
+        return self._latest_firing("d.state != 'superseded'")
+
+    def heard(self) -> list[tuple[str, str]]:
+        """Receiver and key of each alert of which the receiver heard last, or may have, that it fires."""
+        return self._latest_firing("d.state = 'sent' OR d.attempts > 0")
+
+    def _latest_firing(self, condition: str) -> list[tuple[str, str]]:
         rows = self._connection.execute(
-            """SELECT d.receiver, d.key, d.kind, max(t.at_ms)
-                FROM deliveries d JOIN transitions t ON t.id = d.event_id GROUP BY d.receiver, d.key"""
+            f"""SELECT d.receiver, d.key, d.kind, max(t.at_ms)
+                FROM deliveries d JOIN transitions t ON t.id = d.event_id WHERE {condition}
+                GROUP BY d.receiver, d.key"""  # noqa: S608 - one of the two texts above
         )
         return [(receiver, key) for receiver, key, kind, _ in rows if kind == "firing"]
+
+    def groups(self) -> list[GroupSent]:
+        """When each group's last message arrived."""
+        return [GroupSent(*row) for row in self._connection.execute("SELECT * FROM groups")]
+
+    def silences(self) -> list[tuple[str, str]]:
+        """Id and text of each silence."""
+        return self._connection.execute("SELECT id, silence FROM silences ORDER BY id").fetchall()
 
     def transitions(self, since_ms: int, limit: int) -> list[Transition]:
         """The last ``limit`` transitions at or after ``since_ms``, newest last."""

@@ -26,6 +26,8 @@ from monitor.notify.database import (
     Change,
     Connect,
     Database,
+    GroupSent,
+    KeptSilence,
     Mark,
     Record,
     connect,
@@ -124,6 +126,19 @@ class Outbox:
         """Receiver and alert key wherever the latest delivery is of the firing. Raises ``OutboxError``."""
         return await self._read(Database.told)
 
+    async def load_heard(self) -> list[tuple[str, str]]:
+        """Receiver and alert key wherever the receiver heard last, or may have, that it fires. Raises
+        ``OutboxError``."""
+        return await self._read(Database.heard)
+
+    async def load_groups(self) -> list[GroupSent]:
+        """When each group's last message arrived. Raises ``OutboxError``."""
+        return await self._read(lambda database: self._writer.adopt_groups(database.groups()))
+
+    async def load_silences(self) -> list[tuple[str, str]]:
+        """Id and text of each silence. Raises ``OutboxError``."""
+        return await self._read(lambda database: self._writer.adopt_silences(database.silences()))
+
     async def load_transitions(self, since_ms: int = 0, limit: int = 1_000) -> list[Transition]:
         """The past: the last ``limit`` transitions since then, newest last. Raises ``OutboxError``."""
         return await self._read(lambda database: database.transitions(since_ms, limit))
@@ -151,6 +166,14 @@ class Outbox:
     def mark(self, delivery: Delivery, state: DeliveryState, at_ms: int) -> asyncio.Future[None]:
         """Record what became of a delivery. As ``record``."""
         return self._submit(Mark(delivery, state, at_ms))
+
+    def note_group(self, receiver: str, key: str, last_sent_ms: int, reminders: int) -> asyncio.Future[None]:
+        """Record that a group's message arrived. As ``record``."""
+        return self._submit(GroupSent(receiver, key, last_sent_ms, reminders))
+
+    def keep_silence(self, ident: str, text: str | None) -> asyncio.Future[None]:
+        """Record a silence as it now is, or forget it (None). As ``record``."""
+        return self._submit(KeptSilence(ident, text))
 
     async def flush(self) -> None:
         """Try to write what is owed. Raises ``OutboxError`` where that fails."""

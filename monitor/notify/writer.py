@@ -12,7 +12,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from monitor.notify.database import Change, Connect, Database, Mark, Record, SchemaError, is_corrupt, move_aside
+from monitor.notify.database import (
+    Change,
+    Connect,
+    Database,
+    GroupSent,
+    KeptSilence,
+    Mark,
+    Record,
+    SchemaError,
+    is_corrupt,
+    move_aside,
+)
 from monitor.notify.records import Delivery
 from monitor.rules.transition import Alert
 
@@ -49,6 +60,8 @@ class Writer:
         self._anew = False
         self._alerts: Record | None = None
         self._open: dict[tuple[str, str], Delivery] = {}
+        self._silences: dict[str, KeptSilence] = {}
+        self._groups: dict[tuple[str, str], GroupSent] = {}
 
     def write(self, changes: Sequence[Change]) -> list[OutboxError | None]:
         """Write what is owed and ``changes``; for each of these, what went wrong with it, or None."""
@@ -106,6 +119,18 @@ class Writer:
             self._alerts = Record((), {alert.key: alert for alert in found}, (), 0)
         return found
 
+    def adopt_silences(self, found: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Know the silences of an earlier run."""
+        for ident, text in found:
+            self._silences.setdefault(ident, KeptSilence(ident, text))
+        return found
+
+    def adopt_groups(self, found: list[GroupSent]) -> list[GroupSent]:
+        """Know the groups of an earlier run."""
+        for one in found:
+            self._groups.setdefault((one.receiver, one.key), one)
+        return found
+
     def close(self) -> None:
         """Close the file."""
         if self._database is not None:
@@ -158,9 +183,18 @@ class Writer:
             Record(((delivery.event_id, delivery.transition),), None, (delivery,), delivery.transition.at_ms)
             for delivery in self._open.values()
         ]
-        return known
+        return [*known, *self._silences.values(), *self._groups.values()]
 
     def _remember(self, change: Change) -> None:
+        if isinstance(change, KeptSilence):
+            if change.text is None:
+                self._silences.pop(change.ident, None)
+            else:
+                self._silences[change.ident] = change
+            return
+        if isinstance(change, GroupSent):
+            self._groups[change.receiver, change.key] = change
+            return
         if isinstance(change, Mark):
             place = (change.delivery.receiver, change.delivery.key)
             known = self._open.get(place)
