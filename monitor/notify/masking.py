@@ -1,4 +1,4 @@
-"""Takes secrets out of texts about a notification that failed."""
+"""What an apprise URL gives away: its scheme, and which kind of service that is. Takes secrets out of texts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,22 @@ _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]{0,19}$", re.IGNORECASE)
 _HOST_SCHEMES = frozenset(
     ["json", "jsons", "xml", "xmls", "form", "forms", "mailto", "mailtos", "ntfy", "ntfys", "gotify", "gotifys"]
 )
+
+KEYED_SCHEMES = frozenset(
+    ["pagerduty", "opsgenie", "jira", "pagertree", "squadcast", "incidentio", "ilert", "goalert", "goalerts"]
+) | frozenset(["firehydrant", "signl4", "splunk", "victorops"])
+"""Services that keep incidents: they take a key, merge what has the same one, and close by it."""
+
+_CALLING_SCHEMES = frozenset(["xmatters", "spike", "betterstack", "lfg", "dapnet"])
+_SMS_SCHEMES = (
+    frozenset(["46elks", "elks", "atalk", "bulksms", "bulkvs", "burstsms", "clickatell", "clicksend", "cm", "d7sms"])
+    | frozenset(["eight00com", "exotel", "freemobile", "httpsms", "infobip", "kaleyra", "kavenegar", "klr", "kudosity"])
+    | frozenset(["mobilemessage", "mobilemsg", "msg91", "msgbird", "nexmo", "notifyre", "octopush", "plivo", "ringc"])
+    | frozenset(["serwersms", "seven", "sfr", "sinch", "smpp", "smpps", "smsc", "smseagle", "smseagles"])
+    | frozenset(["smsmanager", "smsmgr", "smstunnel", "sns", "telesign", "telnyx", "twilio", "voipms", "vonage"])
+)
+PAGER_SCHEMES = KEYED_SCHEMES | _CALLING_SCHEMES | _SMS_SCHEMES
+"""Services that wake people: on-call services, SMS and calls."""
 
 
 def scheme_of(url: str) -> str:

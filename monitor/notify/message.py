@@ -1,41 +1,20 @@
-"""What a person reads: title, body and fields of a notification. Pure functions of the transition.
-
-Labels and annotations come from servers and drivers that we do not control: escape codes, control characters and
-marks that reorder text are taken out, and long values are cut.
-"""
+"""What a notice says, in each form that a service may want. Pure functions of the notice."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Literal
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+from monitor.notify.message_chat import markdown_of, slack_of
+from monitor.notify.message_html import html_of
+from monitor.notify.message_text import body_of, brief_of
+from monitor.notify.notice import Entry, Graph, Notice
+from monitor.notify.payload import payload_of
 from monitor.notify.records import Kind, event_id
+from monitor.notify.wording import NotifyType, Told, format_duration, title_of, told, worst
 from monitor.rules.transition import Transition
-from monitor.samples import label
-
-NotifyType = Literal["failure", "warning", "info", "success"]
-
-DATA_GONE = "data gone"
-"""How the reason of an alert begins that ended because its series went away."""
-
-_TITLE_LIMIT = 250
-_VALUE_LIMIT = 1_000
-_BODY_LIMIT = 8_000
-
-# Whole escape sequences first, so that "ESC[31m" does not leave "[31m" behind: CSI, OSC with its end, other ones.
-_ESCAPES = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|\x9b[0-?]*[ -/]*[@-~]|\x1b[ -~]?")
-# C0 but tab and newline, DEL, C1, line and paragraph separators, marks of direction, halves of surrogate pairs.
-_CONTROLS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-_SPACES = re.compile(r"\s+")
-
-_FIRST_ANNOTATIONS = ("summary", "description", "action")
-_WHERE = (("gpu", "gpu"), ("server", "server"), ("mountpoint", "on"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,145 +22,108 @@ class Message:
     """A notification, ready to send."""
 
     event_id: str
+    """The same when the same is sent again."""
     title: str
     """One line."""
     body: str
-    """Plain text; the event's id is its last line."""
+    """Plain text; the last line is ``Event: `` and the ids of its events."""
     notify_type: NotifyType
     """apprise's word for how bad it is."""
     fields: Mapping[str, Any]
-    """The same for a machine: values that ``json.dumps`` takes."""
+    """The same for a machine: the payload of Alertmanager's webhook, as values that ``json.dumps`` takes."""
+    key: str = ""
+    """The group's, the same from its first firing to its end, and on each node another: what services merge by."""
+    resolved: bool = False
+    """Nothing of the group fires any more."""
+    closes: bool = False
+    """An incident about it is over: resolved, and not for want of data, which is no recovery."""
+    severity: str = ""
+    """The worst that fires; of what ended, where nothing does."""
+    brief: str = ""
+    """One line for an SMS."""
+    markdown: str = ""
+    """CommonMark, short, for chats."""
+    html: str = ""
+    """For a mail; a comment ``<!--graph 0-->`` stands where the picture of ``graphs[0]`` goes."""
+    slack: Sequence[Mapping[str, Any]] = field(default=())
+    """Attachments as Slack has them."""
+    graphs: tuple[Graph, ...] = ()
 
 
-def render(transition: Transition, kind: Kind, node: str, now_ms: int, *, unrecorded: bool = False) -> Message:
-    """Write the message for a transition on ``node``. ``now_ms`` is when it is sent, which may be long after.
-
-    ``unrecorded`` says that gpumon could not write the event to its disk, so that it may come again.
-    """
-    alert = transition.alert
-    severity = clean(label(alert.labels, "severity"))
-    gone = kind == "resolved" and transition.reason.startswith(DATA_GONE)
-    ident = event_id(transition)
-    body = "\n".join(_body(transition, kind, gone, now_ms, ident, unrecorded))
+def render(notice: Notice) -> Message:
+    """Write a message. Raises ``ValueError`` for a notice of nothing."""
+    if not notice.entries:
+        raise ValueError("a notice has at least one entry")
+    tolds = [told(entry, notice.now_ms) for entry in notice.entries]
+    resolved = not any(one.fires for one in tolds)
+    title = title_of(tolds, notice.entries, notice.node, notice.reminder)
+    preface, remarks = _preface(notice), _remarks(notice)
     return Message(
-        event_id=ident,
-        title=_title(transition, kind, gone, node),
-        body=body,
-        notify_type=_notify_type(severity, kind, well=kind == "resolved" and not transition.reason),
-        fields={
-            "event_id": ident,
-            "status": kind,
-            "reason": clean(transition.reason),
-            "node": clean(node),
-            "fingerprint": alert.key,
-            "alertname": clean(alert.rule),
-            "severity": severity,
-            "labels": {name: clean(value) for name, value in alert.labels if name != "job"},
-            "annotations": {clean(name): clean(text, lines=True) for name, text in alert.annotations.items()},
-            "value": format_value(alert.value),
-            "active_at_ms": alert.active_at_ms,
-            "starts_at_ms": _fired_at(transition),
-            "ends_at_ms": transition.at_ms if kind == "resolved" else None,
-            "unrecorded": unrecorded,
-        },
+        event_id=notice.ident,
+        title=title,
+        body=body_of(tolds, preface, remarks),
+        notify_type=_notify_type(tolds),
+        fields=payload_of(notice),
+        key=_key(notice),
+        resolved=resolved,
+        closes=resolved and not any(one.status == "DATA GONE" for one in tolds),
+        severity=_severity(tolds),
+        brief=brief_of(tolds),
+        markdown=markdown_of(tolds, [*preface, *remarks]),
+        html=html_of(tolds, notice, title, preface, remarks),
+        slack=slack_of(tolds, notice, title, [*preface, *remarks]),
+        graphs=notice.graphs,
     )
 
 
-def clean(text: str, *, lines: bool = False) -> str:
-    """``text`` without escape codes and control characters, cut at 1,000 characters; on one line unless ``lines``."""
-    text = _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
-    text = text.replace("\t", " ").strip() if lines else _SPACES.sub(" ", text).strip()
-    return text if len(text) <= _VALUE_LIMIT else text[: _VALUE_LIMIT - 1] + "…"
-
-
-def format_value(value: float) -> str:
-    """A number for a person: ``92``, ``0.875``, ``NaN``, ``+Inf``."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    return str(int(value)) if value == int(value) and abs(value) < 1e15 else f"{value:.6g}"
-
-
-def format_duration(milliseconds: int) -> str:
-    """``45s``, ``2m 5s``, ``3h 20m``, ``2d 4h``: the two largest units. Nothing is below 0s."""
-    seconds = max(0, milliseconds) // 1000
-    days, rest = divmod(seconds, 86_400)
-    hours, rest = divmod(rest, 3_600)
-    minutes, seconds = divmod(rest, 60)
-    parts = [f"{n}{unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "m"), (seconds, "s")) if n]
-    return " ".join(parts[:2]) or "0s"
-
-
-def format_time(at_ms: int) -> str:
-    """``2026-01-31 10:15:00 UTC``, or the number itself where it is no date."""
-    try:
-        return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (ValueError, OverflowError, OSError):
-        return f"{at_ms} ms"
-
-
-def _title(transition: Transition, kind: Kind, gone: bool, node: str) -> str:
-    labels = transition.alert.labels
-    if kind == "firing":
-        status = "FIRING"
-    elif gone:
-        status = "DATA GONE"
-    else:
-        status = "ENDED" if transition.reason else "RESOLVED"
-    severity = label(labels, "severity")
-    where = ", ".join(f"{word} {label(labels, name)}" for name, word in _WHERE if label(labels, name))
-    what = f"{severity}: {transition.alert.rule}" if severity else transition.alert.rule
-    title = clean(f"[{status}] {what} on {node}" + (f" ({where})" if where else ""))
-    return title if len(title) <= _TITLE_LIMIT else title[: _TITLE_LIMIT - 1] + "…"
-
-
-def _body(transition: Transition, kind: Kind, gone: bool, now_ms: int, ident: str, unrecorded: bool) -> list[str]:
+def render_transition(
+    transition: Transition, kind: Kind, node: str, now_ms: int, *, unrecorded: bool = False
+) -> Message:
+    """Write the message for one transition, that is told alone."""
     alert = transition.alert
-    texts = {name: clean(text, lines=True) for name, text in alert.annotations.items()}
-    lines: list[str] = []
-    if kind == "resolved" and transition.reason:
-        lines.append(clean(transition.reason))
-        if gone:
-            lines.append("The readings this alert rests on went away. It is not known to be well.")
-    if texts.get("summary"):
-        lines.append(texts["summary"])
-    if texts.get("description"):
-        lines.append(texts["description"])
-    if texts.get("action"):
-        lines.append(f"Action: {texts['action']}")
-    if lines:
-        lines.append("")
-    lines.append(f"{'Last value' if kind == 'resolved' else 'Value'}: {format_value(alert.value)}")
-    lines.append(f"Since: {format_time(alert.active_at_ms)}{_ago(alert.active_at_ms, now_ms)}")
-    if kind == "resolved":
-        lines.append(f"Ended: {format_time(transition.at_ms)}{_ago(transition.at_ms, now_ms)}")
-        lines.append(f"Fired for: {format_duration(transition.at_ms - _fired_at(transition))}")
-    labels = [f"  {name}: {clean(value)}" for name, value in alert.labels if name not in ("job", "alertname")]
-    if labels:
-        lines += ["Labels:", *labels]
-    others = [f"{clean(name)}: {text}" for name, text in texts.items() if name not in _FIRST_ANNOTATIONS and text]
-    lines += others
-    if unrecorded:
-        lines.append("unrecorded: gpumon could not write this event to its disk. It may come again.")
-    text = "\n".join(lines)
-    if len(text) > _BODY_LIMIT:
-        text = text[: _BODY_LIMIT - 1] + "…"
-    return [text, f"Event: {ident}"]
+    return render(
+        Notice(
+            ident=event_id(transition),
+            receiver="",
+            group_key=f'{{}}:{{alertname="{alert.rule}"}}',
+            group_labels=(("alertname", alert.rule),),
+            entries=(Entry(transition, kind),),
+            node=node,
+            now_ms=now_ms,
+            unrecorded=unrecorded,
+        )
+    )
 
 
-def _fired_at(transition: Transition) -> int:
-    alert = transition.alert
-    return alert.active_at_ms if alert.fired_at_ms is None else alert.fired_at_ms
+def _preface(notice: Notice) -> list[str]:
+    lines = []
+    if notice.unreachable_since_ms is not None:
+        gone = format_duration(notice.now_ms - notice.unreachable_since_ms)
+        lines.append(f"gpumon could not reach this receiver for {gone}; this is the state now.")
+    if notice.reminder:
+        lines.append(f"Still firing, reminder {notice.reminder}.")
+    return lines
 
 
-def _ago(at_ms: int, now_ms: int) -> str:
-    return f" ({format_duration(now_ms - at_ms)} ago)" if now_ms - at_ms >= 1000 else ""
+def _remarks(notice: Notice) -> list[str]:
+    if not notice.unrecorded:
+        return []
+    return ["unrecorded: gpumon could not write this event to its disk. It may come again."]
 
 
-def _notify_type(severity: str, kind: Kind, *, well: bool) -> NotifyType:
-    if kind == "resolved":
-        return "success" if well else "warning"
-    if severity in ("critical", "page", "error"):
-        return "failure"
-    return "info" if severity == "info" else "warning"
+def _severity(tolds: Sequence[Told]) -> str:
+    return worst(one.severity for one in tolds if one.fires) or worst(one.severity for one in tolds)
+
+
+def _notify_type(tolds: Sequence[Told]) -> NotifyType:
+    tones = {one.tone for one in tolds if one.fires} or {one.tone for one in tolds}
+    for tone in ("failure", "warning", "info"):
+        if tone in tones:
+            return tone
+    return "success"
+
+
+def _key(notice: Notice) -> str:
+    # Nodes have the same rules, and often one PagerDuty: a node's recovery must not close another node's incident.
+    text = f"{notice.node}\0{notice.group_key}"
+    return "gpumon-" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]

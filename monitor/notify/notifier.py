@@ -22,7 +22,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from monitor.notify.message import Message, render
+from monitor.notify.message import Message, render_transition
 from monitor.notify.outbox import Outbox, OutboxError
 from monitor.notify.queues import Queue, ReceiverStatus, first_of
 from monitor.notify.records import Delivery, Kind, event_id
@@ -305,7 +305,9 @@ class Notifier:
         if receiver is None or not receiver.apprise:
             return "this receiver has no apprise URL"
         unrecorded = self._is_unrecorded(delivery.event_id)
-        message = render(delivery.transition, delivery.kind, self._node, self._clock(), unrecorded=unrecorded)
+        message = render_transition(
+            delivery.transition, delivery.kind, self._node, self._clock(), unrecorded=unrecorded
+        )
         secrets = [secret for secret in receiver.apprise if not queue.has_had(delivery, secret)]
         # At once, so that a URL that hangs delays none of the others.
         reasons = await asyncio.gather(*(self._send(secret, message) for secret in secrets))

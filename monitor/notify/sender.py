@@ -38,6 +38,13 @@ _HEADER = struct.Struct(">I")
 class SendFailed(Exception):
     """This attempt failed, or nobody knows whether it arrived."""
 
+    def __init__(self, reason: str, *, retry_after: float | None = None, permanent: bool = False) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+        """Seconds that the receiver asks to be left alone for."""
+        self.permanent = permanent
+        """The receiver will never take this message, or this URL is none that can be sent to."""
+
 
 class Sender(Protocol):
     """Takes a message to one URL."""

@@ -8,15 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from monitor.notify.message import clean, format_duration, format_value, render
+from monitor.notify.message import render_transition
 from monitor.notify.records import event_id
+from monitor.notify.wording import clean, format_duration, format_value
 from monitor.rules.transition import Transition
 from monitor.samples import labels_of
 from tests.notify.parts import T0, firing, resolved
 
 
 def test_firing_says_what_where_and_since_when() -> None:
-    message = render(firing(), "firing", "node1", T0 + 5_000)
+    message = render_transition(firing(), "firing", "node1", T0 + 5_000)
     assert message.title == "[FIRING] critical: GpuTemperatureHigh on node1 (gpu 3)"
     assert message.notify_type == "failure"
     lines = message.body.splitlines()
@@ -26,19 +27,19 @@ def test_firing_says_what_where_and_since_when() -> None:
     assert "  gpu: 3" in lines
     assert "job" not in message.body
     assert lines[-1] == f"Event: {event_id(firing())}" == f"Event: {message.event_id}"
-    assert json.loads(json.dumps(message.fields))["labels"]["gpu"] == "3"
+    assert json.loads(json.dumps(message.fields))["alerts"][0]["labels"]["gpu"] == "3"
 
 
 def test_resolved_says_how_long_it_fired() -> None:
-    message = render(resolved(), "resolved", "node1", T0 + 60_000)
+    message = render_transition(resolved(), "resolved", "node1", T0 + 60_000)
     assert message.title == "[RESOLVED] critical: GpuTemperatureHigh on node1 (gpu 3)"
     assert message.notify_type == "success"
     assert "Fired for: 1m" in message.body.splitlines()
-    assert message.fields["ends_at_ms"] == T0 + 60_000
+    assert message.fields["alerts"][0]["endsAt"] == "2023-11-14T22:14:20.000Z"
 
 
 def test_an_end_for_lack_of_data_is_no_recovery() -> None:
-    message = render(resolved(reason="data gone: nvml"), "resolved", "node1", T0 + 60_000)
+    message = render_transition(resolved(reason="data gone: nvml"), "resolved", "node1", T0 + 60_000)
     assert message.title.startswith("[DATA GONE] critical: ")
     assert message.body.splitlines()[0] == "data gone: nvml"
     assert message.notify_type == "warning"
@@ -46,19 +47,19 @@ def test_an_end_for_lack_of_data_is_no_recovery() -> None:
 
 
 def test_another_reason_is_an_end_and_no_recovery() -> None:
-    message = render(resolved(reason="rule removed"), "resolved", "node1", T0)
+    message = render_transition(resolved(reason="rule removed"), "resolved", "node1", T0)
     assert message.title.startswith("[ENDED]")
     assert message.notify_type == "warning"
 
 
 def test_a_server_stands_in_the_title() -> None:
     change = firing(gpu="", server="node1:8000")
-    assert render(change, "firing", "node1", T0).title.endswith("on node1 (server node1:8000)")
+    assert render_transition(change, "firing", "node1", T0).title.endswith("on node1 (server node1:8000)")
 
 
 def test_unrecorded_is_said() -> None:
-    assert "unrecorded" not in render(firing(), "firing", "n", T0).body
-    message = render(firing(), "firing", "n", T0, unrecorded=True)
+    assert "unrecorded" not in render_transition(firing(), "firing", "n", T0).body
+    message = render_transition(firing(), "firing", "n", T0, unrecorded=True)
     assert "unrecorded" in message.body
     assert message.fields["unrecorded"] is True
 
@@ -72,7 +73,7 @@ def test_hostile_labels_and_annotations_are_made_harmless() -> None:
         ),
         annotations={"summary": "one\ntwo\x1b[2J\x9b1m"},
     )
-    message = render(Transition(hostile, "pending", "firing", T0), "firing", "node\n1", T0)
+    message = render_transition(Transition(hostile, "pending", "firing", T0), "firing", "node\n1", T0)
     assert message.title == "[FIRING] GpuTemperatureHigh on node 1 (gpu 3 Bcc: a@b)"
     assert message.body.startswith("one\ntwo\n")
     assert "  m: ok\n" in message.body
@@ -82,7 +83,7 @@ def test_hostile_labels_and_annotations_are_made_harmless() -> None:
 def test_a_body_has_a_bound_and_keeps_its_event() -> None:
     labels = {f"label{i}": "x" * 2_000 for i in range(20)}
     change = firing(at_ms=T0, name="Wordy", **labels)
-    body = render(change, "firing", "n", T0).body
+    body = render_transition(change, "firing", "n", T0).body
     assert len(body) < 8_200
     assert body.splitlines()[-1] == f"Event: {event_id(change)}"
 

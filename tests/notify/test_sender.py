@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from aiosmtpd.smtp import SMTP
 
-from monitor.notify.message import Message, render
+from monitor.notify.message import Message, render_transition
 from monitor.notify.sender import AppriseSender, SendFailed
 from tests.notify.parts import T0, firing, http_receiver, wait_for
 
-MESSAGE = render(firing(), "firing", "node1", T0)
+MESSAGE = render_transition(firing(), "firing", "node1", T0)
 
 
 def run(body: Callable[[AppriseSender], Coroutine[Any, Any, None]], **options: Any) -> None:

@@ -1,0 +1,68 @@
+"""A message as plain text: what JSON, pushes and the text part of a mail carry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from monitor.notify.wording import NOT_WELL, Told, cut
+
+_BODY_LIMIT = 8_000
+_BRIEF_LIMIT = 300
+_FULL = 8
+"""So many alerts are told in full, the others by a line each."""
+_LISTED = 60
+
+
+def body_of(tolds: Sequence[Told], preface: Sequence[str], remarks: Sequence[str]) -> str:
+    """The whole text. Its last line is ``Event: `` and the ids of all events, however long the rest is."""
+    blocks = ["\n".join(preface)] if preface else []
+    if len(tolds) == 1:
+        blocks.append("\n".join(_lines(tolds[0])))
+    else:
+        blocks += ["\n".join([headline(one), *_lines(one, short=True)]) for one in tolds[:_FULL]]
+        rest = tolds[_FULL:]
+        if rest:
+            lines = [f"{headline(one)}, since {one.since}" for one in rest[:_LISTED]]
+            if len(rest) > _LISTED:
+                lines.append(f"and {len(rest) - _LISTED} more")
+            blocks.append("\n".join(lines))
+    text = cut("\n\n".join(blocks), _BODY_LIMIT)
+    return "\n".join([text, *remarks, f"Event: {', '.join(one.event_id for one in tolds)}"])
+
+
+def brief_of(tolds: Sequence[Told]) -> str:
+    """What the first alert is and what to do, in one line of at most 300 characters, for SMS and the like."""
+    first = tolds[0]
+    text = " ".join((first.summary or first.reason or first.what).split())
+    if first.fires and first.action:
+        text += f" Action: {' '.join(first.action.split())}"
+    return cut(text, _BRIEF_LIMIT)
+
+
+def headline(one: Told) -> str:
+    """``FIRING critical: KvCacheFull (server node7:8000)``; one that the receiver knows of is ``STILL FIRING``."""
+    still = "STILL " if one.fires and not one.new else ""
+    return f"{still}{one.status} {one.what}" + (f" ({one.where})" if one.where else "")
+
+
+def _lines(one: Told, *, short: bool = False) -> list[str]:
+    lines: list[str] = []
+    if one.reason:
+        lines.append(one.reason)
+    if one.status == "DATA GONE":
+        lines.append(NOT_WELL)
+    lines += [text for text in (one.summary, one.description) if text]
+    if one.action and (one.fires or not short):
+        lines.append(f"Action: {one.action}")
+    if lines and not short:
+        lines.append("")
+    lines.append(f"{'Value' if one.fires else 'Last value'}: {one.value}")
+    lines.append(f"Since: {one.since}")
+    if one.ended:
+        lines += [f"Ended: {one.ended}", f"Fired for: {one.lasted}"]
+    if one.labels and short:
+        lines.append("Labels: " + ", ".join(f"{name}={value}" for name, value in one.labels))
+    elif one.labels:
+        lines += ["Labels:", *(f"  {name}: {value}" for name, value in one.labels)]
+    lines += [f"{name}: {text}" for name, text in one.others]
+    return lines

@@ -1,0 +1,71 @@
+"""A message for a machine: the payload of Alertmanager's webhook, version 4, with a few fields of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from monitor.notify.notice import Entry, Notice
+from monitor.notify.wording import clean, fired_at
+
+VERSION = "4"
+REASON = "gpumon_reason"
+"""The annotation that says why an alert ended, where that was no recovery."""
+_NEVER = "0001-01-01T00:00:00Z"
+
+
+def payload_of(notice: Notice) -> dict[str, Any]:
+    """Values that ``json.dumps`` takes.
+
+    Ours are ``eventId``, ``node``, ``reminder`` (how often this was said before, 0 for news) and ``unrecorded``, and
+    ``eventId`` of each alert. ``truncatedAlerts`` is 0: the webhook cuts, and counts what it cut.
+    """
+    alerts = [_alert(entry) for entry in notice.entries]
+    return {
+        "version": VERSION,
+        "groupKey": clean(notice.group_key),
+        "truncatedAlerts": 0,
+        "status": "firing" if any(entry.kind == "firing" for entry in notice.entries) else "resolved",
+        "receiver": clean(notice.receiver),
+        "groupLabels": {clean(name): clean(value) for name, value in notice.group_labels},
+        "commonLabels": _common([alert["labels"] for alert in alerts]),
+        "commonAnnotations": _common([alert["annotations"] for alert in alerts]),
+        "externalURL": clean(notice.external_url),
+        "alerts": alerts,
+        "eventId": notice.ident,
+        "node": clean(notice.node),
+        "reminder": notice.reminder,
+        "unrecorded": notice.unrecorded,
+    }
+
+
+def format_rfc3339(at_ms: int) -> str:
+    """``2026-01-31T10:15:00.123Z``; a number that is no date gives Go's zero time."""
+    try:
+        moment = datetime.fromtimestamp(at_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return _NEVER
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at_ms % 1000:03d}Z"
+
+
+def _alert(entry: Entry) -> dict[str, Any]:
+    change, alert = entry.transition, entry.alert
+    annotations = {clean(name): clean(text, lines=True) for name, text in alert.annotations.items()}
+    if entry.kind == "resolved" and change.reason:
+        annotations[REASON] = clean(change.reason)
+    return {
+        "status": entry.kind,
+        "labels": {clean(name): clean(value) for name, value in alert.labels},
+        "annotations": annotations,
+        "startsAt": format_rfc3339(fired_at(change)),
+        "endsAt": format_rfc3339(change.at_ms) if entry.kind == "resolved" else _NEVER,
+        "generatorURL": "",
+        "fingerprint": alert.key,
+        "eventId": entry.event_id,
+    }
+
+
+def _common(sets: Sequence[dict[str, str]]) -> dict[str, str]:
+    first, *others = sets
+    return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
