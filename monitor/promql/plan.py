@@ -83,7 +83,13 @@ def plan(text: str, *, lookback_ms: int = LOOKBACK_MS, subquery_step_ms: int = S
 
     ``subquery_step_ms`` is the step of subqueries that say none (Prometheus: the global ``evaluation_interval``).
     """
-    expr = parse(text)
+    return plan_of(parse(text), text, lookback_ms=lookback_ms, subquery_step_ms=subquery_step_ms)
+
+
+def plan_of(
+    expr: Expr, text: str = "", *, lookback_ms: int = LOOKBACK_MS, subquery_step_ms: int = SUBQUERY_STEP_MS
+) -> Plan:
+    """Make a query ready that was parsed, and perhaps changed since. ``text`` is what the plan is to be known by."""
     builder = _Builder(lookback_ms, subquery_step_ms)
     kind = type_of(expr)
     root: VectorNode | ScalarNode | RangeNode | str
