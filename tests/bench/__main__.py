@@ -158,24 +158,11 @@ def weigh(pids: list[int], seconds: float) -> tuple[float, float]:
     return cpu, memory
 
 
-def _alertmanager(stack: ExitStack, binaries: Path, folder: Path) -> list[int]:
-    """Start an Alertmanager: its PID. None where it does not start: Debian's looks for its template below /usr, where
-    it stands only once the package is installed."""
-    port = servers.free_port()
-    settings = folder / "alertmanager.yml"
-    settings.write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
-    command: list[str | Path] = [
-        binaries / "prometheus-alertmanager",
-        f"--config.file={settings}",
-        f"--storage.path={folder / 'alertmanager'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--cluster.listen-address=",
-    ]
-    ready = f"http://127.0.0.1:{port}/-/ready"
-    running = servers.running("alertmanager", command, folder, lambda: servers.get(ready).status_code == 200)
+def _alertmanager(stack: ExitStack, folder: Path) -> list[int]:
+    """Start an Alertmanager: its PID. None where it does not start, as where it may not have its templates."""
     try:
-        return [stack.enter_context(running).pid]
-    except servers.NotReady as error:
+        return [stack.enter_context(servers.alertmanager(folder)).process.pid]
+    except (servers.NotReady, InstallError) as error:
         print(f"the peer is weighed without Alertmanager: {str(error).splitlines()[0]}")
         return []
 
@@ -206,7 +193,7 @@ def daemon(seconds: float) -> None:
                     lambda: servers.get(f"http://127.0.0.1:{port}/metrics").status_code == 200,
                 )
             )
-            manager = _alertmanager(stack, binaries, folder)
+            manager = _alertmanager(stack, folder)
             targets = {"vllm": [address], "gpus": [exporter], "node": [f"127.0.0.1:{port}"]}
             prometheus = stack.enter_context(
                 servers.prometheus(folder, targets, rule_files=[default_rules_path()], interval="1s")

@@ -21,6 +21,8 @@ BESIDE = ("prometheus-node-exporter", "prometheus-alertmanager")
 """Packages that are unpacked with them: peers to be compared with."""
 OLDEST = (3, 0)
 ADVICE = "install Prometheus 3 and set GPUMON_PROMETHEUS_BIN to the folder with its prometheus and promtool"
+TEMPLATES = Path("/usr/share/prometheus/alertmanager")
+"""Where Debian's Alertmanager looks for its templates and its pages, wherever it was unpacked."""
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
@@ -61,6 +63,68 @@ def prometheus_bin() -> Path:
         if candidate is not None:
             return candidate
     raise InstallError("Prometheus 3 is not installed: run `make test-live`, or python -m tests.live.install")
+
+
+def amtool() -> Path:
+    """The ``amtool`` beside Prometheus, or the PATH's."""
+    return _beside("amtool")
+
+
+def alertmanager_command(templates: Path = TEMPLATES) -> list[str | Path]:
+    """How to start an Alertmanager, without its arguments.
+
+    Debian's starts only where its templates are at their place in the system. For one that was only unpacked, the
+    command gives it a mount namespace of its own in which they are there: no other process sees that, and it ends with
+    it. Where that is refused, as in many containers, root gets a copy at that place. Raises ``InstallError``."""
+    binary = _beside("prometheus-alertmanager", "alertmanager")
+    share = binary.parent.parent / "share"
+    ours = share / TEMPLATES.relative_to("/usr/share")
+    if (templates / "default.tmpl").exists() or not (ours / "default.tmpl").exists():
+        return [binary]
+    wrapper: list[str | Path] = ["unshare", "--map-root-user", "--mount", "sh", "-euc", _IN_ITS_PLACE, "sh", share]
+    if _runs([*wrapper, "true"]):
+        return [*wrapper, binary]
+    if os.geteuid() != 0:
+        raise InstallError(
+            f"{binary} needs {templates}, and this user may make no namespace in which it is there: "
+            "install prometheus-alertmanager, or allow user namespaces"
+        )
+    templates.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(ours, templates, dirs_exist_ok=True)
+    say(f"no namespaces here: copied Alertmanager's templates to {templates}")
+    return [binary]
+
+
+# The time zones and certificates of the system stay beside what is unpacked.
+_IN_ITS_PLACE = """
+share=$1; shift
+for kept in zoneinfo ca-certificates; do
+    if [ -d "/usr/share/$kept" ] && mkdir -p "$share/$kept"; then
+        mount --rbind "/usr/share/$kept" "$share/$kept"
+    fi
+done
+mount --rbind "$share" /usr/share
+exec "$@"
+"""
+
+
+def _runs(command: list[str | Path]) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def _beside(*names: str) -> Path:
+    """The first of these programs that is in Prometheus' folder or on the PATH. Raises ``InstallError``."""
+    folder = prometheus_bin()
+    for name in names:
+        if os.access(folder / name, os.X_OK):
+            return folder / name
+        found = shutil.which(name)
+        if found is not None:
+            return Path(found)
+    raise InstallError(f"no {names[0]} in {folder} nor on the PATH: install it, or run python -m tests.live.install")
 
 
 def install() -> Path:

@@ -297,6 +297,46 @@ def prometheus(
         yield Prometheus(url, process)
 
 
+# -- Alertmanager ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Alertmanager:
+    """A real Alertmanager."""
+
+    url: str
+    port: int
+    process: Process
+
+    def alerts(self, **parameters: str) -> list[dict[str, Any]]:
+        """What ``/api/v2/alerts`` says now."""
+        answer = get(f"{self.url}/api/v2/alerts", **parameters)
+        assert answer.status_code == 200, answer.text
+        found: list[dict[str, Any]] = answer.json()
+        return found
+
+
+@contextmanager
+def alertmanager(
+    folder: Path, config: Mapping[str, Any] | None = None, *arguments: str, name: str = "alertmanager", port: int = 0
+) -> Iterator[Alertmanager]:
+    """Alertmanager alone, without a cluster. ``config`` is its alertmanager.yml; without one it notifies nobody.
+
+    Started again with the same folder, name and port it is the one that was stopped."""
+    port = port or free_port()
+    home = folder / name
+    home.mkdir(parents=True, exist_ok=True)
+    file = home / "alertmanager.yml"
+    file.write_text(json.dumps(config or {"route": {"receiver": "nobody"}, "receivers": [{"name": "nobody"}]}))
+    command: list[str | Path] = [
+        *install_prometheus.alertmanager_command(), f"--config.file={file}", f"--storage.path={home / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address=", *arguments,
+    ]  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    with running(name, command, folder, _answers(f"{url}/-/ready")) as process:
+        yield Alertmanager(url, port, process)
+
+
 # -- the daemon --------------------------------------------------------------------------------------------------------
 
 

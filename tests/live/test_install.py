@@ -54,6 +54,51 @@ def test_a_prometheus_below_3_is_refused_where_it_was_named(tmp_path: Path, monk
         install_prometheus.install()
 
 
+def unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An Alertmanager that was unpacked and not installed; the binary."""
+    folder = tmp_path / "deb" / "usr" / "bin"
+    folder.parent.mkdir(parents=True)
+    pretend(folder, "3.5.3")
+    monkeypatch.setenv("GPUMON_PROMETHEUS_BIN", str(folder))
+    templates = tmp_path / "deb" / "usr" / "share" / "prometheus" / "alertmanager"
+    templates.mkdir(parents=True)
+    (templates / "default.tmpl").write_text("ours")
+    binary = folder / "prometheus-alertmanager"
+    binary.write_text(f"#!/bin/sh\ncat {install_prometheus.TEMPLATES}/default.tmpl\n")
+    binary.chmod(0o755)
+    return binary
+
+
+def test_an_installed_alertmanager_starts_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    binary = unpacked(tmp_path, monkeypatch)
+    (tmp_path / "default.tmpl").write_text("installed")
+    assert install_prometheus.alertmanager_command(tmp_path) == [binary]
+
+
+def test_an_unpacked_alertmanager_finds_its_templates_where_it_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked(tmp_path, monkeypatch)
+    if subprocess.run(["unshare", "--map-root-user", "--mount", "true"], check=False).returncode != 0:
+        pytest.skip("no user namespaces here")
+    command = install_prometheus.alertmanager_command(tmp_path / "nowhere")
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "ours"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_without_namespaces_root_gets_a_copy_and_others_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binary = unpacked(tmp_path, monkeypatch)
+    monkeypatch.setattr(install_prometheus, "_runs", lambda command: False)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(InstallError, match="install prometheus-alertmanager"):
+        install_prometheus.alertmanager_command(tmp_path / "system" / "alertmanager")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert install_prometheus.alertmanager_command(tmp_path / "system" / "alertmanager") == [binary]
+    assert (tmp_path / "system" / "alertmanager" / "default.tmpl").read_text() == "ours"
+
+
 def test_an_old_prometheus_on_the_path_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GPUMON_PROMETHEUS_BIN", raising=False)
     monkeypatch.setenv("GPUMON_LIVE_CACHE", str(tmp_path / "cache"))
