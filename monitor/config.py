@@ -12,6 +12,7 @@ from pathlib import Path
 
 from monitor.config_alerting import AlertingReader
 from monitor.config_parts import Parts
+from monitor.config_routes import RouteReader, read_inhibit_rules, read_time_intervals
 from monitor.config_values import (
     DEFAULT_PORT,
     SYSTEM_SOCKET,
@@ -27,7 +28,8 @@ from monitor.config_values import (
     Webhook,
 )
 from monitor.config_vllm import VllmReader, read_targets
-from monitor.yaml_reader import ConfigError, Node, Problem, Problems, compose, read_text, suggestion
+from monitor.notify.route import Route
+from monitor.yaml_reader import ConfigError, Node, Problem, Problems, compose, read_text
 
 __all__ = [
     "DEFAULT_PORT",
@@ -49,7 +51,19 @@ __all__ = [
     "parse_listen",
 ]
 
-TOP_FIELDS = ("node", "state_directory", "api", "sources", "alerting", "receivers", "route", "heartbeat")
+TOP_FIELDS = (
+    "node",
+    "state_directory",
+    "api",
+    "sources",
+    "alerting",
+    "receivers",
+    "route",
+    "inhibit_rules",
+    "time_intervals",
+    "mute_time_intervals",
+    "heartbeat",
+)
 NODE_FIELDS = ("hostname", "job", "instance")
 API_FIELDS = ("socket", "listen", "token")
 SOURCES_FIELDS = ("nvml", "host", "kernel_log", "vllm")
@@ -101,10 +115,15 @@ class _Reader:
             config = replace(config, receivers=alerting.receivers(top["receivers"]))
         if "heartbeat" in top:
             config = replace(config, heartbeats=alerting.heartbeats(top["heartbeat"]))
+        intervals = read_time_intervals([top[n] for n in ("time_intervals", "mute_time_intervals") if n in top])
+        config = replace(config, time_intervals=intervals)
+        if "inhibit_rules" in top:
+            config = replace(config, inhibit_rules=read_inhibit_rules(top["inhibit_rules"]))
         if "route" in top:
-            config = replace(config, route=self._route(top["route"], [r.name for r in config.receivers]))
+            names = [receiver.name for receiver in config.receivers]
+            config = replace(config, route=RouteReader(names, list(intervals)).read(top["route"]))
         elif len(config.receivers) == 1:
-            config = replace(config, route=(config.receivers[0].name,))
+            config = replace(config, route=Route("0", (config.receivers[0].name,)))
         elif config.receivers:
             top["receivers"].problem("several receivers and no route: say who is told, `route: {receiver: NAME}`")
         return config
@@ -161,23 +180,6 @@ class _Reader:
             if "targets" in fields:
                 config = replace(config, latency_targets=read_targets(fields["targets"], config.latency_targets))
         return config
-
-    def _route(self, node: Node, known: list[str]) -> tuple[str, ...]:
-        fields = node.fields(["receiver"])
-        if "receiver" not in fields:
-            node.problem('a route needs a "receiver"')
-            return ()
-        child = fields["receiver"]
-        names = child.items() if child.kind == "list" else [child]
-        out = []
-        for item in names:
-            name = item.text()
-            if name is None:
-                continue
-            if name not in known:
-                item.problem(f'there is no receiver "{name}"{suggestion(name, known)}')
-            out.append(name)
-        return tuple(out)
 
 
 def _polling(fields: dict[str, Node], default: Polling) -> Polling:

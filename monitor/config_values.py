@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
+
+from monitor.notify.inhibition import DEFAULT_INHIBIT_RULES, InhibitRule
+from monitor.notify.mute_times import TimeInterval
+from monitor.notify.route import Route
 
 DEFAULT_PORT = 9519
 DEFAULT_RATE = 20
@@ -185,8 +190,11 @@ class Config:
     heartbeats: tuple[Secret, ...] = ()
     """URLs that are called once a minute while all is well here."""
     receivers: tuple[Receiver, ...] = ()
-    route: tuple[str, ...] = ()
-    """Names of the receivers that get every alert but those of severity ``none``."""
+    route: Route | None = None
+    """The tree's root; None where there is no receiver."""
+    inhibit_rules: tuple[InhibitRule, ...] = DEFAULT_INHIBIT_RULES
+    time_intervals: Mapping[str, tuple[TimeInterval, ...]] = field(default_factory=dict)
+    """What routes name as times in which they are mute, or alone speak."""
 
     def named(self) -> Config:
         """With ``instance`` filled in, ``<host>:9519``, where the file does not say it."""

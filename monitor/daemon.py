@@ -25,6 +25,7 @@ from monitor.clock import Clock
 from monitor.config import Config, ConfigError
 from monitor.notify.notifier import Notifier
 from monitor.notify.outbox import Outbox, OutboxError
+from monitor.notify.route import every_route
 from monitor.notify.sender import AppriseSender
 from monitor.own_series import OwnSeries
 from monitor.rules.engine import Engine
@@ -94,13 +95,13 @@ class Daemon:
         self._lock: int | None = None
         self._orphaned = False
         silent = options.mode == "private"
-        self._node.notifies = not silent and bool(config.route)
+        self._node.notifies = not silent and config.route is not None
         self._outbox = Outbox(config.state_directory / "gpumon.db", self._clock.now_ms)
         self._sender = AppriseSender()
         self._notifier = Notifier(
             self._outbox,
             () if silent else config.receivers,
-            () if silent else config.route,
+            () if silent else _everybody(config),
             self._sender,
             f"{config.hostname} (simulated)" if options.simulate else config.hostname,
             self._clock.now_ms,
@@ -259,8 +260,8 @@ class Daemon:
         self._rules = rules
         self._engine.reload(rules)
         if self._options.mode != "private":
-            self._notifier.reload(config.receivers, config.route)
-            self._node.notifies = bool(config.route)
+            self._notifier.reload(config.receivers, _everybody(config))
+            self._node.notifies = config.route is not None
         self._watching.reload(config)
         log.info("reloaded")
         notify("READY=1", f"STATUS=watching as {config.instance}")
@@ -294,6 +295,12 @@ def _lock(state_directory: Path) -> int | None:
             "end it first, or name another with --state-dir"
         ) from None
     return handle
+
+
+def _everybody(config: Config) -> tuple[str, ...]:
+    """Every receiver that a route names."""
+    routes = every_route(config.route) if config.route is not None else []
+    return tuple(dict.fromkeys(name for route in routes for name in route.receivers))
 
 
 def read_rules(config: Config) -> RuleSet:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from monitor.config import ConfigError, Secret, load, loads, parse_listen
+from monitor.notify.route import Route
 
 WHOLE = """
 node: {hostname: n1, job: gpus, instance: "n1:9000"}
@@ -52,7 +53,8 @@ def test_everything_is_read(tmp_path: Path) -> None:
     assert config.evaluation_interval_ms == 15_000
     assert [r.name for r in config.receivers] == ["ops", "mail"]
     assert config.receivers[1].apprise == (Secret("file", str(tmp_path / "mail-url")),)
-    assert config.route == ("ops", "mail")
+    assert config.route is not None
+    assert config.route.receivers == ("ops", "mail")
 
 
 def test_an_empty_file_gives_the_defaults() -> None:
@@ -101,7 +103,7 @@ def test_bad_servers(servers: str, words: str) -> None:
 
 
 def test_a_receiver_alone_needs_no_route_and_several_do() -> None:
-    assert loads("receivers: [{name: a, apprise: 'json://x'}]").route == ("a",)
+    assert loads("receivers: [{name: a, apprise: 'json://x'}]").route == Route("0", ("a",))
     both = "receivers: [{name: a, apprise: 'json://x'}, {name: b, apprise: 'json://y'}]"
     assert "several receivers and no route" in told(both)[0]
 

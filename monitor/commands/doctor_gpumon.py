@@ -9,6 +9,7 @@ from monitor.client.errors import ClientError
 from monitor.client.format import clean, count, duration
 from monitor.commands.doctor_machine import Answer, DaemonTold, Finding, Machine
 from monitor.config import DEFAULT_PORT, VllmServer
+from monitor.notify.route import every_route
 
 _ENGINE = re.compile(r"^(?:# \w+ )?(?:ray_)?(?:vllm|sglang|tgi)[:_]", re.MULTILINE)
 """A series of vLLM, of vLLM under Ray, or of an engine that is stored under vLLM's names."""
@@ -47,6 +48,8 @@ def check_receivers(machine: Machine) -> list[Finding]:
     if not config.receivers:
         cure = "Add receivers: with an apprise URL to gpumon.yaml, and `gpumon check` it"
         return [Finding("receivers", "warning", "none: alerts fire and nobody is notified", cure)]
+    routes = every_route(config.route) if config.route is not None else []
+    named = {name for route in routes for name in route.receivers}
     found: list[Finding] = []
     for receiver in config.receivers:
         before = len(found)
@@ -60,7 +63,7 @@ def check_receivers(machine: Machine) -> list[Finding]:
                 else:
                     cure = "Write the URL into it, mode 0640, group gpumon"
                     found.append(Finding("receivers", "problem", f"{receiver.name}: {error}", cure))
-        if receiver.name not in config.route:
+        if receiver.name not in named:
             cure = f"Name it in the route: `route: {{receiver: {receiver.name}}}`"
             found.append(Finding("receivers", "warning", f"{receiver.name}: no route leads there", cure))
         if len(found) == before:
@@ -173,7 +176,7 @@ def _sources(told: DaemonTold) -> list[Finding]:
     return found
 
 
-SOURCES = ("nvml", "host", "kernel_log", "vllm", "engine", "server_log", "gpumon")
+SOURCES = ("nvml", "host", "kernel_log", "vllm", "engine", "canary", "server_log", "gpumon")
 """The kinds of source that ``?collect[]=`` knows."""
 _NEIGHBOURS = (
     (9400, "dcgm-exporter", "DCGM_FI_", "nvml"),

@@ -95,7 +95,8 @@ def test_every_example_is_good_without_its_mark(tmp_path: Path, servers: Sequenc
         lines.append(f"{example[1]}{example[2]}" if example else line)
     config = loads("\n".join(lines), str(tmp_path / "gpumon.yaml"))
     assert [receiver.name for receiver in config.receivers] == ["ops"]
-    assert config.route == ("ops",)
+    assert config.route is not None
+    assert config.route.receivers == ("ops",)
     assert config.rule_files
     assert len(config.vllm_servers) == 1
 
