@@ -81,7 +81,14 @@ def statuses(hook: JsonReceiver) -> list[str]:
 
 def amtool_query(url: str) -> Any:
     """What a person sees."""
-    command = [install_prometheus.amtool(), f"--alertmanager.url={url}", "alert", "query", "-o", "json"]
+    command: list[str | Path] = [
+        install_prometheus.amtool(),
+        f"--alertmanager.url={url}",
+        "alert",
+        "query",
+        "-o",
+        "json",
+    ]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
 
 
