@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from monitor.api.node import Node
 from monitor.clock import Clock
 from monitor.config import Config, VllmServer
+from monitor.probes.canary import CanarySource
 from monitor.samples import GpuProcess, Labels, Scrape, label
 from monitor.sources import engines
 from monitor.sources.discovery import Found, ServerFinder
@@ -132,7 +132,8 @@ class Watching:
         return sources
 
     def _server(self, server: VllmServer) -> list[Source]:
-        """What is read of one server: its metrics, how it is, and its log where the configuration names one."""
+        """What is read of one server: its metrics, how it is, its log where the configuration names one, and a canary's
+        fate where it asks for that. A daemon that notifies nobody sends none."""
         try:
             api_key = server.api_key.reveal() if server.api_key else None
         except ValueError as error:
@@ -160,6 +161,21 @@ class Watching:
             process=lambda: process_of(table, name),
         )
         sources: list[Source] = [metrics, engine]
+        if server.canary is not None and self._node.mode == "system":
+            sources.append(
+                CanarySource(
+                    server.url,
+                    name,
+                    metrics,
+                    engine,
+                    deadline_seconds=server.canary.deadline_seconds,
+                    still_seconds=server.canary.still_seconds,
+                    model=server.canary.model,
+                    api_key=api_key,
+                    ca_file=ca_file,
+                    insecure_skip_verify=insecure,
+                )
+            )
         if server.log_file is not None:
             sources.append(ServerLog(name, path=str(server.log_file)))
         elif server.log_unit:
@@ -285,6 +301,7 @@ class Watching:
             self._tell()
 
 
-def _sources_of(config: Config) -> Config:
-    """The configuration with all blanked that concerns no source, for comparison."""
-    return replace(config, receivers=(), route=(), rule_files=(), evaluation_interval_ms=1000)
+def _sources_of(config: Config) -> tuple[object, ...]:
+    """All of the configuration that concerns a source, for comparison."""
+    pollings = (config.nvml, config.host, config.kernel_log, config.vllm)
+    return (config.hostname, pollings, config.discover, config.vllm_servers, config.model_caches)

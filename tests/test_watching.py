@@ -1,5 +1,6 @@
 """What a daemon watches without being told: a server that runs on the node."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -103,3 +104,40 @@ def test_a_lost_gpu_is_seen_by_a_shipped_rule_while_the_others_go_on(tmp_path: P
             assert "lost" in nvml["facts"]["gpu 1"]
     finally:
         stub.close()
+
+
+CANARY = "sources: {vllm: {discover: false, servers: [{url: 'http://127.0.0.1:%d', canary: true}]}}\n"
+
+
+def sources(one: RunningDaemon) -> set[str]:
+    return {row["source"] for row in one.get("/api/gpumon/v1/sources")["sources"]}
+
+
+def test_a_server_gets_a_canary_where_the_configuration_says_so(tmp_path: Path) -> None:
+    config = tmp_path / "gpumon.yaml"
+    with vllm(tmp_path) as (port, _):
+        config.write_text(CANARY % port)
+        with daemon(tmp_path, "--config", str(config)) as one:
+            # The page names no model's list: nothing is asked, and the reason is said.
+            found = wait_for(lambda: one.query('gpumon_canary_state{state="unreadable"} == 1'), "the canary's state")
+            assert found[0][0]["server"].endswith(f":{port}")
+
+            def reason() -> str:
+                rows = one.get("/api/gpumon/v1/sources")["sources"]
+                return str(next(row["facts"].get("reason", "") for row in rows if row["source"] == "canary"))
+
+            wait_for(lambda: "its model is not known /v1/models: HTTP 404" in reason(), "the reason")
+            assert 'gpumon_canary_failures{server="' in one.text("/metrics")
+            config.write_text(CANARY.replace("true", "false") % port)
+            one.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: "canary" not in sources(one), "the canary to go")
+
+
+def test_a_private_daemon_sends_no_canary(tmp_path: Path) -> None:
+    config = tmp_path / "gpumon.yaml"
+    with vllm(tmp_path) as (port, _):
+        config.write_text(CANARY % port)
+        with daemon(tmp_path, "--config", str(config), "--mode", "private") as one:
+            wait_for(lambda: one.query("vllm:num_requests_waiting"), "the configured server")
+            assert sources(one) >= {"vllm", "engine"}
+            assert "canary" not in sources(one)

@@ -17,6 +17,7 @@ _TITLES = {
     "host": "The host",
     "vllm": "vLLM, and engines that are stored under its names",
     "engine": "How a server is",
+    "canary": "The canary",
     "server_log": "A server's log",
     "gpumon": "gpumon itself",
 }

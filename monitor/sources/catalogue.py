@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+from monitor.probes import canary
 from monitor.samples import NAME, Family, Labels, ScrapeBuilder, label
 from monitor.sources import host, kernel_log, nvml_table, vllm, vllm_health, vllm_log
 from monitor.sources.simulated_vllm import VllmSeries
@@ -66,6 +67,7 @@ class Note(NamedTuple):
 
 _HOST, _SYS, _OWN, _ENGINE = "2 s", "10 s", "1 s", "5 s"
 _LOG = "2 s"
+_CANARY = "30 s, where the engine stands still"
 _SCRAPE = "1 s; no oftener than 100 times its duration"
 _PARALLEL = "tensor_parallel_size pipeline_parallel_size data_parallel_size"
 _XID = "gpu UUID pci_bus_id"
@@ -143,7 +145,11 @@ NOTES = (
         "with gpumon_engine_info",
     ),
     Note("engine", "gpumon_engine_parallel_size", "server kind", "its command line", "60 s", "none", "GPUs"),
+    Note("engine", "probe_duration_seconds", "server probe", "/health, the canary", _ENGINE, "with the request"),
     Note("engine", "probe_*", "server", "/health", _ENGINE, "with the request"),
+    Note("canary", "probe_*", "server probe", "/v1/completions", _CANARY, "one token"),
+    Note("canary", "gpumon_canary_state", "server state", "/v1/completions, the step counter", _OWN, "none"),
+    Note("canary", "gpumon_canary_failures", "server", "/v1/completions", _OWN, "none"),
     Note(
         "server_log",
         "gpumon_engine_log_errors_total",
@@ -203,6 +209,8 @@ def declared() -> Iterator[tuple[str, Family]]:
         yield "vllm", family
     for row in vllm_health.FAMILIES:
         yield "engine", Family(*row)
+    for row in canary.FAMILIES:
+        yield "canary", Family(*row)
     for row in vllm_log.FAMILIES:
         yield "server_log", Family(*row)
 

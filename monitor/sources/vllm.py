@@ -37,6 +37,9 @@ FAMILIES = (_SHARE, _KV_TOKENS, _RESTARTS)
 _STARTED = "process_start_time_seconds"
 # What never falls while a server lives; several, as not each server has each.
 _FORWARD = ("vllm:generation_tokens_total", "vllm:prompt_tokens_total", "vllm:iteration_tokens_total_count")
+_STEPS = "vllm:iteration_tokens_total_count"
+_TOKENS = ("vllm:generation_tokens_total", "vllm:prompt_tokens_total")
+"""What tells of progress where steps are not counted, as by SGLang."""
 _ASLEEP = {"weights_offloaded": "weights offloaded", "discard_all": "weights and KV cache discarded"}
 
 
@@ -74,6 +77,11 @@ class VllmSource:
         """When an engine's readings came last."""
         self.asleep = ""
         """How all its engines sleep: ``weights offloaded``; "" while one is awake."""
+        self.steps: float | None = None
+        """Steps that all its engines have made, by the last scrape. Of an engine that does not count them the tokens
+        it has computed, which stand still when it does; None where it counts neither."""
+        self.profiling = False
+        """Whether the last profile that was started over HTTP has not been stopped."""
         self._base = url.rstrip("/")
         self._tls = (ca_file, insecure_skip_verify)
         self._api_key = api_key
@@ -84,6 +92,8 @@ class VllmSource:
         self._derived: list[float] = []
         self._facts: dict[str, str] = {"url": url}
         self._sleep_states: list[tuple[int, str]] = []
+        self._steps_at: tuple[int, ...] = ()
+        self._profiles = _Profiles()
         self._restarts = _Restarts(server)
         self._client: httpx.AsyncClient | None = None
 
@@ -107,6 +117,8 @@ class VllmSource:
         if self.engine_type:
             self.answered_ms = now_ms
         self.asleep = self._sleep(values)
+        self.steps = sum(values[i] for i in self._steps_at) if self._steps_at else None
+        self.profiling = self._profiles.look(values)
         events = self._restarts.look(values, now_ms)
         values.extend(self._derived)
         values.append(self._restarts.count)
@@ -177,6 +189,10 @@ class VllmSource:
         series.append(make_labels(_RESTARTS.name, server=self.server))
         families[_RESTARTS.name] = _RESTARTS
         self._restarts.learn(self._translation.shape.series)
+        self._profiles.learn(self._translation.shape.series)
+        self._steps_at = _named(self._translation.shape.series, _STEPS) or _named(
+            self._translation.shape.series, *_TOKENS
+        )
         self._shape = Shape((*self._translation.shape.series, *series), families)
         self.engine_type = self._translation.engine_type
         if models:
@@ -190,6 +206,36 @@ class VllmSource:
         if not active or "awake" in active:
             return ""
         return ", ".join(_ASLEEP.get(state, state) for state in sorted(active))
+
+
+class _Profiles:
+    """Whether a profile runs. vLLM does not say so, but counts the requests that start and stop one."""
+
+    def __init__(self) -> None:
+        self._at: dict[str, list[int]] = {}
+        self._last: tuple[float, float] | None = None
+        self._running = False
+
+    def learn(self, series: tuple[Labels, ...]) -> None:
+        """Where in a scrape of these series the two requests are counted."""
+        self._at = {}
+        for i in _named(series, "http_requests_total"):
+            if label(series[i], "status") in ("2xx", "200"):
+                self._at.setdefault(label(series[i], "handler"), []).append(i)
+
+    def look(self, values: list[float]) -> bool:
+        """Compare with the last scrape: what came last tells, as one may be started twice."""
+        started, stopped = (
+            sum(values[i] for i in self._at.get(path, ())) for path in ("/start_profile", "/stop_profile")
+        )
+        if self._last is None or started < self._last[0] or stopped < self._last[1]:
+            self._running = started > stopped
+        elif stopped > self._last[1]:
+            self._running = False
+        elif started > self._last[0]:
+            self._running = True
+        self._last = started, stopped
+        return self._running
 
 
 class _Restarts:
@@ -226,6 +272,11 @@ class _Restarts:
         title = f"{self._server} was restarted"
         detail = f"{how}; requests that were running are lost"
         return (Event(now_ms, "server_restarted", "warning", title, {"server": self._server}, detail),)
+
+
+def _named(series: tuple[Labels, ...], *names: str) -> tuple[int, ...]:
+    """The places of the series with one of these names."""
+    return tuple(i for i, labels in enumerate(series) if label(labels, NAME) in names)
 
 
 def _number(text: str) -> float | None:

@@ -23,11 +23,16 @@ from monitor.sources.source import SourceDown
 from monitor.sources.vllm import VllmSource
 
 STATES = ("serving", "sleeping", "loading", "down")
+PROBE_DURATION = (
+    "probe_duration_seconds",
+    "gauge",
+    'How long the probe took to complete in seconds: of /health, or with probe="canary" of one token.',
+)
 FAMILIES = (
     ("gpumon_engine_state", "gauge", "1 for the state that the server is in, 0 for the others."),
     ("gpumon_engine_health", "gauge", "1 where /health says that the server is well, 0 where it does not."),
     ("probe_http_status_code", "gauge", "Response HTTP status code, of /health."),
-    ("probe_duration_seconds", "gauge", "How long the probe took to complete in seconds, of /health."),
+    PROBE_DURATION,
     ("gpumon_engine_info", "gauge", "1, with what is known of the server in its labels."),
     ("gpumon_engine_max_model_len_tokens", "gauge", "Tokens that a request may have, prompt and answer together."),
     ("gpumon_engine_parallel_size", "gauge", "GPUs that the server is spread over, by kind of parallelism."),
@@ -122,6 +127,8 @@ class EngineSource:
         self._tls = (ca_file, insecure_skip_verify)
         self._process = process
         self._client: httpx.AsyncClient | None = None
+        self.state = ""
+        """One of ``STATES`` as the last poll found it; "" before there was one."""
         self._served = False
         self._info: dict[str, str] = {}
         self._models: list[tuple[str, float | None]] = []
@@ -166,8 +173,22 @@ class EngineSource:
             with contextlib.suppress(TimeoutError):  # what is not known now is asked a minute later
                 async with asyncio.timeout(self.deadline / 2):
                     await self._ask_info()
+        self.state = state
         self._add(state, answer, seconds, process)
         return self._builder.build(now_ms, facts=self._facts(state, reason))
+
+    @property
+    def model(self) -> str:
+        """The first of its own models (no adapter), as requests name it; "" where that is not known."""
+        return self._models[0][0] if self._models else ""
+
+    @property
+    def why_no_model(self) -> str:
+        """Why it is not known, in words."""
+        if not self._models_reason:
+            return ""
+        key = " (is the api_key right?)" if self._models_reason in ("HTTP 401", "HTTP 403") else ""
+        return f"/v1/models: {self._models_reason}{key}"
 
     async def _health(self) -> tuple[Answer, float | None]:
         client = self._connected()
@@ -263,9 +284,8 @@ class EngineSource:
             facts["model"] = ", ".join(model for model, _ in self._models)
             if self._models[0][1] is not None:
                 facts["max_model_len"] = f"{self._models[0][1]:.0f}"
-        elif self._models_reason:
-            key = " (is the api_key right?)" if self._models_reason in ("HTTP 401", "HTTP 403") else ""
-            facts["models"] = f"/v1/models: {self._models_reason}{key}"
+        elif self.why_no_model:
+            facts["models"] = self.why_no_model
         return facts
 
 

@@ -1,0 +1,1 @@
+"""What asks a server for tokens, to see that it gives them."""
