@@ -88,7 +88,7 @@ class RouteReader:
         fields = _fields(node, ROUTE_FIELDS)
         if parent is None:
             for name, why in _NOT_OF_ROOT.items():
-                if name in fields:
+                if name in fields and _says_something(fields[name]):
                     fields[name].problem(f'the first route has no "{name}": {why}')
         receivers = self._names(fields["receiver"], self._receivers, "receiver") if "receiver" in fields else ()
         if not receivers and parent is None:
@@ -273,7 +273,7 @@ def _end_of_range(word: str, field: str) -> int | None:
 
 
 def _from_start(day: int, field: str) -> int:
-    return day + 31 if field == "days_of_month" and day < 0 else day
+    return day + 32 if field == "days_of_month" and day < 0 else day
 
 
 def _location(node: Node) -> tzinfo | None:
@@ -289,8 +289,17 @@ def _location(node: Node) -> tzinfo | None:
         return UTC
 
 
+def _says_something(node: Node) -> bool:
+    return bool(one_or_more(node)) and not node.is_false
+
+
 def _group_by(node: Node) -> tuple[str, ...] | None:
-    names = [text for item in one_or_more(node) if (text := item.text())]
+    names: list[str] = []
+    for item in one_or_more(node):
+        text = item.text()
+        if text == "":
+            item.problem("a label's name is empty")
+        names.append(text or "")
     if len(set(names)) < len(names):
         node.problem("a label stands here a second time")
     if "..." not in names:

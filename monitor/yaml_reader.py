@@ -133,6 +133,11 @@ class Node:
         return self._node.tag == "tag:yaml.org,2002:null"
 
     @property
+    def is_false(self) -> bool:
+        """Whether ``false`` stands here."""
+        return self._node.tag == "tag:yaml.org,2002:bool" and self._node.value.lower() in ("false", "no", "off")
+
+    @property
     def block_indent(self) -> int | None:
         """For a text in block style (``|`` or ``>``) 1, else None: its lines start below its place."""
         return 1 if isinstance(self._node, yaml.ScalarNode) and self._node.style in ("|", ">") else None

@@ -157,7 +157,7 @@ def _classic(text: str, offset: int) -> LabelMatcher:
         raise MatcherError(f'{said}: write LABEL="VALUE", or with !=, =~ or !~ for =', offset)
     name, op, raw = found[1], found[2], found[3]
     quoted = raw.startswith('"')
-    value = _unescape(raw[1:] if quoted else raw, quoted, offset + found.start(3))
+    value = _unescape(raw[1:] if quoted else raw, quoted, offset + found.start(3) + quoted)
     return _matcher(name, op, value, offset + found.start(3))
 
 
@@ -179,7 +179,7 @@ def _unescape(raw: str, quoted: bool, offset: int) -> str:
         else:
             out.append(char)
     if quoted:
-        raise MatcherError(f'the value has no closing double quote: "{raw}', offset)
+        raise MatcherError(f'the value has no closing double quote: "{raw}', offset - 1)
     return "".join(out)
 
 
