@@ -78,7 +78,7 @@ class RouteReader:
         self._intervals = intervals
 
     def read(self, node: Node) -> Route | None:
-        """``route:``; None with a problem noted where it names no receiver."""
+        """``route:``."""
         return self._route(node, None, "0")
 
     def _route(self, node: Node, parent: Route | None, ident: str) -> Route | None:
@@ -96,7 +96,6 @@ class RouteReader:
                 node.problem('a route needs a "receiver"')
             elif not one_or_more(fields["receiver"]):
                 fields["receiver"].problem('the first route needs a "receiver": who is told where no other route says')
-            return None
         matchers = read_matchers(fields["matchers"]) if "matchers" in fields else ()
         asks_for_severity, asks_for_silent = asks(matchers)
         above = parent or Route(ident, receivers)  # the defaults
