@@ -39,7 +39,8 @@ def make_client(
     return httpx.AsyncClient(
         headers=headers,
         timeout=deadline,
-        limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=60),
+        # vLLM's server closes a connection that was idle for 5 s; a poll on one that it is closing would fail.
+        limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=4),
         verify=verify,
         trust_env=False,
         follow_redirects=False,  # a redirect would carry the API key elsewhere
