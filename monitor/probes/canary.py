@@ -177,6 +177,7 @@ class CanarySource:
         self._scrape = scrape
         self._engine = engine
         self._patience = deadline_seconds
+        self._configured_model = model
         self._model = model
         self._api_key = api_key
         self._tls = (ca_file, insecure_skip_verify)
@@ -201,7 +202,8 @@ class CanarySource:
         """How the server is. Never raises ``SourceDown``: a server that cannot be asked is one of the states."""
         hindrance = self._hindrance()
         if hindrance:
-            self._judgement = Judgement(self._still_ms)  # what was found of it holds no more
+            # What was found of it holds no more, and it may come up with another model.
+            self._judgement, self._model = Judgement(self._still_ms), self._configured_model
         else:
             hindrance = self._look(now_ms)
         judgement = self._judgement
@@ -226,7 +228,8 @@ class CanarySource:
             return f"not asked: it sleeps ({self._scrape.asleep})"
         if self._scrape.profiling:
             return "not asked: its profiler runs"
-        if self._engine.state in ("loading", "down", "sleeping"):
+        # A busy machine's /health may be late while /metrics answers: that is no word on the engine.
+        if self._engine.state in ("loading", "down", "sleeping") and self._engine.certain:
             return f"not asked: the server is {self._engine.state}"
         return ""
 
@@ -239,7 +242,8 @@ class CanarySource:
         if steps is None:
             return "not asked: it does not count its steps"
         self._judgement.see(now_ms, steps)
-        if not self._model and not self._engine.model:
+        self._model = self._configured_model or self._engine.model or self._model
+        if not self._model:
             return f"not asked: its model is not known {self._engine.why_no_model}".rstrip()
         return "" if self._engine.state else "not asked: /health was not asked yet"
 
@@ -263,7 +267,7 @@ class CanarySource:
             return outcome("refused", str(error))
         ident = uuid.uuid4().hex
         asked = {
-            "model": self._model or self._engine.model,
+            "model": self._model,
             "prompt": ".",
             "max_tokens": 1,
             "temperature": 0,

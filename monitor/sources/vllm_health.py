@@ -129,6 +129,8 @@ class EngineSource:
         self._client: httpx.AsyncClient | None = None
         self.state = ""
         """One of ``STATES`` as the last poll found it; "" before there was one."""
+        self.certain = False
+        """Whether ``/health`` itself said so, or nobody listened; not where it was only late."""
         self._served = False
         self._info: dict[str, str] = {}
         self._models: list[tuple[str, float | None]] = []
@@ -173,7 +175,7 @@ class EngineSource:
             with contextlib.suppress(TimeoutError):  # what is not known now is asked a minute later
                 async with asyncio.timeout(self.deadline / 2):
                     await self._ask_info()
-        self.state = state
+        self.state, self.certain = state, answer.refused or answer.status is not None
         self._add(state, answer, seconds, process)
         return self._builder.build(now_ms, facts=self._facts(state, reason))
 

@@ -236,7 +236,7 @@ class Engine:
         self.paths: dict[str, bytes | int] = {"/health": b"", "/version": b"{}", "/v1/models": MODELS}
         self.metrics = IDLE
         self.completion: tuple[str, bytes] | None = ("200 OK", TOKEN)
-        """None for no answer."""
+        """None for no answer, as 0 in ``paths``."""
         self.asked: list[bytes] = []
         self.open = 0
         self.most_open = 0
@@ -265,7 +265,10 @@ class Engine:
             await answer(body + self.extra)(request, writer)
             return
         answered = self.paths.get(path, 404)
-        if isinstance(answered, bytes):
+        if answered == 0:
+            await until(lambda: gone(writer))
+            writer.close()
+        elif isinstance(answered, bytes):
             await answer(answered)(request, writer)
         else:
             await answer(b"no", f"{answered} X")(request, writer)
@@ -563,6 +566,21 @@ def test_a_server_whose_metrics_are_gone_is_not_asked_and_its_stillness_begins_a
         assert state_of(await one.asked()) == "alive"
 
     run(story)
+
+
+def test_a_late_health_takes_nothing_back() -> None:
+    async def story(one: Watched) -> None:
+        one.engine.completion = None
+        await one.poll()
+        await one.poll(30)
+        await one.asked()
+        one.engine.paths["/health"] = 0
+        one.health.deadline = 0.2
+        await one.poll(5)
+        assert one.health.state == "down"
+        assert state_of(await one.asked()) == "frozen"
+
+    run(story, deadline=0.4)
 
 
 def test_what_was_in_flight_as_the_server_fell_asleep_is_no_failure() -> None:
