@@ -23,16 +23,13 @@ from monitor.api.node import Node
 from monitor.api.server import ApiServer, CannotListen
 from monitor.clock import Clock
 from monitor.config import Config, ConfigError
-from monitor.notify.notifier import Notifier
-from monitor.notify.outbox import Outbox, OutboxError
-from monitor.notify.route import every_route
-from monitor.notify.sender import AppriseSender
 from monitor.own_series import OwnSeries
 from monitor.rules.engine import Engine
 from monitor.rules.rule_file import RuleSet, default_rules_path, load_rules
 from monitor.samples import label
 from monitor.sd_notify import notify, watchdog_seconds
 from monitor.store.head import Head
+from monitor.telling import Telling
 from monitor.watching import Watching
 
 log = logging.getLogger(__name__)
@@ -42,6 +39,9 @@ PRIVATE_LINGER = 600.0
 _TRANSITIONS_KEPT = 1000
 _EVENTS_KEPT = 2000
 _SELF = "gpumon"
+_SERVING = ("api", "notifications", "alertmanagers", "heartbeats")
+"""Tasks that end by themselves when they are closed, after the others were cancelled."""
+_ALIVE_EVERY = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +94,15 @@ class Daemon:
         self._failed: BaseException | None = None
         self._lock: int | None = None
         self._orphaned = False
-        silent = options.mode == "private"
-        self._node.notifies = not silent and config.route is not None
-        self._outbox = Outbox(config.state_directory / "gpumon.db", self._clock.now_ms)
-        self._sender = AppriseSender()
-        self._notifier = Notifier(
-            self._outbox,
-            () if silent else config.receivers,
-            () if silent else _everybody(config),
-            self._sender,
-            f"{config.hostname} (simulated)" if options.simulate else config.hostname,
-            self._clock.now_ms,
+        self._telling = Telling(
+            config,
+            self._clock,
+            self._node,
+            self._engine,
+            silent=options.mode == "private",
+            simulated=options.simulate,
         )
+        self._node.notifier = self._telling.notifier
 
     async def run(self) -> None:
         """Start everything, serve, and end cleanly on SIGTERM or SIGINT.
@@ -113,13 +110,15 @@ class Daemon:
         Raises ``CannotListen`` before anything was started, and whatever ended one of the daemon's own tasks.
         """
         config = self._config
+        alive_at_ms = _last_alive_ms(config.state_directory)
         self._lock = _lock(config.state_directory)
         self._server.bind(config.api.socket, config.api.listen)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        await self._open_notifications()
+        await self._telling.open(alive_at_ms)
+        self._telling.start(self._spawn)
         self._watching.start()
         self._spawn(self._server.run(), "api")
         self._spawn(self._watch_rules(), "rules")
@@ -140,16 +139,6 @@ class Daemon:
             raise self._failed
 
     # -- beginning and end -------------------------------------------------------------------------------------------
-
-    async def _open_notifications(self) -> None:
-        await self._outbox.open()
-        try:
-            self._engine.restore(await self._outbox.load_alerts(), self._clock.now_ms())
-            self._node.transitions.extend(await self._outbox.load_transitions())
-        except OutboxError as error:
-            log.error("alerts of an earlier run are not known: %s", error)
-        await self._notifier.open()
-        self._spawn(self._notifier.run(), "notifications")
 
     def _spawn(self, work: object, name: str) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work, name=name)  # type: ignore[arg-type]
@@ -182,31 +171,34 @@ class Daemon:
     async def _close(self) -> None:
         """End from the left to the right: nothing new comes in, what is due goes out, what is owed is written."""
         notify("STOPPING=1")
-        serving = {task for task in self._tasks if task.get_name() in ("api", "notifications")}
+        serving = {task for task in self._tasks if task.get_name() in _SERVING}
         ending = self._watching.tasks + [task for task in self._tasks if task not in serving]
         for task in ending:
             task.cancel()
         self._server.close()
         if ending:
             await asyncio.wait(ending, timeout=2)
-        await self._notifier.close()
+        await self._telling.close()
         _, late = await asyncio.wait(serving, timeout=2)
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
-        await self._sender.close()
-        await self._outbox.close()
+        await self._telling.close_files()
         if self._lock is not None:
             os.close(self._lock)
         if self._orphaned:
             shutil.rmtree(self._config.state_directory, ignore_errors=True)
 
     async def _watch_self(self) -> None:
-        """The daemon's own series, once a second of the world."""
+        """The daemon's own series, once a second of the world; and the sign that it lives, for the next start."""
+        alive = 0.0
         while True:
             rows = self._watching.engine_gpus()
-            scrape = self._own.scrape(self._clock.now_ms(), self._node, self._engine, self._notifier, rows)
+            scrape = self._own.scrape(self._clock.now_ms(), self._node, self._engine, self._telling.add_to, rows)
             self._head.ingest(_SELF, scrape)
+            if self._lock is not None and time.monotonic() - alive >= _ALIVE_EVERY:
+                alive = time.monotonic()
+                os.utime(self._lock)
             await asyncio.sleep(1.0)
 
     # -- rules -------------------------------------------------------------------------------------------------------
@@ -234,7 +226,7 @@ class Daemon:
             level = logging.INFO if "firing" in (one.before, one.after) else logging.DEBUG
             why = f" ({one.reason})" if one.reason else ""
             log.log(level, "alert %s: %s -> %s%s", name, one.before, one.after, why)
-        self._notifier.submit(transitions, self._engine.saved(), now_ms)
+        self._telling.submit(transitions, now_ms)
 
     # -- reload, linger ----------------------------------------------------------------------------------------------
 
@@ -259,9 +251,7 @@ class Daemon:
         self._config = self._node.config = config
         self._rules = rules
         self._engine.reload(rules)
-        if self._options.mode != "private":
-            self._notifier.reload(config.receivers, _everybody(config))
-            self._node.notifies = config.route is not None
+        self._telling.reload(config)
         self._watching.reload(config)
         log.info("reloaded")
         notify("READY=1", f"STATUS=watching as {config.instance}")
@@ -275,6 +265,14 @@ class Daemon:
                 alone_since = time.monotonic()
         log.info("no client for %d minutes: ending", PRIVATE_LINGER // 60)
         self._stop.set()
+
+
+def _last_alive_ms(state_directory: Path) -> int | None:
+    """When an earlier run last said that it lives, give or take ten seconds; None where there was none."""
+    try:
+        return int(os.stat(state_directory / "lock").st_mtime * 1000)
+    except OSError:
+        return None
 
 
 def _lock(state_directory: Path) -> int | None:
@@ -295,12 +293,6 @@ def _lock(state_directory: Path) -> int | None:
             "end it first, or name another with --state-dir"
         ) from None
     return handle
-
-
-def _everybody(config: Config) -> tuple[str, ...]:
-    """Every receiver that a route names."""
-    routes = every_route(config.route) if config.route is not None else []
-    return tuple(dict.fromkeys(name for route in routes for name in route.receivers))
 
 
 def read_rules(config: Config) -> RuleSet:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from monitor import __version__
 from monitor.api.node import Node
-from monitor.notify import notifier
-from monitor.notify.notifier import Notifier
+from monitor.notify import alertmanagers, families, heartbeat
 from monitor.rules.engine import Engine
 from monitor.samples import Scrape, ScrapeBuilder
 from monitor.sources import engines
@@ -26,7 +25,11 @@ FAMILIES = (
     ("gpumon_process_resident_memory_bytes", "gauge", "Resident memory of the daemon, without children."),
     ("gpumon_process_cpu_seconds_total", "counter", "CPU time of the daemon, without children."),
     (engines.NAME, "gauge", engines.HELP),
-    *notifier.FAMILIES,
+    ("gpumon_rule_failing", "gauge", "1 for a rule whose last evaluation failed."),
+    ("gpumon_latency_target_seconds", "gauge", "What latencies are measured against, by metric and quantile."),
+    *families.FAMILIES,
+    *alertmanagers.FAMILIES,
+    *heartbeat.FAMILIES,
 )
 """Name, kind and help text of each."""
 
@@ -46,7 +49,7 @@ class OwnSeries:
         now_ms: int,
         node: Node,
         engine: Engine,
-        notifications: Notifier,
+        add_telling: Callable[[ScrapeBuilder], None],
         engine_gpus: Iterable[tuple[tuple[str, str], ...]],
     ) -> Scrape:
         """All of them, now."""
@@ -67,7 +70,13 @@ class OwnSeries:
         b.add("gpumon_process_resident_memory_bytes", self._resident())
         for row in engine_gpus:
             b.add(engines.NAME, 1, row)
-        notifications.add_to(b)
+        for group, rule in (
+            (g.name, r.rule.name) for g in engine.groups_status() for r in g.rules if r.health == "err"
+        ):
+            b.add("gpumon_rule_failing", 1, (("rule_group", group), ("rule", rule)))
+        for metric, quantile, seconds in node.config.latency_targets:
+            b.add("gpumon_latency_target_seconds", seconds, (("metric", metric), ("quantile", quantile)))
+        add_telling(b)
         return b.build(now_ms)
 
     def _resident(self) -> int | None:

@@ -122,6 +122,7 @@ def test_an_alert_is_notified_and_so_is_its_end(tmp_path: Path) -> None:
             "node: {hostname: n1}\n"
             "alerting: {rule_files: [rules.yaml], evaluation_interval: 1s}\n"
             "receivers: [{name: hook, apprise: {env: GPUMON_TEST_HOOK}}]\n"
+            "route: {receiver: hook, group_wait: 0s, group_interval: 1s}\n"
         )
         with daemon(tmp_path, "--config", str(config), env={"GPUMON_TEST_HOOK": url}) as one:
             first = wait_for(lambda: got[0] if got else None, "the firing")

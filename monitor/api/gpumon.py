@@ -200,7 +200,7 @@ def routes(ticker: Ticker) -> list[Route]:
                 "speed": node.clock.speed,
                 "now_ms": node.clock.now_ms(),
                 "notifies": node.notifies,
-                "heartbeat": False,
+                "heartbeat": node.heartbeat,
                 "features": ["stream", "sources", "processes", "alerts", "events", "topology"],
                 "oldest_ms": node.head.oldest_ms,
             }

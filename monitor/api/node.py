@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from monitor.clock import Clock
 from monitor.config import Config
+from monitor.notify.notifier import Notifier
 from monitor.rules.engine import Engine
 from monitor.rules.transition import Transition
 from monitor.samples import Event, GpuProcess
@@ -49,7 +50,11 @@ class Node:
     """How each GPU is joined to the others and to the CPUs, as the driver said once."""
     events: deque[Event] = field(default_factory=deque)
     """The newest events of the sources, oldest first."""
+    notifier: Notifier | None = None
+    last_scrape_ms: int | None = None
+    """When somebody last read ``/metrics`` over TCP."""
     notifies: bool = False
+    heartbeat: bool = False
     ready: bool = False
     clients: int = 0
     """Streams that are open."""

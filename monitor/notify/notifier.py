@@ -6,11 +6,14 @@ What holds:
   takes over a second, they are sent from memory, marked ``unrecorded``.
 - Each receiver gets the latest state of every alert at least once. It has a queue and a worker of its own, so that
   none waits for another, and one send at a time, so that the order of an alert's events is kept.
-- A delivery that was not sent when a newer one of the same alert comes is superseded: a receiver that never heard of
-  the firing hears of the end alone. One that does not want to hear of ends still gets the firing.
+- Events of a group that are due together are one message. What is silenced, inhibited or muted is held, and told when
+  that ends; one that ends before it could be told is not told at all.
+- An event that was not sent when a newer one of the same alert comes is superseded: a receiver that never heard of
+  the firing hears of the end alone. One that heard of a firing hears of its end, silenced or not. One that does not
+  want to hear of ends still gets the firing.
 - A receiver that comes to the route hears of the alerts that fire already.
-- A delivery that failed is tried again after 1 s, 2 s, 4 s, … 5 min, and at once when another arrived there; after
-  three days it is dead.
+- A message that failed is tried again after 1 s, 2 s, 4 s, … 5 min, not before a ``Retry-After``, and at once when
+  another arrived there; after three days its events are dead.
 """
 
 from __future__ import annotations
@@ -20,25 +23,34 @@ import logging
 import random
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from monitor.notify.message import Message, render_transition
+from monitor.notify import silences
+from monitor.notify.compose import notice_of, trial_notice
+from monitor.notify.families import add_to
+from monitor.notify.groups import Batch, Place
+from monitor.notify.message import Message, render
+from monitor.notify.notice import Graph
 from monitor.notify.outbox import Outbox, OutboxError
-from monitor.notify.queues import Queue, ReceiverStatus, first_of
+from monitor.notify.policy import Desk, Policy, Suppression, keeps_incidents
+from monitor.notify.queues import Failure, Queue, ReceiverStatus, first_of
 from monitor.notify.records import Delivery, Kind, event_id
-from monitor.notify.route import Addressee, Revealing, kind_of, receivers_of
-from monitor.notify.sender import Sender, SendFailed
+from monitor.notify.route import Route, kind_of
+from monitor.notify.silences import Silence, Silences
+from monitor.notify.targets import Sent, Targets, targets_of
 from monitor.rules.transition import Alert, Transition
-from monitor.samples import ScrapeBuilder
+from monitor.samples import Labels, ScrapeBuilder
 
 log = logging.getLogger(__name__)
 
 GIVE_UP_MS = 3 * 86_400_000
-_FLUSH_EVERY = 5.0
 DRAIN = 2.0
-_REVEAL_DEADLINE = 5.0
+_FLUSH_EVERY = 5.0
+_MOST_GRAPHS = 2
 
 Sleep = Callable[[float], Awaitable[None]]
+Speaks = Callable[[], bool]
+GraphOf = Callable[[Alert], Graph | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,47 +62,60 @@ class NotifierStatus:
     recording_error: str
     corrupt_files: int
     dead: int
-    """Deliveries that were given up since the start."""
+    """Events that were given up since the start."""
 
 
 class Notifier:
-    """Wires outbox, routes, queues and sender. Used from one event loop.
+    """Wires outbox, policy, queues and targets. Used from one event loop.
 
     ``await open()`` first, then ``run()`` as a task and ``submit`` after each evaluation; ``await close()`` last,
-    before the sender and the outbox are closed. ``clock`` gives epoch milliseconds; ``sleep`` and ``jitter`` (a number
-    in [0, 1)) are there for tests to move time.
+    before the targets and the outbox are closed. ``clock`` gives epoch milliseconds; ``sleep`` and ``jitter`` (a number
+    in [0, 1)) are there for tests to move time. While ``speaks()`` is false nothing new is told, as another decides.
     """
 
     def __init__(
         self,
         outbox: Outbox,
-        receivers: Iterable[Addressee],
-        route: Sequence[str],
-        sender: Sender,
+        policy: Policy,
+        targets: Targets,
         node: str,
         clock: Callable[[], int],
         *,
+        speaks: Speaks = lambda: True,
+        graph_of: GraphOf = lambda alert: None,
         sleep: Sleep = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
         give_up_ms: int = GIVE_UP_MS,
     ) -> None:
+        self.silences = Silences()
+        self._desk = Desk(policy, self.silences)
         self._outbox = outbox
-        self._receivers: dict[str, Addressee] = {receiver.name: receiver for receiver in receivers}
-        self._route = tuple(route)
-        self._sender = sender
+        self._targets = targets
         self._node = node
         self._clock = clock
+        self._speaks = speaks
+        self._graph_of = graph_of
         self._sleep = sleep
         self._jitter = jitter
         self._give_up_ms = give_up_ms
-        self._queues: dict[str, Queue] = {name: Queue(name) for name in self._receivers}
+        self._queues: dict[str, Queue] = {}
+        self._make_queues()
+        self._current: dict[str, Alert] = {}
         self._told: set[tuple[str, str]] = set()
         """Receiver and alert key, where the last that was due to that receiver is the firing."""
+        self._heard: set[tuple[str, str]] = set()
+        """The same, where the last that reached it, or may have, is the firing."""
+        self._committing: dict[tuple[str, str], str] = {}
+        """The event of a firing by receiver and alert key, while its commit is waited for."""
+        self._withdrawn: set[tuple[str, str]] = set()
+        """Receiver and event, where that was taken back meanwhile."""
         self._recorded: dict[str, tuple[str, int, int | None, int | None]] | None = None
         self._unrecorded: dict[str, asyncio.Future[None]] = {}
         """Commits that were not waited for any longer, or failed, by event id."""
         self._loaded = False
+        self._known_stale = True
         self._dead = 0
+        self._buried = 0
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._submits: set[asyncio.Task[bool]] = set()
         self._running = False
@@ -105,8 +130,11 @@ class Notifier:
         too. Returns at once; events are recorded and sent in the order of the calls. Waiting for the task is optional:
         it ends within about a second, with whether the outcome is on the disk."""
         transitions = tuple(transitions)
-        current = {alert.key: alert for alert in alerts}
+        self._current = current = {alert.key: alert for alert in alerts}
+        self._desk.update(alert for alert in current.values() if alert.state == "firing")
         deliveries = self._due(transitions, current, now_ms)
+        if transitions or deliveries or self._known_stale:
+            self._know(now_ms)
         # Only what a restart needs; a value that changed is evaluated anew anyway, and is not worth a write.
         kept: dict[str, tuple[str, int, int | None, int | None]] = {
             key: (alert.state, alert.active_at_ms, alert.fired_at_ms, alert.keep_firing_since_ms)
@@ -119,6 +147,9 @@ class Notifier:
             made = [delivery.transition for delivery in deliveries if delivery.key not in known]
             future = self._outbox.record([*transitions, *made], current.values(), deliveries, now_ms)
             self._recorded = kept
+        for queue in self._queues.values():
+            queue.look_again()
+        self._committing |= {(d.receiver, d.key): d.event_id for d in deliveries if d.kind == "firing"}
         task = asyncio.create_task(self._queue(future, deliveries))
         self._submits.add(task)
         task.add_done_callback(self._submits.discard)
@@ -131,6 +162,7 @@ class Notifier:
             self._start_workers()
             while not self._closing.is_set():
                 await first_of(self._closing.wait(), self._sleep(_FLUSH_EVERY))
+                self._prune_silences()
                 if not self._outbox.status().recording_ok or not self._loaded:
                     await self._recover()
         finally:
@@ -138,22 +170,27 @@ class Notifier:
             if not self._closing.is_set():
                 await self._stop_workers()
 
-    def reload(self, receivers: Iterable[Addressee], route: Sequence[str]) -> None:
+    def reload(self, policy: Policy) -> None:
         """Take over a new configuration. What is queued for a receiver that is gone is dead, and said so; what is
         queued for one that stays is tried at once, for its URL may be the one that was mended."""
-        self._receivers = {receiver.name: receiver for receiver in receivers}
-        self._route = tuple(route)
+        self._desk.take(policy)
+        self._desk.update(alert for alert in self._current.values() if alert.state == "firing")
         now_ms = self._clock()
-        for name in [name for name in self._queues if name not in self._receivers]:
+        receivers = self._desk.receivers
+        for name in [name for name in self._queues if name not in receivers]:
             queue = self._queues.pop(name)
             worker = self._workers.pop(name, None)
             if worker is not None:
                 worker.cancel()
+            self._buried += queue.dead
             for delivery in queue.take_all():
                 self._bury(delivery, f"there is no receiver {name} any more", now_ms)
-        self._told = {(name, key) for name, key in self._told if name in self._receivers}
-        for name in self._receivers:
-            self._queues.setdefault(name, Queue(name)).hurry(now_ms)
+        self._told = {(name, key) for name, key in self._told if name in receivers}
+        self._make_queues()
+        for name, queue in self._queues.items():
+            queue.regroup(lambda delivery, name=name: self._place(name, delivery.transition.alert), now_ms)  # type: ignore[misc]
+            queue.hurry(now_ms)
+        self._know(now_ms)
         if self._running:
             self._start_workers()
 
@@ -170,18 +207,21 @@ class Notifier:
 
     def add_to(self, builder: ScrapeBuilder) -> None:
         """Add gpumon's own series on notifications to a scrape."""
-        sent, failed, queued, dead, recorded, corrupt = FAMILIES
-        for name, kind, text in FAMILIES:
-            builder.family(name, kind, text)
-        status = self.status()
-        for receiver in status.receivers:
-            labels = (("receiver", receiver.name),)
-            builder.add(sent[0], receiver.sent, labels)
-            builder.add(failed[0], receiver.failed, labels)
-            builder.add(queued[0], receiver.queued, labels)
-        builder.add(dead[0], status.dead)
-        builder.add(recorded[0], int(status.recording_ok))
-        builder.add(corrupt[0], status.corrupt_files)
+        status, now_ms = self.status(), self._clock()
+        states = {"active": 0, "pending": 0}
+        for silence in self.silences.all():
+            state = silence.state(now_ms)
+            if state in states:
+                states[state] += 1
+        add_to(
+            builder,
+            status.receivers,
+            self._buried,
+            states,
+            recording_ok=status.recording_ok,
+            corrupt_files=status.corrupt_files,
+            now_ms=now_ms,
+        )
 
     async def close(self, drain: float = DRAIN) -> None:
         """Send what can be sent within ``drain`` seconds, then stop, and ``run`` with it. The rest is in the outbox for
@@ -189,12 +229,12 @@ class Notifier:
         self._closing.set()
         loop = asyncio.get_running_loop()
         end = loop.time() + drain
+        if self._submits:
+            await asyncio.wait(self._submits, timeout=drain)
         now_ms = self._clock()
         for queue in self._queues.values():
             queue.hurry(now_ms)
         self._start_workers()
-        if self._submits:
-            await asyncio.wait(self._submits, timeout=drain)
         drained = [asyncio.create_task(queue.wait_until_tried(now_ms)) for queue in self._queues.values()]
         if drained:
             await asyncio.wait(drained, timeout=max(0.0, end - loop.time()))
@@ -202,35 +242,146 @@ class Notifier:
             task.cancel()
         await self._stop_workers()
 
+    # What others ask
+
+    @property
+    def receiver_names(self) -> list[str]:
+        """Every receiver, in the order of the configuration."""
+        return list(self._desk.receivers)
+
+    @property
+    def policy(self) -> Policy:
+        """What it goes by."""
+        return self._desk.policy
+
+    def suppression(self, labels: Labels, now_ms: int) -> Suppression:
+        """What keeps an alert with these labels back."""
+        return self._desk.suppression(labels, now_ms)
+
+    def receivers_of(self, labels: Labels) -> list[str]:
+        """The receivers that are told of an alert with these labels."""
+        return list(self._desk.places(labels))
+
+    def groups_of(self, alerts: Iterable[Alert]) -> list[tuple[Route, str, Labels, list[Alert]]]:
+        """Alerts by route, receiver and group labels."""
+        found: dict[tuple[str, str], tuple[Place, list[Alert]]] = {}
+        for alert in alerts:
+            for name, place in self._desk.places(alert.labels).items():
+                found.setdefault((name, place.key), (place, []))[1].append(alert)
+        return [(place.route, name, place.labels, members) for (name, _), (place, members) in sorted(found.items())]
+
+    async def save_silence(self, silence: Silence) -> str:
+        """Record a silence as it now is. Gives "", or a warning that it is in memory alone."""
+        for queue in self._queues.values():
+            queue.look_again()
+        future = self._outbox.keep_silence(silence.id, silences.to_json(silence))
+        await asyncio.wait({future}, timeout=self._outbox.commit_deadline)
+        if not future.done():
+            return "the disk does not answer: the silence holds, but may be lost when gpumon ends"
+        if future.exception() is not None:
+            return f"not recorded ({future.exception()}): the silence holds, but is lost when gpumon ends"
+        return ""
+
+    async def test(self, receiver: str, instance: str = "") -> list[Sent]:
+        """Send a test to each target of a receiver, now. Raises ``KeyError`` for one that there is not."""
+        chosen = self._desk.receivers[receiver]
+        notice = trial_notice(receiver, self._node, instance, self._clock(), self._desk.policy.external_url)
+        message = render(notice)
+        return list(await asyncio.gather(*(self._targets.send(target, message) for target in targets_of(chosen))))
+
     # What is due
 
     def _due(self, transitions: Sequence[Transition], alerts: dict[str, Alert], now_ms: int) -> list[Delivery]:
         deliveries = []
+        speaks = self._speaks()
         for transition in transitions:
             kind = kind_of(transition)
-            if kind is not None:
-                deliveries += self._address(transition, kind, now_ms)
+            if kind == "firing" and speaks:
+                deliveries += self._begin(transition, now_ms)
+            elif kind == "resolved":
+                deliveries += self._end(transition, now_ms)
             if transition.after != "firing":
-                self._told -= {(name, transition.alert.key) for name in self._receivers}
-        for alert in alerts.values():
-            if alert.state != "firing":
-                continue
-            # Who was not in the route when it began.
-            late = Transition(alert, "pending", "firing", alert.fired_at_ms or alert.active_at_ms)
-            deliveries += self._address(late, "firing", now_ms, only_untold=True)
+                self._told -= {(name, transition.alert.key) for name in self._desk.receivers}
+        for alert in alerts.values() if speaks else ():
+            if alert.state == "firing":  # who was not in the route when it began
+                late = Transition(alert, "pending", "firing", alert.fired_at_ms or alert.active_at_ms)
+                deliveries += self._begin(late, now_ms, only_untold=True)
         return deliveries
 
-    def _address(self, transition: Transition, kind: Kind, now_ms: int, only_untold: bool = False) -> list[Delivery]:
+    def _begin(self, transition: Transition, now_ms: int, *, only_untold: bool = False) -> list[Delivery]:
         key = transition.alert.key
-        names = receivers_of(transition.alert, kind, self._route, self._receivers)
-        if only_untold:
-            names = [name for name in names if (name, key) not in self._told]
-        if not names:
-            return []
-        if kind == "firing":
-            self._told |= {(name, key) for name in names}
-        ident = event_id(transition)
-        return [Delivery(ident, name, kind, transition, next_attempt_ms=now_ms) for name in names]
+        names = [
+            name
+            for name in self._desk.places(transition.alert.labels)
+            if not only_untold or (name, key) not in self._told
+        ]
+        self._told |= {(name, key) for name in names}
+        return _deliveries(transition, "firing", names, now_ms)
+
+    def _end(self, transition: Transition, now_ms: int) -> list[Delivery]:
+        key, labels = transition.alert.key, transition.alert.labels
+        names = []
+        for name, receiver in self._desk.receivers.items():
+            # Where it is not known who was told, the route says who is.
+            told = (name, key) in self._told if self._loaded else name in self._desk.places(labels)
+            if not told:
+                continue
+            unheard = (name, key) not in self._heard and self._is_held(
+                self._place(name, transition.alert).route, labels
+            )
+            if unheard and self._take_back(name, key, now_ms):
+                continue
+            if receiver.send_resolved:
+                names.append(name)
+        return _deliveries(transition, "resolved", names, now_ms)
+
+    def _take_back(self, name: str, key: str, now_ms: int) -> bool:
+        """It ended before it could be told, and then there is nothing to tell. False where it is under way."""
+        committing = self._committing.get((name, key))
+        if committing is not None:
+            self._withdrawn.add((name, committing))
+            return True
+        withdrawn = self._queues[name].withdraw(key)
+        if withdrawn is not None:
+            self._outbox.mark(withdrawn, "superseded", now_ms)
+            return True
+        return not self._queues[name].is_under_way(key)
+
+    def _is_held(self, route: Route, labels: Labels) -> bool:
+        now_ms = self._clock()
+        return bool(self._desk.muted(route, now_ms) or self._desk.suppression(labels, now_ms))
+
+    def _held(self, delivery: Delivery, route: Route) -> bool:
+        """An end is held by a mute time alone: who heard of the firing must hear of it."""
+        now_ms = self._clock()
+        if self._desk.muted(route, now_ms):
+            return True
+        return delivery.kind == "firing" and bool(self._desk.suppression(delivery.transition.alert.labels, now_ms))
+
+    def _shown(self, key: str, route: Route) -> bool:
+        alert = self._current.get(key)
+        return alert is not None and alert.state == "firing" and not self._is_held(route, alert.labels)
+
+    def _place(self, name: str, alert: Alert) -> Place:
+        return self._desk.place(name, alert.labels)
+
+    def _know(self, now_ms: int) -> None:
+        """Tell the queues which alerts fire that their receivers have been told of."""
+        by_queue: dict[str, dict[str, tuple[Place, set[str]]]] = {name: {} for name in self._queues}
+        for name, key in self._told:
+            alert = self._current.get(key)
+            if alert is not None and alert.state == "firing" and name in by_queue:
+                place = self._place(name, alert)
+                by_queue[name].setdefault(place.key, (place, set()))[1].add(key)
+        for name, firing in by_queue.items():
+            self._queues[name].know(firing, now_ms)
+        self._known_stale = False
+
+    def _make_queues(self) -> None:
+        for name, receiver in self._desk.receivers.items():
+            queue = self._queues.setdefault(name, Queue(name))
+            queue.rate_per_minute = receiver.rate_per_minute
+            queue.coalesces = not keeps_incidents(receiver)
 
     async def _queue(self, future: asyncio.Future[None] | None, deliveries: Sequence[Delivery]) -> bool:
         recorded = True
@@ -240,29 +391,55 @@ class Notifier:
             if not recorded:
                 self._unrecorded |= {delivery.event_id: future for delivery in deliveries}
         for delivery in deliveries:
+            if self._committing.get((delivery.receiver, delivery.key)) == delivery.event_id:
+                del self._committing[delivery.receiver, delivery.key]
+        for delivery in deliveries:
             queue = self._queues.get(delivery.receiver)
             if queue is None:  # it went with a reload in the meantime
                 self._bury(delivery, f"there is no receiver {delivery.receiver} any more", self._clock())
+            elif (delivery.receiver, delivery.event_id) in self._withdrawn:
+                self._withdrawn.discard((delivery.receiver, delivery.event_id))
+                self._outbox.mark(delivery, "superseded", self._clock())
             else:
-                queue.put(delivery)
+                queue.put(delivery, self._place(delivery.receiver, delivery.transition.alert), self._clock())
         return recorded
 
     async def _load(self) -> None:
         try:
             pending = await self._outbox.load_pending()
             told = await self._outbox.load_told()
+            heard = await self._outbox.load_heard()
+            groups = await self._outbox.load_groups()
+            silences = await self._outbox.load_silences()
         except OutboxError as error:
             log.error("what an earlier run did not send is not known: %s", error)
             return
-        self._loaded = True
+        self._loaded = self._known_stale = True
         now_ms = self._clock()
-        self._told |= {(name, key) for name, key in told if name in self._receivers}
+        self._told |= {(name, key) for name, key in told if name in self._desk.receivers}
+        self._heard |= set(heard)
+        self._load_silences(silences)
+        for name, one in self._queues.items():
+            one.remember({g.key: (min(g.last_sent_ms, now_ms), g.reminders) for g in groups if g.receiver == name})
         for delivery in pending:
             queue = self._queues.get(delivery.receiver)
             if queue is None:
                 self._bury(delivery, f"there is no receiver {delivery.receiver} any more", now_ms)
             else:
-                queue.put_back(delivery, now_ms)
+                queue.put_back(delivery, self._place(delivery.receiver, delivery.transition.alert), now_ms)
+
+    def _load_silences(self, rows: Sequence[tuple[str, str]]) -> None:
+        found = []
+        for ident, text in rows:
+            try:
+                found.append(silences.from_json(text))
+            except ValueError as error:
+                log.error("the silence %s cannot be read and is left out: %s", ident, error)
+        self.silences.load(found)
+
+    def _prune_silences(self) -> None:
+        for ident in self.silences.prune(self._clock()):
+            self._outbox.keep_silence(ident, None)
 
     async def _recover(self) -> None:
         try:
@@ -289,32 +466,60 @@ class Notifier:
 
     async def _work(self, queue: Queue) -> None:
         while True:
-            delivery = await queue.next(self._clock, self._sleep)
+            batch = await queue.next(self._clock, self._sleep, self._held, self._shown)
             try:
-                error = await self._attempt(queue, delivery)
-            except Exception as failure:  # a bug must not silence the receiver
+                failure = await self._attempt(queue, batch)
+            except Exception as error:  # a bug must not silence the receiver
                 # Where it happened, and not its text, which may hold a secret.
-                where = "".join(traceback.format_tb(failure.__traceback__))
-                log.error("sending to %s failed unforeseen: %s\n%s", queue.name, type(failure).__name__, where)
-                error = f"unforeseen: {type(failure).__name__}"
-            self._settle(queue, delivery, error)
+                where = "".join(traceback.format_tb(error.__traceback__))
+                log.error("sending to %s failed unforeseen: %s\n%s", queue.name, type(error).__name__, where)
+                failure = Failure(f"unforeseen: {type(error).__name__}")
+            self._settle(queue, batch, failure)
 
-    async def _attempt(self, queue: Queue, delivery: Delivery) -> str:
-        """Send to each URL of the receiver that has not had it; the reason where one failed, else ""."""
-        receiver = self._receivers.get(queue.name)
-        if receiver is None or not receiver.apprise:
-            return "this receiver has no apprise URL"
-        unrecorded = self._is_unrecorded(delivery.event_id)
-        message = render_transition(
-            delivery.transition, delivery.kind, self._node, self._clock(), unrecorded=unrecorded
+    async def _attempt(self, queue: Queue, batch: Batch) -> Failure | None:
+        """Send to each target of the receiver that has not had it."""
+        receiver = self._desk.receivers.get(queue.name)
+        targets = targets_of(receiver) if receiver is not None else ()
+        if not targets:
+            return Failure("this receiver has nobody to send to")
+        message = self._write(queue, batch)
+        left = [target for target in targets if not queue.has_had(batch, target)]
+        # At once, so that a target that hangs delays none of the others.
+        results = await asyncio.gather(*(self._targets.send(target, message) for target in left))
+        for target, result in zip(left, results, strict=True):
+            if not result.reason:
+                queue.note(batch, target)
+        failed = [result for result in results if result.reason]
+        if not failed:
+            return None
+        waits = [int(result.retry_after * 1000) for result in failed if result.retry_after is not None]
+        return Failure(
+            "; ".join(dict.fromkeys(result.reason for result in failed)),
+            max(waits, default=None),
+            all(result.permanent for result in failed),
         )
-        secrets = [secret for secret in receiver.apprise if not queue.has_had(delivery, secret)]
-        # At once, so that a URL that hangs delays none of the others.
-        reasons = await asyncio.gather(*(self._send(secret, message) for secret in secrets))
-        for secret, reason in zip(secrets, reasons, strict=True):
-            if not reason:
-                queue.note(delivery, secret)
-        return "; ".join(dict.fromkeys(reason for reason in reasons if reason))
+
+    def _write(self, queue: Queue, batch: Batch) -> Message:
+        unrecorded = any(self._is_unrecorded(delivery.event_id) for delivery in batch.deliveries)
+        graphs: list[Graph] = []
+        receiver = self._desk.receivers.get(queue.name)
+        if receiver is not None and receiver.apprise:
+            for delivery in batch.deliveries:
+                if delivery.kind == "firing" and len(graphs) < _MOST_GRAPHS:
+                    graph = self._graph_of(delivery.transition.alert)
+                    if graph is not None:
+                        graphs.append(graph)
+        notice = notice_of(
+            batch,
+            self._current,
+            queue.name,
+            self._node,
+            self._clock(),
+            external_url=self._desk.policy.external_url,
+            unrecorded=unrecorded,
+            graphs=tuple(graphs),
+        )
+        return render(notice)
 
     def _is_unrecorded(self, event: str) -> bool:
         future = self._unrecorded.get(event)
@@ -325,48 +530,53 @@ class Notifier:
         del self._unrecorded[event]  # the disk came back
         return False
 
-    async def _send(self, secret: Revealing, message: Message) -> str:
-        try:
-            async with asyncio.timeout(_REVEAL_DEADLINE):
-                url = await asyncio.to_thread(secret.reveal)
-        except ValueError as error:
-            return str(error)
-        except TimeoutError:
-            return f"{secret!r} cannot be read: no answer in {_REVEAL_DEADLINE:g} s"
-        try:
-            await self._sender.send(url, message)
-        except SendFailed as error:
-            return str(error)
-        return ""
-
-    def _settle(self, queue: Queue, delivery: Delivery, error: str) -> None:
+    def _settle(self, queue: Queue, batch: Batch, failure: Failure | None) -> None:
         now_ms = self._clock()
-        if not error:
-            queue.sent(delivery, now_ms)
-            self._outbox.mark(delivery, "sent", now_ms)
+        for delivery in batch.deliveries:
+            place = (delivery.receiver, delivery.key)
+            if delivery.kind == "firing":  # also where it failed: it may have arrived all the same
+                self._heard.add(place)
+            elif failure is None:
+                self._heard.discard(place)
+        if failure is None:
+            queue.sent(batch, now_ms)
+            for delivery in batch.deliveries:
+                self._outbox.mark(delivery, "sent", now_ms)
+            for group in batch.groups:
+                self._outbox.note_group(queue.name, group.key, now_ms, batch.reminder)
             return
-        log.warning("the notification %s to %s failed: %s", delivery.event_id, queue.name, error)
-        failed = queue.failed(delivery, error, now_ms, self._jitter())
-        if failed is None:  # a newer event overtook it
+        log.warning("a message to %s failed: %s", queue.name, failure.reason)
+        again, overtaken = queue.failed(batch, failure, now_ms, self._jitter())
+        for delivery in overtaken:
             self._outbox.mark(delivery, "superseded", now_ms)
-        elif now_ms - delivery.transition.at_ms >= self._give_up_ms:
-            queue.drop(failed)
-            self._bury(failed, error, now_ms)
-        else:
-            self._outbox.mark(failed, "queued", now_ms)
+        old = [delivery for delivery in again if now_ms - delivery.transition.at_ms >= self._give_up_ms]
+        queue.drop(old)
+        for delivery in again:
+            if delivery in old:
+                self._bury(delivery, failure.reason, now_ms)
+            else:
+                self._outbox.mark(delivery, "queued", now_ms)
 
     def _bury(self, delivery: Delivery, reason: str, now_ms: int) -> None:
         self._dead += 1
+        if delivery.receiver not in self._queues:
+            self._buried += 1
         log.error("the notification %s to %s is given up: %s", delivery.event_id, delivery.receiver, reason)
-        self._outbox.mark(replace(delivery, last_error=reason), "dead", now_ms)
+        self._outbox.mark(
+            Delivery(
+                delivery.event_id,
+                delivery.receiver,
+                delivery.kind,
+                delivery.transition,
+                delivery.attempts,
+                delivery.next_attempt_ms,
+                reason,
+            ),
+            "dead",
+            now_ms,
+        )
 
 
-FAMILIES = (
-    ("gpumon_notifications_sent_total", "counter", "Notifications that a receiver took."),
-    ("gpumon_notifications_failed_total", "counter", "Attempts to notify a receiver that failed."),
-    ("gpumon_notifications_queued", "gauge", "Notifications that are still to be sent to a receiver."),
-    ("gpumon_notifications_dead_total", "counter", "Notifications that were given up."),
-    ("gpumon_state_recorded", "gauge", "1 while alert state is written to the disk, 0 from a commit that failed."),
-    ("gpumon_state_files_corrupt_total", "counter", "Broken state files that were moved aside."),
-)
-"""Name, kind and help text of gpumon's own series on notifications."""
+def _deliveries(transition: Transition, kind: Kind, names: Sequence[str], now_ms: int) -> list[Delivery]:
+    ident = event_id(transition)
+    return [Delivery(ident, name, kind, transition, next_attempt_ms=now_ms) for name in names]

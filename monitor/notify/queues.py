@@ -1,22 +1,21 @@
-"""One receiver's queue: what is next and when, and what overtakes what. No I/O but waiting."""
+"""One receiver's queue: its groups, what is sent next and when, and what overtakes what. No I/O but waiting."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from monitor.notify.groups import Batch, Group, Held, Place, Shown, batch_of, pause_ms
 from monitor.notify.records import Delivery
 
-FIRST_PAUSE_MS = 1_000
-LONGEST_PAUSE_MS = 300_000
+__all__ = ["Queue", "ReceiverStatus", "first_of", "pause_ms"]
 
-
-def pause_ms(attempts: int, jitter: float) -> int:
-    """How long to wait after so many failed attempts (1 or more): 1 s, 2 s, 4 s, … 5 min, of which ``jitter`` in
-    [0, 1) takes off up to a half, so that many receivers do not come back at the same moment."""
-    full = min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** min(attempts - 1, 20))
-    return int(full * (1 - jitter / 2))
+OUTAGE_MS = 60_000
+"""A receiver that failed for so long has had an outage: then one message tells the state of all its groups."""
+_LONGEST_BLOCK_MS = 3_600_000
+_MINUTE_MS = 60_000
 
 
 async def first_of(*waits: Awaitable[object]) -> None:
@@ -35,23 +34,57 @@ class ReceiverStatus:
 
     name: str
     queued: int
+    """Events that are still to be told, those that are held among them."""
+    held: int
+    """Of these, those that wait for a silence, an inhibition or a mute time to end."""
     sent: int
+    """Messages that it took."""
     failed: int
     """Attempts that failed."""
     superseded: int
+    dead: int
+    """Events that were given up."""
     last_error: str
     """Of the last attempt; "" when it succeeded."""
     last_sent_ms: int | None
+    failing_since_ms: int | None
+    """Since when each attempt has failed; None while it is well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a message did not arrive."""
+
+    reason: str
+    retry_after_ms: int | None = None
+    """For how long the receiver asks to be left alone."""
+    permanent: bool = False
+    """The receiver answered, and does not take this message."""
 
 
 class Queue:
-    """What is to be sent to one receiver: the latest event of each alert, and the one that is under way."""
+    """What is to be sent to one receiver: the latest event of each alert, by group, and what is under way.
 
-    def __init__(self, name: str) -> None:
+    ``rate_per_minute`` bounds the messages; ``coalesces`` says whether groups may share one after an outage, which a
+    service that keeps one incident for a group must not.
+    """
+
+    def __init__(self, name: str, rate_per_minute: int = 20, coalesces: bool = True) -> None:
         self.name = name
-        self._open: dict[str, Delivery] = {}  # by alert key, in the order they came
-        self._under_way = ""  # the event's id
+        self.rate_per_minute = rate_per_minute
+        self.coalesces = coalesces
+        self.dead = 0
+        self._groups: dict[str, Group] = {}
+        self._under_way: set[str] = set()  # ids of events
+        self._keys_under_way: set[str] = set()
+        self._past: dict[str, tuple[int, int]] = {}
         self._had: dict[str, set[Hashable]] = {}
+        self._count = 0
+        self._tries: deque[int] = deque()
+        self._blocked_ms = 0
+        self._failing_since_ms: int | None = None
+        self._failures = 0  # in a row
+        self._apart = False  # whether groups go alone, as one message of all was refused
         self._changed = asyncio.Event()
         self._tried = asyncio.Event()
         self._sent = 0
@@ -60,110 +93,289 @@ class Queue:
         self._last_error = ""
         self._last_sent_ms: int | None = None
 
-    def put(self, delivery: Delivery) -> None:
+    # What there is to tell
+
+    def put(self, delivery: Delivery, place: Place, now_ms: int, *, at_once: bool = False) -> None:
         """Queue a new event. One of the same alert that was not sent is superseded; the outbox knows it already."""
-        old = self._open.pop(delivery.key, None)
-        if old is not None and old.event_id != self._under_way:
-            self._superseded += 1
-            self._had.pop(old.event_id, None)
-        self._open[delivery.key] = delivery
+        self._remove(delivery.key)
+        group = self._group(place, now_ms)
+        self._count += 1
+        if not group.open:
+            group.order = self._count
+        group.put(delivery, now_ms, at_once)
         self._changed.set()
 
-    def put_back(self, delivery: Delivery, now_ms: int) -> None:
+    def put_back(self, delivery: Delivery, place: Place, now_ms: int) -> None:
         """Queue what an earlier run did not send, to be tried now; unless something newer of the alert is here."""
-        known = self._open.get(delivery.key)
+        known = self.find(delivery.key)
         if known is None or known.transition.at_ms < delivery.transition.at_ms:
-            self.put(replace(delivery, next_attempt_ms=now_ms))
+            self.put(replace(delivery, next_attempt_ms=now_ms), place, now_ms, at_once=True)
 
-    async def next(self, clock: Callable[[], int], sleep: Callable[[float], Awaitable[None]]) -> Delivery:
-        """Wait for the next delivery that is due. It counts as under way until ``sent`` or ``failed``."""
-        while True:
-            self._changed.clear()
-            now_ms = clock()
-            chosen = min(self._open.values(), key=lambda d: (d.attempts > 0, d.next_attempt_ms), default=None)
-            if chosen is not None and chosen.attempts and not _is_due(chosen, now_ms):
-                await first_of(self._changed.wait(), sleep((chosen.next_attempt_ms - now_ms) / 1000))
-            elif chosen is not None:
-                self._under_way = chosen.event_id
-                return chosen
-            else:
-                await self._changed.wait()
+    def find(self, key: str) -> Delivery | None:
+        """The event of an alert that is still to be told."""
+        return next((group.open[key] for group in self._groups.values() if key in group.open), None)
 
-    def has_had(self, delivery: Delivery, url: Hashable) -> bool:
-        """Whether this one of the receiver's URLs got it in an attempt of which another URL failed."""
-        return url in self._had.get(delivery.event_id, ())
-
-    def note(self, delivery: Delivery, url: Hashable) -> None:
-        """This URL has had it."""
-        self._had.setdefault(delivery.event_id, set()).add(url)
-
-    def sent(self, delivery: Delivery, now_ms: int) -> None:
-        """It arrived, so the receiver is well again: all that waits is tried now."""
-        self._under_way = ""
-        self._tried.set()
-        self._sent += 1
-        self._last_sent_ms = now_ms
-        self._last_error = ""
-        self.drop(delivery)
-        self.hurry(now_ms)
-
-    def failed(self, delivery: Delivery, error: str, now_ms: int, jitter: float) -> Delivery | None:
-        """It did not arrive. Gives the delivery as it is queued again, or None where a newer one overtook it."""
-        self._under_way = ""
-        self._tried.set()
-        self._failed += 1
-        self._last_error = error
-        self._changed.set()
-        if not self._is_open(delivery):
-            self._superseded += 1
-            self._had.pop(delivery.event_id, None)
+    def withdraw(self, key: str) -> Delivery | None:
+        """Take back the event of an alert that is still to be told, unless it is under way."""
+        known = self.find(key)
+        if known is None or known.event_id in self._under_way:
             return None
-        again = delivery.failed(error, now_ms + pause_ms(delivery.attempts + 1, jitter))
-        self._open[delivery.key] = again
-        return again
+        self._remove(key)
+        return known
 
-    def drop(self, delivery: Delivery) -> None:
-        """Forget a delivery, unless a newer one of its alert has taken its place."""
-        self._had.pop(delivery.event_id, None)
-        if self._is_open(delivery):
-            del self._open[delivery.key]
+    def regroup(self, place_of: Callable[[Delivery], Place], now_ms: int) -> None:
+        """Sort what is open into the groups of other routes. The past of a group that goes on is kept."""
+        old, self._groups = self._groups, {}
+        for group in old.values():
+            for delivery in group.open.values():
+                place = place_of(delivery)
+                target = self._groups.get(place.key)
+                if target is None:
+                    target = self._groups[place.key] = Group(place, now_ms)
+                    target.last_sent_ms = old[place.key].last_sent_ms if place.key in old else None
+                target.open[delivery.key] = delivery
+                target.attempts = max(target.attempts, group.attempts)
+                target.flush_ms = min(target.flush_ms or group.flush_ms, group.flush_ms)
+        for key, group in old.items():
+            if key not in self._groups and not group.open:
+                self._groups[key] = group
         self._changed.set()
+
+    def know(self, firing: Mapping[str, tuple[Place, Collection[str]]], now_ms: int) -> None:
+        """Say which alerts fire that the receiver has heard of, by group key."""
+        for key, group in list(self._groups.items()):
+            group.firing = set(firing[key][1]) if key in firing else set()
+            if group.is_over(now_ms):
+                del self._groups[key]
+        for place, keys in firing.values():
+            self._group(place, now_ms).firing = set(keys)
+
+    def remember(self, past: Mapping[str, tuple[int, int]]) -> None:
+        """Take up when groups were sent, and how often they were said again, in an earlier run."""
+        self._past = dict(past)
+        for group in self._groups.values():
+            self._recall(group)
+
+    def is_under_way(self, key: str) -> bool:
+        """Whether the event of an alert is being sent now."""
+        return key in self._keys_under_way
+
+    def look_again(self) -> None:
+        """What is held may no longer be: a silence, an inhibition or a mute time may have changed."""
+        if any(group.open or group.firing for group in self._groups.values()):
+            self._changed.set()
 
     def hurry(self, now_ms: int) -> None:
         """Let everything that waits be tried now."""
-        for key, delivery in self._open.items():
-            self._open[key] = replace(delivery, next_attempt_ms=min(now_ms, delivery.next_attempt_ms))
+        self._blocked_ms = 0
+        for group in self._groups.values():
+            group.hurry(now_ms)
         self._changed.set()
 
     def take_all(self) -> list[Delivery]:
         """Empty the queue."""
-        taken = list(self._open.values())
-        self._open.clear()
+        taken = [delivery for group in self._groups.values() for delivery in group.open.values()]
+        self._groups.clear()
         return taken
 
+    # What is next
+
+    async def next(
+        self, clock: Callable[[], int], sleep: Callable[[float], Awaitable[None]], held: Held, shown: Shown
+    ) -> Batch:
+        """Wait for the next message that is due. It counts as under way until ``sent`` or ``failed``."""
+        while True:
+            self._changed.clear()
+            now_ms = clock()
+            batch, wake_ms = self.plan(now_ms, held, shown)
+            if batch is not None:
+                self._under_way = {delivery.event_id for delivery in batch.deliveries}
+                self._keys_under_way = {delivery.key for delivery in batch.deliveries}
+                return batch
+            self._tried.set()
+            if wake_ms is None:
+                await self._changed.wait()
+            else:
+                await first_of(self._changed.wait(), sleep((wake_ms - now_ms) / 1000))
+
+    def plan(self, now_ms: int, held: Held, shown: Shown) -> tuple[Batch | None, int | None]:
+        """The message that is due now; or None, and when to ask again (None: when something changes)."""
+        open_groups: list[Group] = []
+        times: list[int] = []
+        reminders: list[Group] = []
+        for group in self._groups.values():
+            if group.due(now_ms, held):
+                open_groups.append(group)
+                times.append(group.flush_ms)
+            elif group.firing and any(shown(key, group.route) for key in group.firing):
+                times.append(group.reminder_ms())
+                reminders.append(group)
+        if not times:
+            return None, None
+        allowed_ms = self._allowed_ms(now_ms)
+        if allowed_ms > now_ms:
+            return None, max(allowed_ms, min(times))
+        ready = [group for group in open_groups if group.flush_ms <= now_ms]
+        if ready:
+            outage = self._failing_since_ms is not None and now_ms - self._failing_since_ms >= OUTAGE_MS
+            if outage and self.coalesces and not self._apart and len(open_groups) > 1:
+                whole = batch_of(open_groups, now_ms, held, shown)
+                return replace(whole, unreachable_since_ms=self._failing_since_ms), None
+            chosen = min(ready, key=lambda group: (group.attempts > 0, group.flush_ms, group.order))
+            since = self._failing_since_ms if outage else None
+            return replace(batch_of([chosen], now_ms, held, shown), unreachable_since_ms=since), None
+        for group in reminders:
+            if group.reminder_ms() <= now_ms:
+                return batch_of([group], now_ms, held, shown, group.reminders + 1), None
+        return None, min(times)
+
+    def _allowed_ms(self, now_ms: int) -> int:
+        """When the next message may go: a receiver's own word (Retry-After) and the rate limit."""
+        if not now_ms < self._blocked_ms <= now_ms + _LONGEST_BLOCK_MS:  # passed, or the clock was set back
+            self._blocked_ms = 0
+        while self._tries and not now_ms - _MINUTE_MS < self._tries[0] <= now_ms:
+            self._tries.popleft()
+        limited = self._tries[0] + _MINUTE_MS if len(self._tries) >= self.rate_per_minute else 0
+        return max(self._blocked_ms, limited)
+
+    # What became of it
+
+    def has_had(self, batch: Batch, target: Hashable) -> bool:
+        """Whether this one of the receiver's targets got all of it in an attempt of which another target failed."""
+        return bool(batch.deliveries) and all(
+            target in self._had.get(delivery.event_id, ()) for delivery in batch.deliveries
+        )
+
+    def note(self, batch: Batch, target: Hashable) -> None:
+        """This target has had it."""
+        for delivery in batch.deliveries:
+            self._had.setdefault(delivery.event_id, set()).add(target)
+
+    def sent(self, batch: Batch, now_ms: int) -> None:
+        """It arrived, so the receiver is well again: all that waits for a further attempt is tried now."""
+        self._settled(now_ms)
+        self._sent += 1
+        self._last_sent_ms = now_ms
+        self._last_error = ""
+        self._failing_since_ms, self._failures, self._apart = None, 0, False
+        ids = {delivery.event_id for delivery in batch.deliveries}
+        for group in self._of(batch):
+            group.sent(ids, now_ms, batch.reminder)
+        for ident in ids:
+            self._had.pop(ident, None)
+        for group in self._groups.values():
+            if group.attempts:
+                group.hurry(now_ms)
+
+    def failed(
+        self, batch: Batch, failure: Failure, now_ms: int, jitter: float
+    ) -> tuple[list[Delivery], list[Delivery]]:
+        """It did not arrive. Gives the deliveries as they are queued again, and those that newer ones overtook."""
+        self._settled(now_ms)
+        self._failed += 1
+        self._failures += 1
+        self._last_error = failure.reason
+        # What one of them has must not keep the others back for ever.
+        self._apart = failure.permanent and len(batch.groups) > 1
+        if self._failing_since_ms is None:
+            self._failing_since_ms = now_ms
+        if failure.retry_after_ms:
+            self._blocked_ms = now_ms + min(failure.retry_after_ms, _LONGEST_BLOCK_MS)
+        again: list[Delivery] = []
+        overtaken: list[Delivery] = []
+        groups = self._of(batch)
+        if not batch.deliveries:  # a reminder: it is tried again as one
+            for group in groups:
+                group.last_sent_ms = now_ms - group.route.repeat_interval_ms + pause_ms(self._failures, jitter)
+        for group in groups:
+            mine = [delivery for delivery in batch.deliveries if delivery.key in group.open]
+            if mine or group.open:
+                group.failed(now_ms, jitter, failure.retry_after_ms)
+            for delivery in mine:
+                if group.open[delivery.key].event_id == delivery.event_id:
+                    group.open[delivery.key] = delivery.failed(failure.reason, group.flush_ms)
+                    again.append(group.open[delivery.key])
+        kept = {delivery.event_id for delivery in again}
+        for delivery in batch.deliveries:
+            if delivery.event_id not in kept:
+                overtaken.append(delivery)
+                self._superseded += 1
+                self._had.pop(delivery.event_id, None)
+        for group in groups:  # what overtook it was never tried: it need not wait for the pause
+            if any(not delivery.attempts for delivery in group.open.values()):
+                group.hurry(now_ms)
+        return again, overtaken
+
+    def drop(self, deliveries: Iterable[Delivery]) -> None:
+        """Forget deliveries that are given up, unless newer ones of their alerts have taken their places."""
+        for delivery in deliveries:
+            self._had.pop(delivery.event_id, None)
+            known = self.find(delivery.key)
+            if known is not None and known.event_id == delivery.event_id:
+                self._remove(delivery.key, superseded=False)
+            self.dead += 1
+        self._changed.set()
+
     async def wait_until_tried(self, since_ms: int) -> None:
-        """Wait until nothing is here that has not been tried since then."""
-        while any(delivery.next_attempt_ms <= since_ms for delivery in self._open.values()):
+        """Wait until nothing is here that could be sent and has not been tried since then."""
+        while any(group.open and not group.all_held and group.flush_ms <= since_ms for group in self._groups.values()):
             self._tried.clear()
             await self._tried.wait()
 
     def status(self) -> ReceiverStatus:
         """How it goes."""
         return ReceiverStatus(
-            self.name,
-            len(self._open),
-            self._sent,
-            self._failed,
-            self._superseded,
-            self._last_error,
-            self._last_sent_ms,
+            name=self.name,
+            queued=sum(len(group.open) for group in self._groups.values()),
+            held=sum(len(group.open) for group in self._groups.values() if group.all_held),
+            sent=self._sent,
+            failed=self._failed,
+            superseded=self._superseded,
+            dead=self.dead,
+            last_error=self._last_error,
+            last_sent_ms=self._last_sent_ms,
+            failing_since_ms=self._failing_since_ms,
         )
 
-    def _is_open(self, delivery: Delivery) -> bool:
-        known = self._open.get(delivery.key)
-        return known is not None and known.event_id == delivery.event_id
+    def _of(self, batch: Batch) -> list[Group]:
+        """The groups of a batch as they are now: a reload may have sorted its events anew."""
+        keys = {group.key for group in batch.groups}
+        ids = {delivery.event_id for delivery in batch.deliveries}
+        return [
+            group
+            for group in self._groups.values()
+            if group.key in keys or any(delivery.event_id in ids for delivery in group.open.values())
+        ]
 
+    def _settled(self, now_ms: int) -> None:
+        self._under_way, self._keys_under_way = set(), set()
+        self._tries.append(now_ms)
+        self._tried.set()
+        self._changed.set()
 
-def _is_due(delivery: Delivery, now_ms: int) -> bool:
-    # A pause longer than the longest means that the clock was set back.
-    return not now_ms < delivery.next_attempt_ms <= now_ms + LONGEST_PAUSE_MS
+    def _group(self, place: Place, now_ms: int) -> Group:
+        group = self._groups.get(place.key)
+        if group is None:
+            group = self._groups[place.key] = Group(place, now_ms)
+            self._recall(group)
+        group.place = place
+        return group
+
+    def _recall(self, group: Group) -> None:
+        if group.key in self._past:
+            group.last_sent_ms, group.reminders = self._past.pop(group.key)
+
+    def _remove(self, key: str, *, superseded: bool = True) -> None:
+        for group in self._groups.values():
+            old = group.open.get(key)
+            if old is None:
+                continue
+            if old.event_id in self._under_way:
+                # It may yet arrive, and is then told as sent; what overtakes it goes after it.
+                del group.open[key]
+                return
+            del group.open[key]
+            if superseded:
+                self._superseded += 1
+                self._had.pop(old.event_id, None)
+            return

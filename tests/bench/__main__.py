@@ -281,6 +281,7 @@ def delivery(seconds: float) -> None:
             config = {
                 "alerting": {"rule_files": [str(rule_file)], "evaluation_interval": "1s"},
                 "receivers": [{"name": "hook", "apprise": [f"json://127.0.0.1:{receiver.server_port}/"]}],
+                "route": {"receiver": "hook", "group_wait": "0s"},
             }
             with servers.daemon(folder, config, environment=stub.env()) as one:
                 servers.wait_for("a temperature", lambda: one.query("DCGM_FI_DEV_GPU_TEMP"), 30)

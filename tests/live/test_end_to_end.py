@@ -84,7 +84,7 @@ def story(vllm: Vllm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stor
                 "sources": {"vllm": {"interval": "1s", "servers": [{"url": vllm.url}]}},
                 "alerting": {"evaluation_interval": "1s", "rule_files": rule_files},
                 "receivers": [{"name": "ops", "apprise": list(apprise)}],
-                "route": {"receiver": "ops"},
+                "route": {"receiver": "ops", "group_wait": "0s", "group_interval": "1s"},
             }
 
         shipped = stack.enter_context(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from monitor.config import Webhook
 from monitor.notify.message import Message
 from monitor.notify.sender import SendFailed
 from monitor.rules.transition import Alert, State, Transition
@@ -65,6 +66,9 @@ class To:
     name: str
     apprise: tuple[Url, ...]
     send_resolved: bool = True
+    webhooks: tuple[Webhook, ...] = ()
+    pages: bool | None = None
+    rate_per_minute: int = 1000
 
 
 class Time:
@@ -81,6 +85,15 @@ class Time:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sleepers.append((self.now_ms + int(seconds * 1000), future))
         await future
+
+    async def jump(self, milliseconds: int) -> None:
+        """Move the clock on at once, and wake who has slept long enough."""
+        self.now_ms += milliseconds
+        for at, future in self._sleepers:
+            if at <= self.now_ms and not future.done():
+                future.set_result(None)
+        for _ in range(5):
+            await asyncio.sleep(0.002)
 
     async def drive(self, until: Callable[[], bool], *, move: bool = True) -> None:
         """Let things happen until ``until`` holds, moving the clock on while nothing else does."""

@@ -18,13 +18,23 @@ from monitor.notify.database import Connect, connect
 from monitor.notify.message import Message
 from monitor.notify.notifier import Notifier
 from monitor.notify.outbox import Outbox
+from monitor.notify.policy import Policy
+from monitor.notify.route import Route
 from monitor.notify.sender import AppriseSender, Sender
+from monitor.notify.targets import Targets
 from monitor.rules.transition import Transition
 from monitor.samples import STALE, ScrapeBuilder, format_labels
 from tests.notify.parts import T0, FakeSender, Time, To, Url, alert, firing, http_receiver, resolved, wait_for
 
 OPS = To("ops", (Url("json://ops"),))
 PAGE = To("page", (Url("json://page"),))
+
+
+def policy(receivers: Sequence[To], route: Sequence[str] | Route, **options: Any) -> Policy:
+    """Every alert is a group of its own and told at once, unless the test brings a route."""
+    if not isinstance(route, Route):
+        route = Route("0", tuple(route), group_by=None, group_wait_ms=0, group_interval_ms=0)
+    return Policy(tuple(receivers), route, **options)
 
 
 @dataclass
@@ -51,10 +61,11 @@ def run(
     *,
     sender: Sender | None = None,
     receivers: Sequence[To] = (OPS,),
-    route: Sequence[str] = ("ops",),
+    route: Sequence[str] | Route = ("ops",),
     connector: Connect = connect,
     time: Time | None = None,
     commit_deadline: float = 1.0,
+    of_policy: dict[str, Any] | None = None,
     **options: Any,
 ) -> FakeSender:
     """Run ``body`` with a notifier that runs, from its start to its clean end."""
@@ -65,7 +76,14 @@ def run(
         outbox = Outbox(tmp_path / "o.db", clock, connector=connector, commit_deadline=commit_deadline)
         await outbox.open()
         notifier = Notifier(
-            outbox, receivers, route, fake, "node1", clock, sleep=clock.sleep, jitter=lambda: 0.0, **options
+            outbox,
+            policy(receivers, route, **(of_policy or {})),
+            Targets(fake),
+            "node1",
+            clock,
+            sleep=clock.sleep,
+            jitter=lambda: 0.0,
+            **options,
         )
         await notifier.open()
         running = asyncio.create_task(notifier.run())
@@ -119,7 +137,7 @@ def test_firing_and_resolved_are_sent_in_order_and_recorded(tmp_path: Path) -> N
         counters = series(rig.notifier)
         assert counters['gpumon_notifications_sent_total{receiver="ops"}'] == 2
         assert counters["gpumon_state_recorded"] == 1
-        assert counters["gpumon_notifications_dead_total"] == 0
+        assert counters['gpumon_notifications_dead_total{receiver="ops"}'] == 0
 
     run(tmp_path, body)
     assert states(tmp_path) == [("ops", "firing", "sent"), ("ops", "resolved", "sent")]
@@ -268,7 +286,7 @@ def test_a_receiver_that_comes_later_hears_of_what_fires_already(tmp_path: Path)
         await rig.notifier.submit([], [change.alert], T0 + 5_000)
         await rig.time.drive(lambda: bool(rig.sender.sent))
         await rig.notifier.submit([], [change.alert], T0 + 10_000)
-        rig.notifier.reload([OPS, PAGE], ["ops", "page"])
+        rig.notifier.reload(policy([OPS, PAGE], ["ops", "page"]))
         await rig.notifier.submit([], [change.alert], T0 + 15_000)
         await rig.time.drive(lambda: len(rig.sender.sent) == 2)
         assert await rig.outbox.load_transitions() == [change]
@@ -283,7 +301,7 @@ def test_a_reload_mends_a_url_and_buries_what_is_for_nobody(tmp_path: Path, capl
     async def body(rig: Rig) -> None:
         await rig.fire(firing())
         await rig.time.drive(lambda: len(rig.sender.tried) == 2, move=False)
-        rig.notifier.reload([To("ops", (Url("json://mended"),))], ["ops"])
+        rig.notifier.reload(policy([To("ops", (Url("json://mended"),))], ["ops"]))
         await rig.time.drive(lambda: bool(rig.sender.sent), move=False)
         assert rig.notifier.status().dead == 1
         assert [receiver.name for receiver in rig.notifier.status().receivers] == ["ops"]
@@ -299,7 +317,7 @@ def test_after_three_days_a_delivery_is_dead(tmp_path: Path) -> None:
         await rig.fire(firing())
         await rig.time.drive(lambda: rig.notifier.status().dead == 1)
         assert rig.queued() == 0
-        assert series(rig.notifier)["gpumon_notifications_dead_total"] == 1
+        assert series(rig.notifier)['gpumon_notifications_dead_total{receiver="ops"}'] == 1
 
     run(tmp_path, body, sender=FakeSender(lambda url, message: "down"), give_up_ms=20_000)
     assert states(tmp_path) == [("ops", "firing", "dead")]

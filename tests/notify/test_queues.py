@@ -1,17 +1,55 @@
-"""One receiver's queue."""
+"""One receiver's queue: groups, pauses, limits, and what overtakes what."""
 
 from __future__ import annotations
 
 import asyncio
 
-from monitor.notify.queues import Queue, pause_ms
+from monitor.notify.groups import Batch, Place, pause_ms
+from monitor.notify.queues import OUTAGE_MS, Failure, Queue
 from monitor.notify.records import Delivery, event_id
+from monitor.notify.route import Route
 from tests.notify.parts import T0, Time, firing, resolved
+
+AT_ONCE = Route("0", ("ops",), group_by=None, group_wait_ms=0, group_interval_ms=0, repeat_interval_ms=3_600_000)
+SLOW = Route("0", ("ops",), group_by=(), group_wait_ms=30_000, group_interval_ms=300_000, repeat_interval_ms=3_600_000)
 
 
 def delivery(name: str, at_ms: int = T0) -> Delivery:
     change = firing(name, at_ms)
     return Delivery(event_id(change), "ops", "firing", change, next_attempt_ms=at_ms)
+
+
+def ending(name: str, at_ms: int = T0 + 60_000) -> Delivery:
+    change = resolved(name, at_ms)
+    return Delivery(event_id(change), "ops", "resolved", change, next_attempt_ms=at_ms)
+
+
+def place(one: Delivery, route: Route = AT_ONCE) -> Place:
+    labels = one.transition.alert.labels
+    return Place(route.key(labels), route.group_labels(labels), route)
+
+
+def put(queue: Queue, one: Delivery, now_ms: int = T0, route: Route = AT_ONCE) -> Delivery:
+    queue.put(one, place(one, route), now_ms)
+    return one
+
+
+def free(one: Delivery, route: Route) -> bool:
+    return False
+
+
+def shown(key: str, route: Route) -> bool:
+    return True
+
+
+def plan(queue: Queue, now_ms: int) -> tuple[list[str], int | None]:
+    """The rules of what is news in the next message, and else when to ask again."""
+    batch, wake_ms = queue.plan(now_ms, free, shown)
+    return ([] if batch is None else [one.transition.alert.rule for one in batch.deliveries]), wake_ms
+
+
+async def following(queue: Queue, time: Time) -> Batch:
+    return await queue.next(time, time.sleep, free, shown)
 
 
 def test_pauses_grow_to_five_minutes() -> None:
@@ -22,11 +60,11 @@ def test_pauses_grow_to_five_minutes() -> None:
 def test_what_was_never_tried_goes_before_what_failed() -> None:
     async def body() -> None:
         time, queue = Time(), Queue("ops")
-        queue.put(delivery("A"))
-        first = await queue.next(time, time.sleep)
-        queue.failed(first, "no", T0, 0.0)
-        queue.put(delivery("B", T0 + 100_000))
-        assert (await queue.next(time, time.sleep)).transition.alert.rule == "B"
+        put(queue, delivery("A"))
+        queue.failed(await following(queue, time), Failure("no"), T0, 0.0)
+        put(queue, delivery("B", T0 + 100_000))
+        (first,) = (await following(queue, time)).deliveries
+        assert first.transition.alert.rule == "B"
 
     asyncio.run(body())
 
@@ -34,12 +72,13 @@ def test_what_was_never_tried_goes_before_what_failed() -> None:
 def test_an_arrival_lets_the_rest_be_tried_at_once() -> None:
     async def body() -> None:
         time, queue = Time(), Queue("ops")
-        queue.put(delivery("A"))
-        queue.put(delivery("B"))
-        queue.failed(await queue.next(time, time.sleep), "no", T0, 0.0)
-        queue.sent(await queue.next(time, time.sleep), T0)
+        put(queue, delivery("A"))
+        put(queue, delivery("B"))
+        queue.failed(await following(queue, time), Failure("no"), T0, 0.0)
+        queue.sent(await following(queue, time), T0)
         async with asyncio.timeout(5):  # the clock stands still: no pause is waited for
-            assert (await queue.next(time, time.sleep)).transition.alert.rule == "A"
+            (last,) = (await following(queue, time)).deliveries
+        assert last.transition.alert.rule == "A"
 
     asyncio.run(body())
 
@@ -47,11 +86,11 @@ def test_an_arrival_lets_the_rest_be_tried_at_once() -> None:
 def test_a_clock_set_back_delays_nothing_for_long() -> None:
     async def body() -> None:
         time, queue = Time(), Queue("ops")
-        queue.put(delivery("A"))
-        queue.failed(await queue.next(time, time.sleep), "no", T0, 0.0)
+        put(queue, delivery("A"))
+        queue.failed(await following(queue, time), Failure("no", 60_000), T0, 0.0)
         time.now_ms = T0 - 86_400_000
         async with asyncio.timeout(5):
-            await queue.next(time, time.sleep)
+            await following(queue, time)
 
     asyncio.run(body())
 
@@ -59,12 +98,150 @@ def test_a_clock_set_back_delays_nothing_for_long() -> None:
 def test_a_newer_event_of_the_alert_overtakes_one_under_way_that_fails() -> None:
     async def body() -> None:
         time, queue = Time(), Queue("ops")
-        queue.put(delivery("A"))
-        first = await queue.next(time, time.sleep)
-        end = resolved("A")
-        queue.put(Delivery(event_id(end), "ops", "resolved", end))
-        assert queue.failed(first, "no", T0, 0.0) is None
-        assert (await queue.next(time, time.sleep)).kind == "resolved"
+        put(queue, delivery("A"))
+        first = await following(queue, time)
+        assert queue.is_under_way(first.deliveries[0].key)
+        assert queue.withdraw(first.deliveries[0].key) is None
+        put(queue, ending("A"))
+        assert queue.failed(first, Failure("no"), T0, 0.0) == ([], list(first.deliveries))
+        assert [one.kind for one in (await following(queue, time)).deliveries] == ["resolved"]
         assert (queue.status().queued, queue.status().superseded) == (1, 1)
 
     asyncio.run(body())
+
+
+def test_a_group_waits_for_others_and_then_keeps_its_interval() -> None:
+    queue = Queue("ops")
+    put(queue, delivery("A"), T0, SLOW)
+    assert plan(queue, T0) == ([], T0 + 30_000)
+    put(queue, delivery("B"), T0 + 10_000, SLOW)
+    assert plan(queue, T0 + 29_999) == ([], T0 + 30_000)
+    batch, _ = queue.plan(T0 + 30_000, free, shown)
+    assert batch is not None
+    assert [one.transition.alert.rule for one in batch.deliveries] == ["A", "B"]
+    queue.sent(batch, T0 + 30_000)
+    put(queue, ending("A"), T0 + 60_000, SLOW)
+    assert plan(queue, T0 + 60_000) == ([], T0 + 330_000)
+    assert plan(queue, T0 + 330_000)[0] == ["A"]
+
+
+def test_a_group_that_is_over_starts_anew_after_its_interval() -> None:
+    queue = Queue("ops")
+    one = put(queue, delivery("A"), T0, SLOW)
+    batch, _ = queue.plan(T0 + 30_000, free, shown)
+    assert batch is not None
+    queue.sent(batch, T0 + 30_000)
+    queue.know({}, T0 + 31_000)
+    put(queue, delivery("A", T0 + 40_000), T0 + 40_000, SLOW)
+    assert plan(queue, T0 + 40_000)[1] == T0 + 330_000, "one that flaps sends one message an interval"
+    queue.withdraw(one.key)
+    queue.know({}, T0 + 400_000)
+    put(queue, delivery("A", T0 + 400_000), T0 + 400_000, SLOW)
+    assert plan(queue, T0 + 400_000)[1] == T0 + 430_000
+
+
+def test_what_still_fires_is_said_again_and_counted() -> None:
+    queue = Queue("ops")
+    one = put(queue, delivery("A"))
+    batch, _ = queue.plan(T0, free, shown)
+    assert batch is not None
+    queue.sent(batch, T0)
+    queue.know({place(one).key: (place(one), {one.key})}, T0)
+    assert plan(queue, T0 + 60_000) == ([], T0 + 3_600_000)
+    again, _ = queue.plan(T0 + 3_600_000, free, shown)
+    assert again is not None
+    assert (again.deliveries, again.known, again.reminder) == ((), (one.key,), 1)
+    queue.failed(again, Failure("no"), T0 + 3_600_000, 0.0)
+    assert plan(queue, T0 + 3_600_500) == ([], T0 + 3_601_000)
+    again, _ = queue.plan(T0 + 3_601_000, free, shown)
+    assert again is not None
+    assert again.reminder == 1
+    queue.sent(again, T0 + 3_601_000)
+    later, _ = queue.plan(T0 + 3_601_000 + 3_600_000, free, shown)
+    assert later is not None
+    assert later.reminder == 2
+    assert queue.plan(T0 + 3_601_000 + 3_600_000, free, lambda key, route: False) == (None, None), "silenced now"
+
+
+def test_what_is_held_waits_and_holds_up_nothing() -> None:
+    queue = Queue("ops")
+    held = put(queue, delivery("A"))
+    put(queue, delivery("B"))
+    batch, _ = queue.plan(T0, lambda one, route: one.key == held.key, shown)
+    assert batch is not None
+    assert [one.transition.alert.rule for one in batch.deliveries] == ["B"]
+    queue.sent(batch, T0)
+    assert queue.plan(T0, lambda one, route: True, shown) == (None, None)
+    assert queue.status().held == 1
+    assert plan(queue, T0 + 10_000)[0] == ["A"]
+
+
+def test_after_an_outage_one_message_tells_the_state_of_all_groups() -> None:
+    queue = Queue("ops", rate_per_minute=1000)
+    put(queue, delivery("A"))
+    put(queue, delivery("B"))
+    now_ms = T0
+    while True:
+        batch, wake_ms = queue.plan(now_ms, free, shown)
+        if batch is None:
+            assert wake_ms is not None
+            now_ms = wake_ms
+            continue
+        if len(batch.groups) > 1:
+            break
+        queue.failed(batch, Failure("down"), now_ms, 0.0)
+    assert now_ms >= T0 + OUTAGE_MS
+    assert batch.unreachable_since_ms == T0
+    assert {one.transition.alert.rule for one in batch.deliveries} == {"A", "B"}
+    # What one of them has must not keep the others back: the next goes alone again.
+    queue.failed(batch, Failure("too long", permanent=True), now_ms, 0.0)
+    alone, _ = queue.plan(now_ms + 600_000, free, shown)
+    assert alone is not None
+    assert len(alone.groups) == 1
+    queue.sent(alone, now_ms + 600_000)
+    assert queue.status().failing_since_ms is None
+
+
+def test_a_service_that_keeps_incidents_gets_each_group_by_itself() -> None:
+    queue = Queue("pager", rate_per_minute=1000, coalesces=False)
+    for name in "AB":
+        put(queue, delivery(name))
+    for n in range(20):
+        batch, _ = queue.plan(T0 + n * 600_000, free, shown)
+        assert batch is not None
+        assert len(batch.groups) == 1
+        queue.failed(batch, Failure("down"), T0 + n * 600_000, 0.0)
+
+
+def test_a_receivers_own_word_and_the_rate_limit_are_kept() -> None:
+    queue = Queue("ops", rate_per_minute=2)
+    put(queue, delivery("A"))
+    batch, _ = queue.plan(T0, free, shown)
+    assert batch is not None
+    queue.failed(batch, Failure("HTTP 429", 20_000), T0, 0.0)
+    put(queue, delivery("B"), T0 + 1_000)
+    assert plan(queue, T0 + 1_000) == ([], T0 + 20_000), "429 is for all that goes there"
+    batch, _ = queue.plan(T0 + 20_000, free, shown)
+    assert batch is not None
+    queue.sent(batch, T0 + 20_000)
+    assert plan(queue, T0 + 20_000) == ([], T0 + 60_000), "two within a minute are enough"
+    assert len(plan(queue, T0 + 60_000)[0]) == 1
+
+
+def test_other_routes_sort_what_is_open_anew() -> None:
+    queue = Queue("ops")
+    for name in "AB":
+        put(queue, delivery(name), T0, SLOW)
+    batch, _ = queue.plan(T0 + 30_000, free, shown)
+    assert batch is not None
+    queue.regroup(lambda one: place(one, AT_ONCE), T0 + 30_000)
+    queue.sent(batch, T0 + 30_000)
+    assert queue.status().queued == 0, "what was under way is not sent a second time"
+
+
+def test_an_earlier_runs_groups_keep_their_pauses() -> None:
+    queue = Queue("ops")
+    one = delivery("A")
+    queue.remember({place(one, SLOW).key: (T0 - 10_000, 0)})
+    put(queue, one, T0, SLOW)
+    assert plan(queue, T0)[1] == T0 + 290_000

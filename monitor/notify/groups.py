@@ -1,0 +1,151 @@
+"""Groups of one receiver: which alerts share a message, when it may go, and when what is known is said again. Pure.
+
+Alertmanager's timing, with two differences that follow from keeping what is owed on a disk:
+
+- A group that has nothing left to tell is not forgotten before ``group_interval`` has passed since its last message:
+  an alert that flaps sends one message in that time, not one for each turn.
+- What is owed is an event of an alert, and not a group: after a reload or a restart each event finds its group anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from monitor.notify.records import Delivery
+from monitor.notify.route import Route
+from monitor.samples import Labels
+
+FIRST_PAUSE_MS = 1_000
+LONGEST_PAUSE_MS = 300_000
+
+Held = Callable[[Delivery, Route], bool]
+"""Whether a delivery must wait: for the end of a silence, of what inhibits it, or of a mute time."""
+Shown = Callable[[str, Route], bool]
+"""Whether an alert that fires, and that the receiver knows of, may be shown and said again; by its key."""
+
+
+def pause_ms(attempts: int, jitter: float) -> int:
+    """How long to wait after so many failed attempts (1 or more): 1 s, 2 s, 4 s, … 5 min, of which ``jitter`` in
+    [0, 1) takes off up to a half, so that many receivers do not come back at the same moment."""
+    full = min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** min(attempts - 1, 20))
+    return int(full * (1 - jitter / 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an alert belongs at a receiver."""
+
+    key: str
+    """Alertmanager's groupKey."""
+    labels: Labels
+    route: Route
+
+
+@dataclass(slots=True)
+class Group:
+    """What is to be told, and what was, of the alerts that share their messages."""
+
+    place: Place
+    created_ms: int
+    open: dict[str, Delivery] = field(default_factory=dict)
+    """The latest event that is to be told, by alert key, in the order they came."""
+    firing: set[str] = field(default_factory=set)
+    """Keys of the alerts that fire and that the receiver has heard of, or will."""
+    order: int = 0
+    """Counts up: what came first goes first, where the times are the same."""
+    flush_ms: int = 0
+    """What is open is not sent before."""
+    attempts: int = 0
+    """Failed ones, since the last that succeeded."""
+    last_sent_ms: int | None = None
+    reminders: int = 0
+    all_held: bool = False
+    """Whether, when last looked at, nothing that is open could be sent."""
+
+    @property
+    def key(self) -> str:
+        """Alertmanager's groupKey."""
+        return self.place.key
+
+    @property
+    def route(self) -> Route:
+        """The route that made it."""
+        return self.place.route
+
+    def put(self, delivery: Delivery, now_ms: int, at_once: bool = False) -> None:
+        """Add an event to tell. The first starts the group's wait; the others join it."""
+        if at_once:
+            self.flush_ms = min(self.flush_ms, now_ms) if self.open else now_ms
+        elif not self.open or self.all_held:
+            self.flush_ms = now_ms + self.route.group_wait_ms
+            if self.last_sent_ms is not None:
+                self.flush_ms = max(self.flush_ms, self.last_sent_ms + self.route.group_interval_ms)
+        self.all_held = False
+        self.open[delivery.key] = delivery
+
+    def due(self, now_ms: int, held: Held) -> list[Delivery]:
+        """What can be told now or when its time has come: all that is open and not held."""
+        found = [delivery for delivery in self.open.values() if not held(delivery, self.route)]
+        self.all_held = not found
+        # A time further off than any that we set means that the clock was set back.
+        longest = max(LONGEST_PAUSE_MS, self.route.group_interval_ms, self.route.group_wait_ms)
+        if self.flush_ms > now_ms + longest:
+            self.flush_ms = now_ms
+        return found
+
+    def reminder_ms(self) -> int:
+        """When what still fires is said again."""
+        return (self.created_ms if self.last_sent_ms is None else self.last_sent_ms) + self.route.repeat_interval_ms
+
+    def sent(self, event_ids: Iterable[str], now_ms: int, reminder: int) -> None:
+        """A message with these events arrived."""
+        done = set(event_ids)
+        self.open = {key: delivery for key, delivery in self.open.items() if delivery.event_id not in done}
+        self.attempts = 0
+        self.last_sent_ms = now_ms
+        self.reminders = reminder
+        self.flush_ms = now_ms + self.route.group_interval_ms
+
+    def failed(self, now_ms: int, jitter: float, retry_after_ms: int | None) -> int:
+        """A message did not arrive. Gives when the next attempt is."""
+        self.attempts += 1
+        self.flush_ms = now_ms + max(pause_ms(self.attempts, jitter), retry_after_ms or 0)
+        return self.flush_ms
+
+    def hurry(self, now_ms: int) -> None:
+        """Let what is open be tried now."""
+        self.flush_ms = min(self.flush_ms, now_ms)
+
+    def is_over(self, now_ms: int) -> bool:
+        """Whether there is nothing to remember of it."""
+        if self.open or self.firing:
+            return False
+        return self.last_sent_ms is None or not (
+            self.last_sent_ms <= now_ms < self.last_sent_ms + self.route.group_interval_ms
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One message to send: events that are news, and known alerts that belong beside them."""
+
+    groups: tuple[Group, ...]
+    deliveries: tuple[Delivery, ...]
+    known: tuple[str, ...]
+    """Keys of alerts that still fire, and are no news."""
+    reminder: int = 0
+    unreachable_since_ms: int | None = None
+
+
+def batch_of(groups: Iterable[Group], now_ms: int, held: Held, shown: Shown, reminder: int = 0) -> Batch:
+    """The message that these groups give together."""
+    chosen = tuple(groups)
+    deliveries: list[Delivery] = []
+    known: list[str] = []
+    for group in chosen:
+        due = group.due(now_ms, held)
+        deliveries += due
+        news = {delivery.key for delivery in due}
+        known += sorted(key for key in group.firing - news if key not in group.open and shown(key, group.route))
+    return Batch(chosen, tuple(deliveries), tuple(known), reminder)

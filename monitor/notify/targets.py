@@ -1,0 +1,86 @@
+"""The ends of a receiver: each apprise URL and each webhook is a target of its own, told once for each message."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from monitor.config import Webhook
+from monitor.notify.masking import scheme_of
+from monitor.notify.message import Message
+from monitor.notify.policy import Addressee
+from monitor.notify.route import Revealing
+from monitor.notify.sender import Sender, SendFailed
+
+_REVEAL_DEADLINE = 5.0
+
+Target = Revealing | Webhook
+"""An apprise URL, or a webhook. Hashable."""
+
+
+class WebhookTaker(Protocol):
+    """Takes a message to one webhook."""
+
+    async def send(self, webhook: Webhook, message: Message) -> None:
+        """Send, once. Raises ``SendFailed``."""
+        ...
+
+    async def close(self) -> None:
+        """End what is running."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What came back from one target. ``reason`` is "" where it took the message."""
+
+    target: str
+    """Its kind: a scheme of apprise's, or ``webhook``; never a secret."""
+    reason: str
+    retry_after: float | None
+    permanent: bool
+    """It answered, and will never take this message."""
+    seconds: float
+
+
+class Targets:
+    """Sends to either kind."""
+
+    def __init__(self, sender: Sender, webhooks: WebhookTaker | None = None) -> None:
+        self._sender = sender
+        self._webhooks = webhooks
+
+    async def send(self, target: Target, message: Message) -> Sent:
+        """Send once. Never raises for what the other side does."""
+        begun = time.monotonic()
+        kind = "webhook" if isinstance(target, Webhook) else "apprise"
+        try:
+            if isinstance(target, Webhook):
+                if self._webhooks is None:
+                    raise SendFailed("nothing here sends to webhooks")
+                await self._webhooks.send(target, message)
+            else:
+                url = await reveal(target)
+                kind = scheme_of(url) or kind
+                await self._sender.send(url, message)
+        except SendFailed as error:
+            return Sent(kind, str(error), error.retry_after, error.permanent, time.monotonic() - begun)
+        return Sent(kind, "", None, False, time.monotonic() - begun)
+
+
+def targets_of(receiver: Addressee) -> tuple[Target, ...]:
+    """All of a receiver's."""
+    return (*receiver.apprise, *receiver.webhooks)
+
+
+async def reveal(secret: Revealing) -> str:
+    """A secret, read now. Raises ``SendFailed`` where it cannot be had."""
+    try:
+        async with asyncio.timeout(_REVEAL_DEADLINE):
+            return await asyncio.to_thread(secret.reveal)
+    except ValueError as error:
+        raise SendFailed(str(error)) from None
+    except TimeoutError:
+        raise SendFailed(f"{secret!r} cannot be read: no answer in {_REVEAL_DEADLINE:g} s") from None

@@ -1,0 +1,124 @@
+"""Sends to webhooks: Alertmanager's payload, version 4, by POST.
+
+One attempt a call; ``Idempotency-Key`` is the message's id, the same when it comes again. Redirects are not followed:
+they would take the token elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from monitor import __version__
+from monitor.config import Webhook
+from monitor.notify.http import Refused, make_client, reason, reveal, text_of
+from monitor.notify.masking import mask
+from monitor.notify.message import Message
+from monitor.notify.refusals import PERMANENT, seconds_until
+from monitor.notify.sender import SendFailed
+
+DEADLINE = 20.0
+
+_Kind = tuple[bool, Path | None, bool]
+
+
+class WebhookSender:
+    """Sends to webhooks, any number at once. ``deadline`` is for a whole send, in seconds. ``await close()`` last."""
+
+    def __init__(self, *, deadline: float = DEADLINE) -> None:
+        self._deadline = deadline
+        self._clients: dict[_Kind, httpx.AsyncClient] = {}
+        self._making = asyncio.Lock()
+
+    async def send(self, webhook: Webhook, message: Message) -> None:
+        """Send, once. Raises ``SendFailed`` where it was not taken, or nobody knows whether it was."""
+        try:
+            url = await reveal(webhook.url)
+            headers = {name: await reveal(value) for name, value in webhook.headers}
+            if webhook.bearer_token is not None:
+                headers["Authorization"] = f"Bearer {await reveal(webhook.bearer_token)}"
+            client = await self._client(url, webhook)
+        except Refused as error:
+            raise SendFailed(str(error)) from None
+        secrets = [*headers.values(), *(value.removeprefix("Bearer ") for value in headers.values())]
+        try:
+            async with asyncio.timeout(self._deadline):
+                await self._post(client, url, headers, webhook, message, secrets)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, UnicodeError):
+            # Their texts show what is wrong with the header or the URL, and so the secret in it.
+            raise SendFailed("the webhook's URL or a header of it is not valid", permanent=True) from None
+        except (TimeoutError, httpx.HTTPError) as error:
+            raise SendFailed(_masked(reason(error, self._deadline), url, secrets)) from None
+
+    async def close(self) -> None:
+        """Close the connections; sends that run fail."""
+        clients = list(self._clients.values())
+        self._clients.clear()
+        for client in clients:
+            await client.aclose()
+
+    async def _post(
+        self,
+        client: httpx.AsyncClient,
+        url: str,
+        headers: Mapping[str, str],
+        webhook: Webhook,
+        message: Message,
+        secrets: list[str],
+    ) -> None:
+        body = json.dumps(payload_for(message, webhook.max_alerts), ensure_ascii=False).encode("utf-8", "replace")
+        sent = httpx.Headers(
+            {
+                "Content-Type": "application/json",
+                "User-Agent": f"gpumon/{__version__}",
+                "Idempotency-Key": message.event_id,
+            }
+        )
+        sent.update(headers)
+        async with client.stream("POST", url, content=body, headers=sent) as response:
+            status = response.status_code
+            if 200 <= status < 300:
+                return
+            if 300 <= status < 400:
+                raise SendFailed(f"the server answers {status}, a redirect, and those are not followed")
+            said = _masked(await text_of(response), url, secrets)
+            after = response.headers.get("Retry-After")
+            raise SendFailed(
+                f"the server answers {status}" + (f": {said}" if said else ""),
+                retry_after=None if after is None else seconds_until(after),
+                permanent=status in PERMANENT,
+            )
+
+    async def _client(self, url: str, webhook: Webhook) -> httpx.AsyncClient:
+        kind = (url.lower().startswith("https:"), webhook.ca_file, webhook.insecure_skip_verify)
+        async with self._making:
+            client = self._clients.get(kind)
+            if client is None:
+                tls, ca_file, insecure = kind
+                client = await make_client(
+                    tls=tls, deadline=self._deadline, ca_file=ca_file, insecure=insecure, proxies=True
+                )
+                self._clients[kind] = client
+            return client
+
+
+def payload_for(message: Message, max_alerts: int) -> dict[str, Any]:
+    """The payload, with no more than ``max_alerts`` alerts where that is not 0, and how many were left out."""
+    payload = dict(message.fields)
+    alerts = payload.get("alerts", [])
+    if max_alerts and len(alerts) > max_alerts:
+        payload["alerts"] = alerts[:max_alerts]
+        payload["truncatedAlerts"] = len(alerts) - max_alerts
+    return payload
+
+
+def _masked(text: str, url: str, secrets: list[str]) -> str:
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) > 3:
+            text = text.replace(secret, "***")
+    return mask(text, url)

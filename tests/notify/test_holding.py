@@ -1,0 +1,356 @@
+"""What is grouped, held, said again and told after an outage: the notifier with routes, silences and inhibition."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from monitor.notify.groups import LONGEST_PAUSE_MS
+from monitor.notify.inhibition import InhibitRule
+from monitor.notify.matchers import parse_matchers
+from monitor.notify.message import Message
+from monitor.notify.mute_times import TimeInterval
+from monitor.notify.records import event_id
+from monitor.notify.route import Route
+from monitor.notify.sender import SendFailed
+from monitor.notify.silences import Silence
+from monitor.rules.transition import Transition
+from tests.notify.parts import T0, FakeSender, Time, To, Url, alert, firing, resolved
+from tests.notify.test_notifier import OPS, PAGE, Rig, run, series, states
+
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+AT_ONCE = Route("0", ("ops",), group_by=None, group_wait_ms=0, group_interval_ms=0)
+BY_NAME = Route("0", ("ops",), group_wait_ms=30_000, group_interval_ms=5 * MINUTE, repeat_interval_ms=4 * HOUR)
+
+
+async def pass_time(rig: Rig, milliseconds: int, *transitions: Transition) -> None:
+    """Let time go by in steps of an evaluation, with what fires staying as it is."""
+    end = rig.time.now_ms + milliseconds
+    current = {t.alert.key: t.alert for t in transitions if t.after == "firing"}
+    while rig.time.now_ms < end:
+        await rig.time.jump(min(end - rig.time.now_ms, max(5_000, milliseconds // 20)))
+        await rig.notifier.submit([], current.values(), rig.time())
+        await settle(rig)
+
+
+async def settle(rig: Rig) -> None:
+    """Let what can happen now happen, with the clock standing still."""
+    before = -1
+    while before != len(rig.sender.tried):
+        before = len(rig.sender.tried)
+        for _ in range(5):
+            await asyncio.sleep(0.002)
+
+
+def silence(rig: Rig, text: str, minutes: int) -> Silence:
+    now_ms = rig.time()
+    wanted = Silence("", parse_matchers(text), now_ms, now_ms + minutes * MINUTE, "anna", "replacing the fan")
+    return rig.notifier.silences.set(wanted, now_ms).silence
+
+
+def test_alerts_of_one_name_share_a_message_and_their_ends_keep_the_interval(tmp_path: Path) -> None:
+    a, b = firing("Hot", gpu="0"), firing("Hot", gpu="1")
+
+    async def body(rig: Rig) -> None:
+        await rig.fire(a, b)
+        await settle(rig)
+        assert rig.sender.sent == [], "the group waits for more"
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1)
+        assert rig.time.now_ms == T0 + 30_000
+        message = rig.sender.sent[0][1]
+        assert message.title.startswith("[FIRING 2]")
+        assert message.fields["groupKey"] == '{}:{alertname="Hot"}'
+        assert {one["eventId"] for one in message.fields["alerts"]} == {event_id(a), event_id(b)}
+        rig.time.now_ms += MINUTE
+        end = resolved("Hot", rig.time(), gpu="1")
+        await rig.notifier.submit([end], [a.alert], rig.time())
+        await rig.time.drive(lambda: len(rig.sender.sent) == 2)
+        assert rig.time.now_ms == T0 + 30_000 + 5 * MINUTE
+        told = {one["labels"]["gpu"]: one["status"] for one in rig.sender.sent[1][1].fields["alerts"]}
+        assert told == {"0": "firing", "1": "resolved"}
+        assert rig.sender.sent[1][1].fields["status"] == "firing"
+
+    run(tmp_path, body, route=BY_NAME)
+    assert {state for _, _, state in states(tmp_path)} == {"sent"}
+
+
+def test_what_still_fires_is_said_again_as_it_is_then(tmp_path: Path) -> None:
+    a = firing("Hot")
+
+    async def body(rig: Rig) -> None:
+        await rig.fire(a)
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1)
+        hotter = replace(a.alert, value=97.0)
+        await rig.notifier.submit([], [hotter], rig.time())
+        await pass_time(rig, 4 * HOUR - 1, replace(a, alert=hotter))
+        assert len(rig.sender.sent) == 1
+        await pass_time(rig, 1, replace(a, alert=hotter))
+        assert len(rig.sender.sent) == 2
+        first, again = (message for _, message in rig.sender.sent)
+        assert "97" in again.body
+        assert again.event_id != first.event_id
+        assert again.fields["alerts"][0]["eventId"] == first.fields["alerts"][0]["eventId"]
+        await pass_time(rig, 4 * HOUR, a)
+        assert len(rig.sender.sent) == 3
+        assert "reminder 2" in rig.sender.sent[2][1].body + rig.sender.sent[2][1].title
+
+    run(tmp_path, body, route=BY_NAME)
+
+
+def test_a_silenced_alert_is_told_when_the_silence_ends(tmp_path: Path) -> None:
+    a = firing("Hot")
+
+    async def body(rig: Rig) -> None:
+        silence(rig, 'alertname="Hot"', 30)
+        await rig.fire(a)
+        await settle(rig)
+        assert rig.sender.tried == []
+        (status,) = rig.notifier.status().receivers
+        assert (status.queued, status.held) == (1, 1)
+        assert series(rig.notifier)['gpumon_silences{state="active"}'] == 1
+        await pass_time(rig, 31 * MINUTE, a)
+        assert len(rig.sender.sent) == 1
+
+    run(tmp_path, body, route=AT_ONCE)
+
+
+def test_one_that_ends_while_it_is_silenced_and_unheard_is_not_told_at_all(tmp_path: Path) -> None:
+    async def body(rig: Rig) -> None:
+        silence(rig, 'alertname="Hot"', 30)
+        await rig.fire(firing("Hot"))
+        await rig.fire(resolved("Hot"))
+        await pass_time(rig, HOUR)
+        assert rig.sender.tried == []
+        assert rig.queued() == 0
+
+    run(tmp_path, body, route=AT_ONCE)
+    assert states(tmp_path) == [("ops", "firing", "superseded")]
+
+
+def test_one_that_ends_before_its_commit_has_ended_is_not_told_either(tmp_path: Path) -> None:
+    async def body(rig: Rig) -> None:
+        silence(rig, 'alertname="Hot"', 30)
+        begun = rig.notifier.submit([firing("Hot")], [firing("Hot").alert], T0)
+        await rig.notifier.submit([resolved("Hot")], [], T0 + 1)
+        await begun
+        await pass_time(rig, HOUR)
+        assert rig.sender.tried == []
+        assert rig.queued() == 0
+
+    run(tmp_path, body, route=AT_ONCE)
+    assert states(tmp_path) == [("ops", "firing", "superseded")]
+
+
+def test_who_heard_of_the_firing_hears_of_the_end_silenced_or_not(tmp_path: Path) -> None:
+    async def body(rig: Rig) -> None:
+        await rig.fire(firing("Hot"))
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1)
+        silence(rig, 'alertname="Hot"', 30)
+        await rig.fire(resolved("Hot"))
+        await rig.time.drive(lambda: len(rig.sender.sent) == 2)
+        assert rig.sender.titles[1].startswith("[RESOLVED]")
+
+    run(tmp_path, body, route=AT_ONCE)
+
+
+def test_what_was_heard_before_a_restart_is_known_after_it(tmp_path: Path) -> None:
+    async def before(rig: Rig) -> None:
+        await rig.fire(firing("Hot"))
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1)
+        made = silence(rig, 'alertname="Hot"', 30)
+        assert await rig.notifier.save_silence(made) == ""
+
+    async def after(rig: Rig) -> None:
+        assert [one.comment for one in rig.notifier.silences.all()] == ["replacing the fan"]
+        assert rig.notifier.suppression(firing("Hot").alert.labels, rig.time()).silenced_by
+        await rig.notifier.submit([], [firing("Hot").alert], rig.time())
+        await rig.fire(resolved("Hot"))
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1)
+
+    run(tmp_path, before, route=AT_ONCE)
+    sender = run(tmp_path, after, route=AT_ONCE, time=Time(T0 + 1_000))
+    assert [title.split()[0] for title in sender.titles] == ["[RESOLVED]"]
+
+
+def test_a_groups_pauses_hold_over_a_restart(tmp_path: Path) -> None:
+    a = firing("Hot", gpu="0")
+
+    async def before(rig: Rig) -> None:
+        await rig.fire(a)
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1)
+
+    async def after(rig: Rig) -> None:
+        b = firing("Hot", rig.time(), gpu="1")
+        await rig.notifier.submit([b], [a.alert, b.alert], rig.time())
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1)
+        assert rig.time.now_ms == T0 + 30_000 + 5 * MINUTE
+        assert rig.sender.sent[0][1].title.startswith("[FIRING 2]")
+
+    run(tmp_path, before, route=BY_NAME)
+    run(tmp_path, after, route=BY_NAME, time=Time(T0 + MINUTE))
+
+
+def test_an_inhibited_alert_is_told_when_what_inhibits_it_ends(tmp_path: Path) -> None:
+    rule = InhibitRule(parse_matchers('alertname="TooHot"'), parse_matchers('alertname="Hot"'), ("gpu",))
+    hot, too_hot = firing("Hot"), firing("TooHot")
+
+    async def body(rig: Rig) -> None:
+        await rig.fire(hot, too_hot)
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1)
+        await settle(rig)
+        assert [title.split()[2] for title in rig.sender.titles] == ["TooHot"]
+        assert rig.notifier.suppression(hot.alert.labels, T0).inhibited_by == (too_hot.alert.key,)
+        await rig.notifier.submit([resolved("TooHot")], [hot.alert], rig.time())
+        await rig.time.drive(lambda: len(rig.sender.sent) == 3)
+        assert sorted(title.split()[2] for title in rig.sender.titles[1:]) == ["Hot", "TooHot"]
+
+    run(tmp_path, body, route=AT_ONCE, of_policy={"inhibit_rules": (rule,)})
+
+
+def test_a_mute_time_holds_beginnings_and_ends(tmp_path: Path) -> None:
+    # T0 is 22:13 UTC on a Tuesday.
+    night = TimeInterval(times=((22 * 60, 23 * 60),))
+    route = replace(AT_ONCE, routes=(replace(AT_ONCE, ident="0/0", mute_time_intervals=("night",)),))
+
+    async def body(rig: Rig) -> None:
+        rig.time.now_ms = T0 - HOUR
+        await rig.notifier.submit([firing("A", T0 - HOUR)], [alert("A", at_ms=T0 - HOUR)], rig.time())
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1)
+        rig.time.now_ms = T0
+        await rig.notifier.submit([resolved("A", T0), firing("B", T0)], [alert("B", at_ms=T0)], T0)
+        await settle(rig)
+        assert len(rig.sender.sent) == 1
+        await pass_time(rig, HOUR, firing("B", T0))
+        assert sorted(title.split()[0] for title in rig.sender.titles[1:]) == ["[FIRING]", "[RESOLVED]"]
+
+    run(tmp_path, body, route=route, time=Time(T0 - HOUR), of_policy={"time_intervals": {"night": (night,)}})
+
+
+def test_after_an_outage_one_message_tells_the_state(tmp_path: Path) -> None:
+    down = True
+    route = replace(AT_ONCE, group_interval_ms=1)
+
+    async def body(rig: Rig) -> None:
+        nonlocal down
+        a, b, c = firing("A"), firing("B"), firing("C")
+        await rig.fire(a, b, c)
+        await pass_time(rig, 3 * HOUR, a, b, c)
+        await rig.notifier.submit([resolved("C", rig.time())], [a.alert, b.alert], rig.time())
+        down = False
+        await pass_time(rig, 10 * MINUTE, a, b)
+        assert rig.queued() == 0
+
+    sender = run(tmp_path, body, route=route, sender=FakeSender(lambda url, message: "down" if down else ""))
+    messages = [message for _, message in sender.sent]
+    told: dict[str, str] = {}
+    for message in messages:
+        told |= {one["labels"]["alertname"]: one["status"] for one in message.fields["alerts"]}
+    assert told == {"A": "firing", "B": "firing", "C": "resolved"}
+    assert len(messages) <= 2
+    assert any("could not reach" in message.body for message in messages)
+
+
+def test_a_pager_is_not_woken_by_a_warning(tmp_path: Path) -> None:
+    async def body(rig: Rig) -> None:
+        await rig.fire(firing("A", severity="warning"), firing("B", severity="critical", gpu="4"))
+        await rig.time.drive(lambda: len(rig.sender.sent) == 3)
+
+    pager = To("page", (Url("pagerduty://key@integration"),))
+    sender = run(tmp_path, body, receivers=[OPS, pager], route=["ops", "page"])
+    woken = [message.title for url, message in sender.sent if url.startswith("pagerduty")]
+    assert [title.split()[2] for title in woken] == ["B"]
+
+
+def test_while_another_decides_nothing_new_is_told_and_afterwards_all_that_fires(tmp_path: Path) -> None:
+    another = True
+    a = firing("A")
+
+    async def body(rig: Rig) -> None:
+        nonlocal another
+        await rig.fire(a)
+        await settle(rig)
+        assert rig.sender.tried == []
+        assert await rig.outbox.load_transitions() == [a], "it is recorded all the same"
+        another = False
+        await rig.notifier.submit([], [a.alert], T0 + 1_000)
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1)
+        another = True
+        await rig.fire(resolved("A"))
+        await rig.time.drive(lambda: len(rig.sender.sent) == 2)
+
+    sender = run(tmp_path, body, speaks=lambda: not another)
+    assert [title.split()[0] for title in sender.titles] == ["[FIRING]", "[RESOLVED]"]
+
+
+def test_an_end_of_what_was_never_told_is_not_told(tmp_path: Path) -> None:
+    async def body(rig: Rig) -> None:
+        await rig.fire(firing("A"))
+        await rig.fire(resolved("A"))
+        await settle(rig)
+        assert rig.sender.tried == []
+
+    run(tmp_path, body, speaks=lambda: False)
+
+
+def test_a_receivers_retry_after_is_kept(tmp_path: Path) -> None:
+    class Limited(FakeSender):
+        async def send(self, url: str, message: Message) -> None:
+            if not self.tried:
+                self.tried.append((url, message))
+                raise SendFailed("HTTP 429", retry_after=42.0)
+            await super().send(url, message)
+
+    async def body(rig: Rig) -> None:
+        await rig.fire(firing("A"))
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1)
+        assert rig.time.now_ms == T0 + 42_000
+
+    run(tmp_path, body, sender=Limited())
+
+
+def test_other_routes_find_what_waits(tmp_path: Path) -> None:
+    slow = replace(BY_NAME, group_wait_ms=HOUR)
+
+    async def body(rig: Rig) -> None:
+        await rig.fire(firing("Hot", gpu="0"), firing("Hot", gpu="1"))
+        await settle(rig)
+        rig.notifier.reload(replace(rig.notifier.policy, route=AT_ONCE))
+        await rig.time.drive(lambda: len(rig.sender.sent) == 2, move=False)
+        assert all(title.startswith("[FIRING]") for title in rig.sender.titles)
+
+    run(tmp_path, body, route=slow)
+
+
+def test_an_outbox_of_the_version_before_is_taken_over(tmp_path: Path) -> None:
+    async def body(rig: Rig) -> None:
+        await rig.fire(firing("A"))
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1)
+
+    async def after(rig: Rig) -> None:
+        await rig.notifier.submit([], [firing("A").alert], rig.time())
+        await rig.fire(resolved("A"))
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1)
+
+    run(tmp_path, body)
+    with sqlite3.connect(tmp_path / "o.db") as connection:
+        connection.executescript("DROP TABLE silences; DROP TABLE groups; PRAGMA user_version = 1")
+    connection.close()
+    sender = run(tmp_path, after)
+    assert [title.split()[0] for title in sender.titles] == ["[RESOLVED]"]
+
+
+def test_a_test_is_sent_to_every_target_and_says_what_came_back(tmp_path: Path) -> None:
+    found: list[Any] = []
+
+    async def body(rig: Rig) -> None:
+        found.extend(await rig.notifier.test("page"))
+
+    to = To("page", (Url("json://good"), Url("json://bad")))
+    sender = FakeSender(lambda url, message: "HTTP 404" if "bad" in url else "")
+    run(tmp_path, body, sender=sender, receivers=[PAGE, to], route=["page"])
+    assert [(one.target, one.reason) for one in found] == [("json", ""), ("json", "HTTP 404")]
+    assert LONGEST_PAUSE_MS == 300_000
