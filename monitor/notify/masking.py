@@ -12,7 +12,22 @@ _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]{0,19}$", re.IGNORECASE)
 
 # The host of these is a host. Of others it may be a token, as in slack://TOKEN_A/TOKEN_B/TOKEN_C.
 _HOST_SCHEMES = frozenset(
-    ["json", "jsons", "xml", "xmls", "form", "forms", "mailto", "mailtos", "ntfy", "ntfys", "gotify", "gotifys"]
+    [
+        "http",
+        "https",
+        "json",
+        "jsons",
+        "xml",
+        "xmls",
+        "form",
+        "forms",
+        "mailto",
+        "mailtos",
+        "ntfy",
+        "ntfys",
+        "gotify",
+        "gotifys",
+    ]
 )
 
 KEYED_SCHEMES = frozenset(

@@ -12,7 +12,7 @@ from typing import Any
 from monitor.notify.message_html import colour_of
 from monitor.notify.message_text import headline
 from monitor.notify.notice import Notice
-from monitor.notify.wording import NOT_WELL, Told, clean, cut
+from monitor.notify.wording import Told, clean, cut, format_time
 
 _FULL = 5
 _LISTED = 20
@@ -24,6 +24,7 @@ _CALLS = re.compile(r"@(?=channel|here|everyone|group|all\b|[&!#]?\d)|(?<=<)([@!
 _BREAK = "\u2060"
 """A word joiner: invisible, of no width, and no part of a name that a service looks for."""
 _SPECIAL = re.compile(r"[\\*<>\[\]~|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^(?=[#+-])", re.MULTILINE)
+_URL = re.compile(r"https?://[^\s<>|]{1,500}")
 _CODE = re.compile(r"(`[^`\n]{1,200}`)")
 
 
@@ -32,11 +33,12 @@ def markdown_of(tolds: Sequence[Told], notes: Sequence[str]) -> str:
     blocks = [_markdown_text(note) for note in notes]
     for one in tolds[:_FULL]:
         lines = [] if len(tolds) == 1 else [f"**{_markdown_text(headline(one))}**"]
-        lines += [_markdown_text(text) for text in _said(one)]
-        if one.action and one.fires:
+        lines += [_markdown_text(text) for text in one.said]
+        full = len(tolds) == 1 or not one.is_known
+        if full and one.action and one.fires:
             lines.append(f"**What to do:** {_markdown_text(one.action)}")
-        lines.append(" · ".join(f"**{name}** {_markdown_text(value)}" for name, value in _facts(one)))
-        if labels := _labels(one):
+        lines.append(" · ".join(f"**{name}** {_markdown_text(value)}" for name, value in [*one.facts, *_links(one)]))
+        if full and (labels := _labels(one)):
             lines.append(labels)
         blocks.append("\n".join(lines))
     blocks += [_markdown_text(line) for line in _rest(tolds)]
@@ -46,14 +48,21 @@ def markdown_of(tolds: Sequence[Told], notes: Sequence[str]) -> str:
 def slack_of(tolds: Sequence[Told], notice: Notice, title: str, notes: Sequence[str]) -> list[dict[str, Any]]:
     """Attachments for ``chat.postMessage`` and incoming webhooks, one per alert, five at most and one for the rest."""
     alone = len(tolds) == 1
+    today = format_time(notice.now_ms)[: len("2026-01-31 ")]
     attachments: list[dict[str, Any]] = []
     for one in tolds[:_FULL]:
-        lines = [_slack_text(text) for text in _said(one)]
-        if one.action and one.fires:
-            lines.append(f"*What to do:* {_slack_text(one.action)}")
-        fields = [{"title": name, "value": _slack_text(value), "short": True} for name, value in _facts(one)]
-        if labels := _labels(one):
-            fields.append({"title": "Labels", "value": _escape(labels), "short": False})
+        lines = [_slack_text(text) for text in one.said]
+        facts = [(name, value.removeprefix(today)) for name, value in one.facts]
+        fields: list[dict[str, Any]] = []
+        if alone or not one.is_known:
+            if one.action and one.fires:
+                lines.append(f"*What to do:* {_slack_text(one.action)}")
+            fields = [{"title": name, "value": _slack_text(value), "short": True} for name, value in facts]
+            fields += [{"title": name, "value": _slack_text(url), "short": False} for name, url in _links(one)]
+            if labels := _labels(one):
+                fields.append({"title": "Labels", "value": _escape(labels), "short": False})
+        else:
+            lines.append(" · ".join(f"{name} {_slack_text(value)}" for name, value in facts))
         attachments.append(
             {
                 "color": colour_of(one),
@@ -75,24 +84,15 @@ def slack_of(tolds: Sequence[Told], notice: Notice, title: str, notes: Sequence[
     return attachments
 
 
-def _said(one: Told) -> list[str]:
-    lines = [one.reason] if one.reason else []
-    if one.status == "DATA GONE":
-        lines.append(NOT_WELL)
-    return lines + [text for text in (one.summary, one.description) if text]
-
-
-def _facts(one: Told) -> list[tuple[str, str]]:
-    facts = [("Value" if one.fires else "Last value", one.value), ("Since", one.since)]
-    if one.ended:
-        facts += [("Ended", one.ended), ("Fired for", one.lasted)]
-    return facts
+def _links(one: Told) -> list[tuple[str, str]]:
+    return [(name, text) for name, text in one.others if _URL.fullmatch(text)]
 
 
 def _labels(one: Told) -> str:
     # In code nothing is special but the backtick; what follows an @ or < is broken up all the same.
-    shown = [cut(f"{name}={value}", _LABEL_LIMIT) for name, value in one.labels[:_LABELS_SHOWN]]
-    more = f" and {len(one.labels) - _LABELS_SHOWN} more" if len(one.labels) > _LABELS_SHOWN else ""
+    labels = [cut(f"{name}={value}", _LABEL_LIMIT) for name, value in one.labels if name != "severity"]
+    shown, rest = labels[:_LABELS_SHOWN], labels[_LABELS_SHOWN:]
+    more = f" and {len(rest)} more" if rest else ""
     return " ".join(f"`{_calm(text).replace('`', chr(39))}`" for text in shown) + more
 
 

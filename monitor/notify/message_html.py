@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from html import escape
 
 from monitor.notify.message_text import headline
 from monitor.notify.notice import Notice
-from monitor.notify.wording import NOT_WELL, Told, clean, format_time
+from monitor.notify.wording import Told, clean, format_time
 
 _FULL = 8
 _LISTED = 60
@@ -23,6 +22,13 @@ COLOURS = {"failure": "#b3261e", "warning": "#b25e00", "info": "#2b5fa8", "succe
 """By apprise's word for how bad it is; ``gone`` for an end that is no recovery."""
 
 
+def escape(text: str) -> str:
+    """``text`` for HTML, inside of an attribute or outside. (The module ``html`` would load its table of names.)"""
+    for plain, written in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("'", "&#x27;")):
+        text = text.replace(plain, written)
+    return text
+
+
 def colour_of(one: Told) -> str:
     """The colour of an alert as ``#rrggbb``."""
     return COLOURS["gone" if one.status in ("DATA GONE", "ENDED") else one.tone]
@@ -31,9 +37,12 @@ def colour_of(one: Told) -> str:
 def html_of(tolds: Sequence[Told], notice: Notice, title: str, preface: Sequence[str], remarks: Sequence[str]) -> str:
     """A whole document. Comments ``<!--graph 0-->`` stand where pictures go."""
     parts = [_note(line) for line in preface]
-    parts += [_alert(one, alone=len(tolds) == 1) for one in tolds[:_FULL]]
-    parts.append(_rest(tolds[_FULL:]))
-    parts += [f"<!--graph {number}-->" for number in range(len(notice.graphs))]
+    graphs = "".join(f"<!--graph {number}-->" for number in range(len(notice.graphs)))
+    if len(tolds) == 1:
+        parts.append(_alert(tolds[0], alone=True, graphs=graphs))
+    else:
+        parts += [_alert(one) for one in tolds[:_FULL]]
+        parts += [_rest(tolds[_FULL:]), graphs]
     parts += [_note(line) for line in remarks]
     loudest = next((one for one in tolds if one.fires), tolds[0])
     sent = f"gpumon on {clean(notice.node)}, {format_time(notice.now_ms)}"
@@ -63,32 +72,28 @@ def html_of(tolds: Sequence[Told], notice: Notice, title: str, preface: Sequence
     )
 
 
-def _alert(one: Told, *, alone: bool) -> str:
+def _alert(one: Told, *, alone: bool = False, graphs: str = "") -> str:
     parts = []
     if not alone:
         parts.append(
             f'<div style="margin-top:14px;padding-left:10px;border-left:4px solid {colour_of(one)};font-weight:600">'
             f"{escape(headline(one))}</div>"
         )
-    if one.reason:
-        parts.append(_paragraph(one.reason))
-    if one.status == "DATA GONE":
-        parts.append(_paragraph(NOT_WELL))
-    if one.summary:
-        size = ";font-size:17px;line-height:24px;font-weight:600" if alone else ""
-        parts.append(_paragraph(one.summary, size))
-    if one.description:
-        parts.append(_paragraph(one.description))
-    if one.action and (one.fires or alone):
+    for number, text in enumerate(one.said):
+        size = ";font-size:17px;line-height:24px;font-weight:600" if alone and number == 0 else ""
+        parts.append(_paragraph(text, size))
+    if not alone and one.is_known:
+        line = " · ".join(f"{name} {value}" for name, value in one.facts)
+        return "".join([*parts, f'<p style="margin:4px 0 0;font-size:14px;color:{_FAINT}">{escape(line)}</p>'])
+    if one.action and one.fires:
         head = f'<span style="font-weight:600;color:{_INK}">What to do</span><br>'
         parts.append(
             '<table role="presentation" width="100%" cellpadding="0" cellspacing="0" style="margin-top:10px"><tr>'
             f'<td style="padding:10px 14px;background:{_PAPER};border-left:4px solid {_LINE};{_FONT};font-size:15px;'
             f'line-height:22px;color:{_INK}">{head}{_text(one.action)}</td></tr></table>'
         )
-    facts = [("Value" if one.fires else "Last value", escape(one.value)), ("Since", escape(one.since))]
-    if one.ended:
-        facts += [("Ended", escape(one.ended)), ("Fired for", escape(one.lasted))]
+    parts.append(graphs)
+    facts = [(name, escape(value)) for name, value in one.facts]
     facts += [(escape(name), _text(text)) for name, text in one.others]
     parts.append(_table(facts))
     if one.labels:
@@ -96,6 +101,7 @@ def _alert(one: Told, *, alone: bool) -> str:
             f'<span style="display:inline-block;background:{_PAPER};border:1px solid {_LINE};padding:0 6px;'
             f'margin:2px 2px 2px 0;{_MONO};font-size:12px;line-height:20px">{escape(name)}={escape(value)}</span>'
             for name, value in one.labels
+            if name != "severity"
         )
         parts.append(f'<div style="margin-top:8px;word-break:break-word">{marks}</div>')
     return "".join(parts)

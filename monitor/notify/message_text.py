@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from monitor.notify.wording import NOT_WELL, Told, cut
+from monitor.notify.wording import Told, cut
 
 _BODY_LIMIT = 8_000
 _BRIEF_LIMIT = 300
@@ -46,20 +46,14 @@ def headline(one: Told) -> str:
 
 
 def _lines(one: Told, *, short: bool = False) -> list[str]:
-    lines: list[str] = []
-    if one.reason:
-        lines.append(one.reason)
-    if one.status == "DATA GONE":
-        lines.append(NOT_WELL)
-    lines += [text for text in (one.summary, one.description) if text]
-    if one.action and (one.fires or not short):
+    lines = list(one.said)
+    if short and one.is_known:
+        return [*lines, "; ".join(f"{name}: {value}" for name, value in one.facts)]
+    if one.action and one.fires:
         lines.append(f"Action: {one.action}")
     if lines and not short:
         lines.append("")
-    lines.append(f"{'Value' if one.fires else 'Last value'}: {one.value}")
-    lines.append(f"Since: {one.since}")
-    if one.ended:
-        lines += [f"Ended: {one.ended}", f"Fired for: {one.lasted}"]
+    lines += [f"{name}: {value}" for name, value in one.facts]
     if one.labels and short:
         lines.append("Labels: " + ", ".join(f"{name}={value}" for name, value in one.labels))
     elif one.labels:

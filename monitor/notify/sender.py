@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 DEADLINE = 20.0
 IDLE = 30.0
 FRAME_LIMIT = 1 << 20
+_POINTS = 600
+_ALERTS_TOLD = 8
 COMMAND = (sys.executable, "-P", "-m", "monitor.notify.sender_child")
 
 _HEADER = struct.Struct(">I")
@@ -92,7 +94,12 @@ class AppriseSender:
             if child is not None:
                 self._rest(child)
         if reply.get("ok") is not True:
-            raise SendFailed(mask(str(reply.get("reason") or "no reason was given"), url))
+            after = reply.get("retry_after")
+            raise SendFailed(
+                mask(str(reply.get("reason") or "no reason was given"), url),
+                retry_after=float(after) if isinstance(after, int | float) else None,
+                permanent=reply.get("permanent") is True,
+            )
 
     async def close(self) -> None:
         """Kill the children; sends that run fail."""
@@ -242,13 +249,60 @@ def encode_frame(data: dict[str, Any]) -> bytes:
 
 
 def _request(url: str, message: Message, deadline: float) -> dict[str, Any]:
-    return {
+    fields = message.fields
+    request = {
         "url": url,
+        "timeout": deadline,
+        "id_of_event": message.event_id,
         "title": message.title,
         "body": message.body,
         "type": message.notify_type,
-        "timeout": deadline,
+        "key": message.key,
+        "closes": message.closes,
+        "severity": message.severity,
+        "node": fields.get("node", ""),
+        "brief": message.brief or message.body,
+        "markdown": message.markdown or message.body,
+        "html": message.html,
+        "slack": message.slack,
+        "fields": {
+            "commonLabels": fields.get("commonLabels", {}),
+            "externalURL": fields.get("externalURL", ""),
+            "alerts": list(fields.get("alerts", ()))[:_ALERTS_TOLD],
+        },
+        "graphs": [
+            {
+                "title": graph.title,
+                "points": thinned(graph.points, _POINTS),
+                "threshold": thinned(graph.threshold, _POINTS),
+                "step_ms": max(graph.step_ms, _span(graph.points) * 2 // _POINTS),
+                "above": graph.above,
+            }
+            for graph in message.graphs
+        ],
     }
+    # A message must get through; what adorns it need not.
+    for ornament in ("graphs", "slack"):
+        if len(encode_frame(request)) > FRAME_LIMIT - 64:
+            request[ornament] = []
+    return request
+
+
+def thinned(points: Sequence[tuple[int, float]], most: int) -> Sequence[tuple[int, float]]:
+    """At most ``most`` points, in order: of each stretch the least and the greatest, so that no peak is lost."""
+    if len(points) <= most:
+        return points
+    stretch = -(-len(points) * 2 // most)
+    kept: list[tuple[int, float]] = []
+    for begin in range(0, len(points), stretch):
+        some = points[begin : begin + stretch]
+        ends = {min(some, key=lambda point: point[1]), max(some, key=lambda point: point[1])}
+        kept += sorted(ends)
+    return kept
+
+
+def _span(points: Sequence[tuple[int, float]]) -> int:
+    return points[-1][0] - points[0][0] if points else 0
 
 
 def _how(code: int) -> str:

@@ -1,9 +1,10 @@
-"""The child that sends, ``python -m monitor.notify.sender_child``: the only module that loads apprise.
+"""The child that sends, ``python -m monitor.notify.sender_child``: the only process that loads apprise.
 
 Requests come on standard input, answers go to standard output, each four bytes of length (big-endian) and JSON:
 
-    {"id": 1, "url": …, "title": …, "body": …, "type": "failure", "timeout": 20.0}
-    {"id": 1, "ok": false, "reason": "Failed to send JSON POST notification: …"}
+    {"id": 1, "url": …, "title": …, "body": …, "type": "failure", "timeout": 20.0, …}   (all: monitor.notify.sender)
+    {"id": 1, "ok": false, "reason": "Failed to send JSON POST notification: …",
+     "status": 429, "retry_after": 30.0, "permanent": false}
 
 Each send has a thread of its own; the parent holds the deadlines. The end of the input is the word to end, at once.
 Reasons have the parts of the URL masked.
@@ -12,18 +13,22 @@ Reasons have the parts of the URL masked.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import struct
 import sys
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from monitor.notify.masking import mask, scheme_of
 
 if TYPE_CHECKING:
     from apprise import Apprise, AppriseResult
+
+    from monitor.notify.service_forms import Form
 
 _HEADER = struct.Struct(">I")
 _FRAME_LIMIT = 1 << 20
@@ -34,8 +39,26 @@ _READ_SHARE = 0.7
 _REASON_LIMIT = 500
 
 
+_text_part = threading.local()
+"""Its ``text`` is the text part of the mail that this thread sends."""
+
+
 class _Refused(Exception):
     """The URL is not one that apprise takes."""
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What came of a send."""
+
+    reason: str = ""
+    """"" where it arrived."""
+    status: int | None = None
+    """Of HTTP."""
+    retry_after: float | None = None
+    permanent: bool = False
+    later: Form | None = None
+    """What may follow, once the answer is given."""
 
 
 class _Services:
@@ -70,6 +93,9 @@ def _service(url: str, timeout: float) -> Apprise:
         interpret_emojis=False,
         pgp_autogen=False,
         pem_autogen=False,
+        # No pictures from other people's servers in our messages.
+        image_url_mask="",
+        image_url_logo="",
     )
     service = apprise.Apprise(asset=asset)
     if not service.add(url) or not len(service):
@@ -83,6 +109,8 @@ def _service(url: str, timeout: float) -> Apprise:
             plugin.socket_connect_timeout = timeout * _CONNECT_SHARE
         if "rto=" not in url:
             plugin.socket_read_timeout = timeout * _READ_SHARE
+        if "overflow=" not in url:
+            plugin.overflow_mode = apprise.OverflowMode.TRUNCATE
     return service
 
 
@@ -90,49 +118,116 @@ def _schemes(plugin: dict[str, Any]) -> list[str]:
     return [*(plugin.get("protocols") or ()), *(plugin.get("secure_protocols") or ())]
 
 
-def _send(services: _Services, request: dict[str, Any]) -> str:
-    """Send, and give the reason where it failed, "" where it did not."""
+def _send(services: _Services, request: dict[str, Any]) -> _Outcome:
     try:
-        import apprise
+        from monitor.notify import http_answers, service_forms
     except ImportError as error:
-        return f"apprise cannot be loaded: {error}"
-    service, turn = services.get(request["url"], float(request["timeout"]))
+        return _Outcome(f"what notifications are sent with cannot be loaded: {error}")
+    http_answers.install()
+    _let_mails_have_our_text()
+    url = str(request["url"])
+    service, turn = services.get(url, float(request["timeout"]))
     patience = min(plugin.socket_read_timeout for plugin in service)
-    with turn:
+    with turn, http_answers.watched() as answers:
         begun = time.monotonic()
+        form = service_forms.prepare(service[0], url, request)
+        if service_forms.closes_itself(url, request):
+            reason = service_forms.close(service[0], scheme_of(url), request)
+        else:
+            reason = _notify(service, form, request)
+        took = time.monotonic() - begun
+    if not reason:
+        return _Outcome(later=form if form.later else None)
+    failed = [one for one in answers if one.failed]
+    if took >= patience and all(one.status == 0 for one in failed):
+        # apprise calls this a connection error, too.
+        return _Outcome(f"no answer in {patience:g} s")
+    said = "; ".join(dict.fromkeys(one.text for one in failed if one.text))
+    return _Outcome(
+        f"{reason} The server said: {said}" if said else reason,
+        status=failed[-1].status or None if failed else None,
+        retry_after=http_answers.retry_after_of(answers),
+        permanent=http_answers.is_permanent(answers),
+    )
+
+
+def _notify(service: Apprise, form: Form, request: dict[str, Any]) -> str:
+    import apprise
+
+    _text_part.text = form.text
+    try:
         result = service.notify(
-            body=request["body"],
-            title=request["title"],
+            body=form.body,
+            title=form.title,
+            notify_type=apprise.NotifyType(request["type"]),
+            body_format=form.body_format,
+            attach=list(form.attach) or None,
+            log_level=logging.DEBUG,
+        )
+    finally:
+        _text_part.text = ""
+    return "" if result else _reason(result)
+
+
+def _follow(services: _Services, request: dict[str, Any], form: Form) -> None:
+    """Send pictures after a message that arrived. It may fail: the message has all that matters."""
+    import apprise
+
+    from monitor.notify import service_forms
+
+    service, turn = services.get(str(request["url"]), float(request["timeout"]))
+    with turn:
+        service_forms.quiet(service[0])
+        service.notify(
+            body="The last hour",
+            title=form.caption,
             notify_type=apprise.NotifyType(request["type"]),
             body_format=apprise.NotifyFormat.TEXT,
+            attach=list(form.later),
         )
-        took = time.monotonic() - begun
-    if result:
-        return ""
-    # apprise calls this a connection error, too.
-    return f"no answer in {patience:g} s" if took >= patience else _reason(result)
+
+
+def _let_mails_have_our_text() -> None:
+    """apprise makes a mail's text part from its HTML, tables and all; ours was written to be read."""
+    from apprise.plugins.email import base
+
+    name = "convert_between"
+    plain = getattr(base, name, None)
+    if plain is None or getattr(plain, "ours", False):
+        return  # an apprise that does it in another way: its text part will do
+
+    def convert(from_format: Any, to_format: Any, content: str) -> Any:
+        return getattr(_text_part, "text", "") or plain(from_format, to_format, content)
+
+    convert.ours = True  # type: ignore[attr-defined]
+    setattr(base, name, convert)
 
 
 def _reason(result: AppriseResult) -> str:
-    said = [
-        " ".join(entry.message.split())
-        for service in result
-        for attempt in service.attempts
-        for entry in attempt.logs
-        if entry.level in ("WARNING", "ERROR", "CRITICAL")
-    ]
-    return "; ".join(dict.fromkeys(said)) or f"apprise says {result.status.name.lower()} and no more"
+    entries = [entry for service in result for attempt in service.attempts for entry in attempt.logs]
+    said = [" ".join(one.message.split()) for one in entries if one.level in ("WARNING", "ERROR", "CRITICAL")]
+    # Why a connection broke, or a mail server refused, is in the debug log alone.
+    why = [" ".join(one.message.split()) for one in entries if one.message.startswith("Socket Exception: ")]
+    causes = [text.removeprefix("Socket Exception: ")[:200] for text in why if "HTTPConnectionPool" not in text]
+    return "; ".join(dict.fromkeys([*said, *causes])) or f"apprise says {result.status.name.lower()} and no more"
 
 
 def _answer(services: _Services, request: dict[str, Any], replies: BinaryIO, lock: threading.Lock) -> None:
     url = str(request.get("url", ""))
     try:
-        reason = _send(services, request)
+        outcome = _send(services, request)
     except _Refused as error:
-        reason = str(error)
+        outcome = _Outcome(str(error), permanent=True)
     except Exception as error:  # a service's bug is a failed attempt, not the end of the others
-        reason = f"{type(error).__name__}: {error}"
-    reply = {"id": request.get("id"), "ok": not reason, "reason": mask(reason, url)[:_REASON_LIMIT]}
+        outcome = _Outcome(f"{type(error).__name__}: {error}")
+    reply = {
+        "id": request.get("id"),
+        "ok": not outcome.reason,
+        "reason": mask(outcome.reason, url)[:_REASON_LIMIT],
+        "status": outcome.status,
+        "retry_after": outcome.retry_after,
+        "permanent": outcome.permanent,
+    }
     text = json.dumps(reply).encode()
     try:
         with lock:
@@ -140,6 +235,8 @@ def _answer(services: _Services, request: dict[str, Any], replies: BinaryIO, loc
             replies.flush()
     except OSError:
         os._exit(0)  # nobody listens any more
+    if outcome.later is not None:
+        _follow(services, request, outcome.later)
 
 
 def main() -> None:

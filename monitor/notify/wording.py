@@ -38,6 +38,7 @@ _CONTROLS = re.compile(
 _SPACES = re.compile(r"\s+")
 
 _FIRST_ANNOTATIONS = ("summary", "description", "action")
+_NAMES = {"runbook_url": "Runbook", "dashboard_url": "Dashboard"}
 _WHERE = (("gpu", "gpu"), ("server", "server"), ("mountpoint", "on"))
 _UNSAID_LABELS = ("job", "alertname")
 SEVERITIES = ("critical", "warning", "info", "none")
@@ -79,6 +80,27 @@ class Told:
         return self.status == "FIRING"
 
     @property
+    def said(self) -> tuple[str, ...]:
+        """What it is about. Of one that ended no description: it tells of what is no more."""
+        if self.fires:
+            return tuple(text for text in (self.summary, self.description) if text)
+        lines = [self.reason, NOT_WELL if self.status == "DATA GONE" else ""]
+        return tuple(text for text in (*lines, f"It was: {self.summary}" if self.summary else "") if text)
+
+    @property
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """Value and times, each with its name."""
+        if self.fires:
+            return (("Value", self.value), ("Since", self.since))
+        times = (("Since", self.since), ("Ended", self.ended), ("Fired for", self.lasted))
+        return (("Last value", self.value), *times)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a line or two will do where others are news: it ended, or the receiver has heard of it."""
+        return not self.fires or not self.new
+
+    @property
     def what(self) -> str:
         """``critical: KvCacheFull``."""
         return f"{self.severity}: {self.name}" if self.severity else self.name
@@ -113,7 +135,9 @@ def told(entry: Entry, now_ms: int) -> Told:
         ended=format_time(change.at_ms) + _ago(change.at_ms, now_ms) if ended else "",
         lasted=format_duration(change.at_ms - fired_at(change)) if ended else "",
         labels=tuple((clean(name), clean(value)) for name, value in alert.labels if name not in _UNSAID_LABELS),
-        others=tuple((name, text) for name, text in texts.items() if name not in _FIRST_ANNOTATIONS and text),
+        others=tuple(
+            (_NAMES.get(name, name), text) for name, text in texts.items() if name not in _FIRST_ANNOTATIONS and text
+        ),
         event_id=entry.event_id,
     )
 
