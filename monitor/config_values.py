@@ -49,6 +49,11 @@ class Secret:
             raise ValueError(f"{self.value} is empty")
         return text
 
+    @property
+    def shown(self) -> str:
+        """Where it is, in words that hold no part of it."""
+        return "what stands here" if self.where == "plain" else f"{self.where} {self.value}"
+
     def __repr__(self) -> str:
         return "Secret(plain)" if self.where == "plain" else f"Secret({self.where}: {self.value})"
 

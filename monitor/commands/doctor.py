@@ -18,7 +18,7 @@ import click
 import msgspec
 
 from monitor.client.format import clean, count
-from monitor.commands import doctor_gpumon, doctor_node
+from monitor.commands import doctor_gpumon, doctor_node, doctor_telling
 from monitor.commands.config_init import servers_here
 from monitor.commands.doctor_machine import Finding, Machine, ask_daemon, read_setting
 
@@ -35,8 +35,9 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("kernel log", doctor_node.check_kernel_log),
     ("vllm", doctor_gpumon.check_vllm),
     ("configuration", doctor_gpumon.check_configuration),
-    ("receivers", doctor_gpumon.check_receivers),
-    ("heartbeat", doctor_gpumon.check_heartbeat),
+    ("receivers", doctor_telling.check_receivers),
+    ("heartbeat", doctor_telling.check_heartbeat),
+    ("alertmanagers", doctor_telling.check_alertmanagers),
     ("daemon", doctor_gpumon.check_daemon),
     ("clock", doctor_node.check_clock),
     ("disk", doctor_node.check_disk),

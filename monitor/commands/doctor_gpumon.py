@@ -1,4 +1,4 @@
-"""The doctor's checks of gpumon and its neighbours: configuration, receivers, heartbeat, vLLM, daemon, ports."""
+"""The doctor's checks of gpumon and its neighbours: configuration, vLLM, daemon, ports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from monitor.client.errors import ClientError
 from monitor.client.format import clean, count, duration
 from monitor.commands.doctor_machine import Answer, DaemonTold, Finding, Machine
 from monitor.config import DEFAULT_PORT, VllmServer
-from monitor.notify.route import every_route
 
 _ENGINE = re.compile(r"^(?:# \w+ )?(?:ray_)?(?:vllm|sglang|tgi)[:_]", re.MULTILINE)
 """A series of vLLM, of vLLM under Ray, or of an engine that is stored under vLLM's names."""
@@ -38,51 +37,6 @@ def check_configuration(machine: Machine) -> list[Finding]:
 
 def _bad(problem: str) -> Finding:
     return Finding("configuration", "problem", problem, "Mend the line; `gpumon check FILE` looks again")
-
-
-def check_receivers(machine: Machine) -> list[Finding]:
-    """Whether somebody is told, and whether what tells them can be read. A secret is never shown."""
-    config = machine.setting.config
-    if config is None:
-        return []
-    if not config.receivers:
-        cure = "Add receivers: with an apprise URL to gpumon.yaml, and `gpumon check` it"
-        return [Finding("receivers", "warning", "none: alerts fire and nobody is notified", cure)]
-    routes = every_route(config.route) if config.route is not None else []
-    named = {name for route in routes for name in route.receivers}
-    found: list[Finding] = []
-    for receiver in config.receivers:
-        before = len(found)
-        for secret in receiver.apprise:
-            try:
-                secret.reveal()
-            except ValueError as error:
-                if secret.where == "env":  # the service has an environment of its own
-                    cure = f"Set {secret.value} for the daemon: EnvironmentFile= in a drop-in, `systemctl edit gpumon`"
-                    found.append(Finding("receivers", "warning", f"{receiver.name}: {error} here", cure))
-                else:
-                    cure = "Write the URL into it, mode 0640, group gpumon"
-                    found.append(Finding("receivers", "problem", f"{receiver.name}: {error}", cure))
-        if receiver.name not in named:
-            cure = f"Name it in the route: `route: {{receiver: {receiver.name}}}`"
-            found.append(Finding("receivers", "warning", f"{receiver.name}: no route leads there", cure))
-        if len(found) == before:
-            urls = count(len(receiver.apprise), "URL")
-            found.append(Finding("receivers", "ok", f"{receiver.name}: {urls}, every secret can be read"))
-    return found
-
-
-def check_heartbeat(machine: Machine) -> list[Finding]:
-    """Whether anybody notices when this node is dead."""
-    try:
-        told = machine.daemon()
-    except ClientError:
-        told = None  # the check of the daemon says it
-    if told is not None and told.capabilities.heartbeat:
-        return [Finding("heartbeat", "ok", "the daemon calls its heartbeat URL")]
-    seen = "none is set: a dead node is silent"
-    cure = "Let a Prometheus elsewhere scrape /metrics and watch `up`, or watch for the Watchdog alert to end"
-    return [Finding("heartbeat", "warning", seen, cure)]
 
 
 def check_vllm(machine: Machine) -> list[Finding]:

@@ -19,6 +19,7 @@ from monitor.client.errors import Unreachable
 from monitor.client.wire import Capabilities, SourceRow
 from monitor.commands import doctor_gpumon as ours
 from monitor.commands import doctor_node as node
+from monitor.commands import doctor_telling as telling
 from monitor.commands.doctor import CHECKS, examine, render, to_json
 from monitor.commands.doctor_machine import (
     Answer,
@@ -254,7 +255,7 @@ def test_the_configuration(tmp_path: Path) -> None:
 def test_a_configuration_that_is_not_ours_to_read(tmp_path: Path) -> None:
     machine = Machine(Setting(Path("gpumon.yaml"), None, ("gpumon.yaml:1:1: cannot be read: Permission denied",)))
     is_bad(ours.check_configuration(machine), "warning", "may not be read", "group gpumon")
-    assert ours.check_receivers(machine) == []
+    assert telling.check_receivers(machine) == []
     assert node.check_disk(machine) == []
 
 
@@ -265,32 +266,6 @@ def test_where_the_configuration_is_looked_for(tmp_path: Path) -> None:
     assert setting.path == tmp_path / "gpumon.yaml"
     assert setting.config is not None
     assert setting.config.api.listen is None
-
-
-def test_receivers_and_their_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    is_bad(ours.check_receivers(machine_at(tmp_path)), "warning", "nobody is notified", "apprise")
-    text = (
-        "receivers:\n  - {name: ops, apprise: ['json://user:hunter2@host', {env: GPUMON_TEST_URL}]}\n"
-        f"  - {{name: mail, apprise: {{file: {tmp_path}/none}}}}\nroute: {{receiver: ops}}\n"
-    )
-    monkeypatch.delenv("GPUMON_TEST_URL", raising=False)
-    found = ours.check_receivers(machine_at(tmp_path, text))
-    assert states(found) == ["warning", "problem", "warning"]
-    assert "GPUMON_TEST_URL is not set here" in found[0].seen
-    assert "none cannot be read" in found[1].seen
-    assert "no route" in found[2].seen
-    monkeypatch.setenv("GPUMON_TEST_URL", "json://token-hunter3")
-    (tmp_path / "none").write_text("json://token-hunter3")
-    found = ours.check_receivers(machine_at(tmp_path, text.replace("receiver: ops", "receiver: [ops, mail]")))
-    assert states(found) == ["ok", "ok"]
-    assert "hunter" not in to_json(found) + render(found)
-
-
-def test_the_heartbeat(tmp_path: Path) -> None:
-    assert states(ours.check_heartbeat(machine_at(tmp_path))) == ["ok"]
-    for told in (None, DaemonTold("unix:x", Capabilities(heartbeat=False))):
-        machine = machine_at(tmp_path, daemon=lambda told=told: told)
-        is_bad(ours.check_heartbeat(machine), "warning", "a dead node is silent", "Watchdog")
 
 
 @pytest.mark.parametrize(
@@ -378,7 +353,7 @@ def test_a_daemon_that_may_not_be_asked(tmp_path: Path) -> None:
 
     machine = machine_at(tmp_path, daemon=refuses)
     is_bad(ours.check_daemon(machine), "problem", "no right to open", "Join its group")
-    assert states(ours.check_heartbeat(machine)) == ["warning"]
+    assert states(telling.check_heartbeat(machine)) == ["warning"]
 
 
 def test_sources_that_are_down(tmp_path: Path) -> None:
@@ -407,7 +382,7 @@ def test_exporters_beside_us(tmp_path: Path) -> None:
     found = ours.check_ports(machine_at(tmp_path, fetch=get))
     assert states(found) == ["warning", "warning", "ok"]
     assert "dcgm-exporter" in found[0].seen
-    assert "collect[]: [host, kernel_log, vllm, engine, server_log, gpumon]" in found[0].cure
+    assert "collect[]: [host, kernel_log, vllm, engine, canary, server_log, gpumon]" in found[0].cure
     assert "collect[]: [nvml, kernel_log, vllm, engine, server_log, gpumon]" in found[1].cure
     assert set(ours.SOURCES) == {entry.source for entry in all_entries()}
     assert states(ours.check_ports(machine_at(tmp_path))) == ["ok", "ok", "ok"]
