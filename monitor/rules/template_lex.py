@@ -29,7 +29,8 @@ class Token:
 
 _TOKEN = re.compile(
     r"""(?P<string>"(?:[^"\\\n]|\\.)*") | (?P<raw>`[^`]*`) | (?P<char>'(?:[^'\\\n]|\\.)+')
-      | (?P<number>[+-]?(?:0[xX][0-9a-fA-F_]+|(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?))
+      | (?P<number>[+-]?(?:0[xX][0-9a-fA-F_.]*(?:[pP][+-]?\d+)?|0[bBoO][\d_]*
+                        |(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d*)?))
       | (?P<variable>\$\w*) | (?P<field>\.[^\W\d]\w*) | (?P<word>[^\W\d]\w*)
       | (?P<declare>:=) | (?P<sign>[.|(),=])""",
     re.VERBOSE,
@@ -105,14 +106,15 @@ def tokenise(inside: str, offset: int) -> list[Token]:
         spaced = position == 0 or inside[position - 1] in " \t\r\n"
         match = _TOKEN.match(inside, position)
         if match is None:
-            raise TemplateError(f"unexpected {inside[position]!r} in an action", offset + position)
+            context = "operand" if tokens and tokens[-1].text != "|" else "command"
+            raise TemplateError(f'unexpected "{inside[position]}" in {context}', offset + position)
         kind = match.lastgroup or ""
         if kind == "word" and match[0] in _KEYWORDS:
             kind = "keyword"
         tokens.append(Token(kind, match[0], offset + position, spaced))
         position = match.end()
         if kind == "number" and re.match(r"\w", inside[position:]):
-            raise TemplateError(f"bad number syntax: {inside[match.start() : position + 1]!r}", offset + match.start())
+            raise TemplateError(f'bad number syntax: "{inside[match.start() : position + 1]}"', offset + match.start())
     return tokens
 
 
@@ -131,3 +133,22 @@ def unquote(literal: str, position: int | None = None) -> str:
         return chr(code)
 
     return _ESCAPE.sub(one, literal[1:-1])
+
+
+def number(text: str, position: int | None = None) -> int | float:
+    """The number that a Go literal stands for: decimal, hexadecimal, octal or binary, whole or not."""
+    plain = text.replace("_", "").lower()
+    digits = plain.lstrip("+-")
+    try:
+        if digits.startswith("0x"):
+            return float.fromhex(plain) if "p" in digits or "." in digits else int(plain, 16)
+        if digits.startswith(("0b", "0o")):
+            return int(plain, 0)
+        if not digits.isdigit():
+            return float(plain)
+        value = int(plain, 8 if len(digits) > 1 and digits.startswith("0") else 10)
+    except ValueError as error:
+        raise TemplateError(f'illegal number syntax: "{text}"', position) from error
+    if abs(value) >= 2**63:
+        raise TemplateError(f'integer overflow: "{text}"', position)
+    return value

@@ -8,132 +8,29 @@ it.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal
 
-from monitor.rules.template_lex import TemplateError, Token, pieces, tokenise, unquote
+from monitor.rules.go_format import quote
+from monitor.rules.template_lex import TemplateError, Token, number, pieces, tokenise, unquote
+from monitor.rules.template_tree import (
+    Branch,
+    Chain,
+    Command,
+    Constant,
+    Dot,
+    Function,
+    Include,
+    Leave,
+    Node,
+    Operand,
+    Pipeline,
+    Print,
+    Text,
+    Tree,
+    Variable,
+)
 
 _DEEPEST = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """A literal: text, number, truth value or nil."""
-
-    value: str | float | int | bool | None
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Dot:
-    """``.``"""
-
-    source: str = "."
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """``$name``"""
-
-    name: str
-
-    @property
-    def source(self) -> str:
-        """As it was written."""
-        return self.name
-
-
-@dataclass(frozen=True, slots=True)
-class Function:
-    """A function's name, where it stands as a value: called without arguments."""
-
-    name: str
-
-    @property
-    def source(self) -> str:
-        """As it was written."""
-        return self.name
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """``operand.Field.Field``"""
-
-    operand: Operand
-    fields: tuple[str, ...]
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """``first argument argument``"""
-
-    operands: tuple[Operand, ...]
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Pipeline:
-    """``$a, $b := command | command``"""
-
-    commands: tuple[Command, ...]
-    source: str
-    variables: tuple[str, ...] = ()
-    assigns: bool = False
-    """``=`` for a variable that is there, not ``:=`` for a new one."""
-
-
-Operand: TypeAlias = Constant | Dot | Variable | Function | Chain | Pipeline
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """What stands between the actions."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Print:
-    """``{{ pipeline }}``"""
-
-    pipeline: Pipeline
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """``if``, ``with`` or ``range``, with what follows ``else``."""
-
-    kind: Literal["if", "with", "range"]
-    pipeline: Pipeline
-    body: tuple[Node, ...]
-    otherwise: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    """``break`` or ``continue``"""
-
-    kind: Literal["break", "continue"]
-
-
-@dataclass(frozen=True, slots=True)
-class Include:
-    """``{{ template "name" pipeline }}``"""
-
-    name: str
-    pipeline: Pipeline | None
-
-
-Node: TypeAlias = Text | Print | Branch | Leave | Include
-
-
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """A whole template: what it prints, and what it defines."""
-
-    body: tuple[Node, ...]
-    definitions: dict[str, tuple[Node, ...]] = field(default_factory=dict)
 
 
 def parse(text: str, functions: Collection[str], variables: Collection[str] = ()) -> Tree:
@@ -184,12 +81,12 @@ class _Parser:
                 raise TemplateError("missing value for command", position)
             if first.kind != "keyword":
                 out.append(Print(self.pipeline("command")))
-                self.finish()
+                self.finish("command")
                 continue
             self.at += 1
             if first.text in ("end", "else"):
                 if first.text == "end":
-                    self.finish()
+                    self.finish("end")
                 self.depth -= 1
                 return tuple(out), first
             node = self.keyword(first)
@@ -202,31 +99,34 @@ class _Parser:
         if word.text in ("if", "with", "range"):
             return self.branch(word)
         if word.text in ("break", "continue"):
-            self.finish()
+            self.finish(f"{{{{{word.text}}}}}")
             if not self.loops:
                 raise TemplateError(f"{{{{{word.text}}}}} outside {{{{range}}}}", word.position)
             return Leave("break" if word.text == "break" else "continue")
         name_token = self.take()
         if name_token is None or name_token.kind not in ("string", "raw"):
-            raise TemplateError(f"{word.text} needs a name in quotes", word.position)
+            clause = f"{word.text} clause"
+            if name_token is None:
+                raise TemplateError(f'unexpected "}}}}" in {clause}', word.position)
+            raise TemplateError(f"unexpected {quote(name_token.text)} in {clause}", name_token.position)
         name = self.literal(name_token)
         assert isinstance(name, str)  # noqa: S101 # it is of kind string or raw
         if word.text == "template":
             pipeline = self.pipeline("template clause") if self.peek() is not None else None
-            self.finish()
-            return Include(name, pipeline)
+            self.finish("template clause")
+            return Include(name, pipeline, name_token.position)
         pipeline = self.pipeline("block clause") if word.text == "block" else None
-        self.finish()
+        self.finish(f"{word.text} clause")
         outside, self.known = self.known, ["$"]
         loops, self.loops = self.loops, 0
         self.definitions[name] = self.body(word)
         self.known, self.loops = outside, loops
-        return Include(name, pipeline) if word.text == "block" else None
+        return Include(name, pipeline, name_token.position) if word.text == "block" else None
 
     def branch(self, word: Token) -> Branch:
         mark = len(self.known)
         pipeline = self.pipeline(word.text, loop=word.text == "range")
-        self.finish()
+        self.finish(word.text)
         self.loops += word.text == "range"
         body, ended = self.nodes()
         self.loops -= word.text == "range"
@@ -242,7 +142,7 @@ class _Parser:
                 self.depth -= 1
                 del self.known[mark:]
                 return self.built(word, pipeline, body, otherwise)
-            self.finish()
+            self.finish("else")
             otherwise, ended = self.nodes()
             if ended is not None and ended.text == "else":
                 raise TemplateError("expected end; found {{else}}", ended.position)
@@ -275,10 +175,14 @@ class _Parser:
         self.at += token is not None
         return token
 
-    def finish(self) -> None:
+    def finish(self, context: str) -> None:
+        """Nothing may follow in this action."""
         token = self.peek()
         if token is not None:
-            raise TemplateError(f"unexpected {token.text!r}", token.position)
+            if token.text == ")":
+                raise TemplateError("unexpected right paren", token.position)
+            shown = f"<{token.text}>" if token.kind == "keyword" else quote(token.text)
+            raise TemplateError(f"unexpected {shown} in {context}", token.position)
 
     def place(self) -> int:
         token = self.peek()
@@ -287,11 +191,13 @@ class _Parser:
         return self.tokens[-1].position + len(self.tokens[-1].text) if self.tokens else self.end
 
     def pipeline(self, context: str, *, loop: bool = False) -> Pipeline:
-        start = self.at
+        begin = self.place()
         variables, assigns = self.declaration(loop)
         commands: list[Command] = []
         while True:
             place = self.place()
+            if commands and (self.peek() is None or self.tokens[self.at].text == ")"):
+                break  # Go takes a pipe with nothing behind it
             command = self.command(context)
             if commands and isinstance(command.operands[0], Constant | Dot):
                 raise TemplateError(f"non executable command in pipeline stage {len(commands) + 1}", place)
@@ -302,7 +208,7 @@ class _Parser:
             self.at += 1
         if not assigns:
             self.known.extend(variables)
-        return Pipeline(tuple(commands), self.written(start), variables, assigns)
+        return Pipeline(tuple(commands), begin, variables, assigns)
 
     def declaration(self, loop: bool) -> tuple[tuple[str, ...], bool]:
         """``$x :=``, ``$x =`` and, for a range, ``$i, $x :=``."""
@@ -311,66 +217,65 @@ class _Parser:
         while (token := self.peek(ahead)) is not None and token.kind == "variable":
             names.append(token)
             follows = self.peek(ahead + 1)
-            if follows is not None and follows.text == "," and loop and len(names) == 1:
+            if follows is not None and follows.text == ",":
+                if not loop or len(names) > 1:
+                    raise TemplateError("too many declarations in command", follows.position)
                 ahead += 2
                 continue
             if follows is not None and follows.text in (":=", "="):
                 self.at += ahead + 2
-                if follows.text == "=":
-                    for name in names:
-                        self.defined(name)
                 return tuple(name.text for name in names), follows.text == "="
             break
         return (), False
 
     def command(self, context: str) -> Command:
-        start = self.at
+        position = self.place()
         operands: list[Operand] = []
         while (token := self.peek()) is not None and token.text not in ("|", ")"):
             if operands and not token.spaced:
-                raise TemplateError(f"unexpected {token.text!r}", token.position)
-            operands.append(self.operand())
+                raise TemplateError(f"unexpected {quote(token.text)} in operand", token.position)
+            operands.append(self.operand(context if not operands else "operand"))
         if not operands:
-            raise TemplateError(f"missing value for {context}", self.place())
-        if operands[0] == Constant(None, "nil"):
-            raise TemplateError("nil is not a command", self.tokens[start].position)
-        if len(operands) > 1 and isinstance(operands[0], Constant | Dot | Pipeline):
-            raise TemplateError(
-                f"can't give argument to non-function {operands[0].source}", self.tokens[start].position
-            )
-        return Command(tuple(operands), self.written(start))
+            if token is not None and token.text == "|":
+                raise TemplateError(f'unexpected "|" in {context}', position)
+            if token is not None and context != "parenthesized pipeline":
+                raise TemplateError("unexpected right paren", position)
+            raise TemplateError(f"missing value for {context}", position)
+        return Command(tuple(operands), position)
 
-    def operand(self) -> Operand:
-        start = self.at
+    def operand(self, context: str) -> Operand:
         token = self.tokens[self.at]
         self.at += 1
         operand: Operand
         if token.kind == "variable":
             operand = self.defined(token)
         elif token.kind == "field":
-            operand = Dot()
+            operand = Dot(token.position)
             self.at -= 1
         elif token.text == ".":
-            operand = Dot()
+            operand = Dot(token.position)
         elif token.text == "(":
             operand = self.parenthesised(token)
         elif token.kind == "word":
             operand = self.named(token)
         elif token.kind in ("string", "raw", "char", "number"):
-            operand = Constant(self.literal(token), token.text)
+            operand = Constant(self.literal(token), token.text, token.position)
         else:
-            raise TemplateError(f"unexpected {token.text!r} in operand", token.position)
-        fields: list[str] = []
+            shown = f"<{token.text}>" if token.kind == "keyword" else quote(token.text)
+            raise TemplateError(f"unexpected {shown} in {context}", token.position)
+        fields: list[Token] = []
         while (follows := self.peek()) is not None and follows.kind == "field":
             if follows.spaced and follows is not token:
                 break
-            fields.append(follows.text[1:])
+            fields.append(follows)
             self.at += 1
         if not fields:
             return operand
         if isinstance(operand, Constant):
-            raise TemplateError(f"unexpected . after term {token.text!r}", token.position)
-        return Chain(operand, tuple(fields), self.written(start))
+            raise TemplateError(f"unexpected . after term {quote(operand.text)}", token.position)
+        # As Go has it: fields of the dot are one word, and what comes after the first begins a chain.
+        begin = fields[1] if isinstance(operand, Dot) and len(fields) > 1 else fields[0]
+        return Chain(operand, tuple(field.text[1:] for field in fields), begin.position)
 
     def parenthesised(self, opened: Token) -> Pipeline:
         self.depth += 1
@@ -386,17 +291,18 @@ class _Parser:
     def named(self, token: Token) -> Constant | Function:
         constants: dict[str, bool | None] = {"true": True, "false": False, "nil": None}
         if token.text in constants:
-            return Constant(constants[token.text], token.text)
+            return Constant(constants[token.text], token.text, token.position)
         if token.text not in self.functions:
             raise TemplateError(f'function "{token.text}" not defined', token.position)
-        return Function(token.text)
+        return Function(token.text, token.position)
 
     def defined(self, token: Token) -> Variable:
         if token.text not in self.known:
             raise TemplateError(f'undefined variable "{token.text}"', token.position)
-        return Variable(token.text)
+        return Variable(token.text, token.position)
 
-    def literal(self, token: Token) -> str | int | float:
+    @staticmethod
+    def literal(token: Token) -> str | int | float:
         if token.kind == "raw":
             return token.text[1:-1]
         if token.kind == "string":
@@ -406,20 +312,4 @@ class _Parser:
             if len(character) != 1:
                 raise TemplateError(f"malformed character constant: {token.text}", token.position)
             return ord(character)
-        plain = token.text.replace("_", "")
-        try:
-            return (
-                int(plain, 0)
-                if plain.lstrip("+-").lower().startswith("0x") or plain.lstrip("+-").isdigit()
-                else float(plain)
-            )
-        except ValueError as error:
-            raise TemplateError(f"bad number syntax: {token.text!r}", token.position) from error
-
-    def written(self, start: int) -> str:
-        """The tokens from ``start`` to here, as a person would write them."""
-        out = ""
-        for i in range(start, self.at):
-            token = self.tokens[i]
-            out += (" " if token.spaced and i > start else "") + token.text
-        return out
+        return number(token.text, token.position)

@@ -1,19 +1,22 @@
 """Go's templates as Prometheus uses them in labels and annotations, expanded by an interpreter of our own.
 
-Values are texts, numbers, mappings and samples; a field is looked up in a mapping or of a sample, and nowhere else, so
-that no template reaches a Python attribute. Output and steps are bounded.
+Values are texts, numbers, mappings, samples and times; a field is looked up in a mapping, of a sample or among the
+methods that are declared, and nowhere else, so that no template reaches a Python attribute. Output and steps are
+bounded. Errors are worded as Go words them, with the place that Go gives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
-from monitor.rules.go_format import MOST_CHARACTERS, Sample, Value, format_value, type_name
+from monitor.rules.go_format import MOST_CHARACTERS, Arguments, Data, Sample, Value, format_value, quote, type_name
 from monitor.rules.template_functions import FUNCTIONS, CallError, Context, Query, call, truth
+from monitor.rules.template_kinds import NILABLE, TYPES, Declared, checked, fits, mismatch
 from monitor.rules.template_lex import TemplateError
-from monitor.rules.template_parse import (
+from monitor.rules.template_methods import METHODS
+from monitor.rules.template_parse import parse
+from monitor.rules.template_tree import (
     Branch,
     Chain,
     Command,
@@ -25,11 +28,12 @@ from monitor.rules.template_parse import (
     Node,
     Operand,
     Pipeline,
+    Placed,
     Print,
     Text,
     Tree,
     Variable,
-    parse,
+    written,
 )
 
 __all__ = ["Context", "Query", "Sample", "Template", "TemplateError"]
@@ -37,8 +41,10 @@ __all__ = ["Context", "Query", "Sample", "Template", "TemplateError"]
 _MOST_STEPS = 20_000
 _DEEPEST_INCLUDE = 50
 _GIVEN = ("$labels", "$externalLabels", "$externalURL", "$value")
-
-_Scope: TypeAlias = list[list[Value]]
+_PREAMBLE = len(
+    "{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}{{$externalURL := .ExternalURL}}{{$value := .Value}}"
+)
+"""Prometheus puts this before a template's text: its errors count it in the columns of the first line."""
 
 
 class _Left(Exception):  # a way out of a loop, not an error
@@ -68,45 +74,57 @@ class Template:
         context: Context,
         external_labels: Mapping[str, str] | None = None,
     ) -> str:
-        """Fill in a sample. ``labels`` may hold ``__name__``. Raises ``TemplateError``."""
+        """Fill in a sample. ``labels`` may hold ``__name__``.
+
+        Raises ``TemplateError`` in Prometheus' words: ``error executing template __alert_A: template: __alert_A:1:115:
+        executing "__alert_A" at <gt $value 5>: error calling gt: …``.
+        """
         if self._tree is None:
             return self.text
-        data: dict[str, Value] = {
-            "Labels": labels,
-            "ExternalLabels": external_labels or {},
-            "ExternalURL": context.external_url,
-            "Value": value,
-        }
-        return _Run(self._tree, context, data).text()
+        data = Data(labels, external_labels or {}, context.external_url, value)
+        return _Run(self.text, self._tree, context, data).text()
 
 
 class _Run:
     """One expansion."""
 
-    def __init__(self, tree: Tree, context: Context, data: dict[str, Value]) -> None:
+    def __init__(self, source: str, tree: Tree, context: Context, data: Data) -> None:
+        self.source = source
         self.tree = tree
         self.context = context
         self.data = data
+        self.executing = context.name
+        """The template that is being expanded: the text itself, or one that it defines."""
+        self.at: Placed | None = None
+        """What is being worked on, as Go keeps it: where an error is."""
         self.out: list[str] = []
         self.length = 0
         self.steps = 0
         self.includes = 0
         # Names and values in the order of their declaration; a block's are cut off at its end.
         self.names = ["$", *_GIVEN]
-        self.values: list[Value] = [
-            data,
-            data["Labels"],
-            data["ExternalLabels"],
-            data["ExternalURL"],
-            data["Value"],
-        ]
+        self.values: list[Value] = [data, data.labels, data.external_labels, data.external_url, data.value]
 
     def text(self) -> str:
         try:
             self.walk(self.tree.body, self.data)
         except RecursionError as error:
-            raise TemplateError("nested too deeply") from error
+            raise self.placed("nested too deeply") from error
+        except (CallError, TemplateError) as error:
+            raise self.placed(str(error)) from error
         return "".join(self.out)
+
+    def placed(self, message: str) -> TemplateError:
+        """An error with Go's account of its place."""
+        name = self.context.name
+        where, position = "", None
+        if self.at is not None:
+            position = self.at.position
+            before = self.source[:position]
+            line = before.rpartition("\n")[2]
+            column = len(line.encode()) + (0 if "\n" in before else _PREAMBLE)
+            where = f"{before.count(chr(10)) + 1}:{column}: executing {quote(self.executing)} at <{written(self.at)}>: "
+        return TemplateError(f"error executing template {name}: template: {name}:{where}{message}", position)
 
     def step(self) -> None:
         self.steps += 1
@@ -158,8 +176,10 @@ class _Run:
         self.forget(mark)
 
     def loop(self, node: Branch, dot: Value) -> None:
-        plain = Pipeline(node.pipeline.commands, node.pipeline.source)
-        over = self.pipeline(plain, dot)
+        over = self.commands(node.pipeline, dot)
+        if node.pipeline.assigns:
+            for name in node.pipeline.variables:
+                self.place(name)
         pairs: list[tuple[Value, Value]]
         if isinstance(over, Mapping):
             pairs = [(key, over[key]) for key in sorted(over)]
@@ -189,17 +209,18 @@ class _Run:
             self.walk(node.otherwise, dot)
 
     def include(self, node: Include, dot: Value) -> None:
+        self.at = node
         body = self.tree.definitions.get(node.name)
         if body is None:
-            raise TemplateError(f'template "{node.name}" not defined')
+            raise TemplateError(f"template {quote(node.name)} not defined")
         self.includes += 1
         if self.includes > _DEEPEST_INCLUDE:
-            raise TemplateError(f"templates include each other more than {_DEEPEST_INCLUDE} deep")
+            raise TemplateError(f"exceeded maximum template depth ({_DEEPEST_INCLUDE})")
         inner = self.pipeline(node.pipeline, dot) if node.pipeline is not None else None
-        names, values = self.names, self.values
-        self.names, self.values = ["$"], [inner]
+        names, values, executing = self.names, self.values, self.executing
+        self.names, self.values, self.executing = ["$"], [inner], node.name
         self.walk(body, inner)
-        self.names, self.values = names, values
+        self.names, self.values, self.executing = names, values, executing
         self.includes -= 1
 
     # -- values ------------------------------------------------------------------------------------------------------
@@ -212,46 +233,46 @@ class _Run:
             self.values.append(value)
 
     def place(self, name: str) -> int:
+        if name not in self.names:
+            raise TemplateError(f"undefined variable: {name}")
         return len(self.names) - 1 - self.names[::-1].index(name)
 
     def pipeline(self, pipeline: Pipeline, dot: Value) -> Value:
+        value = self.commands(pipeline, dot)
+        for name in pipeline.variables:
+            self.bind(name, value, pipeline.assigns)
+        return value
+
+    def commands(self, pipeline: Pipeline, dot: Value) -> Value:
+        self.at = pipeline
         value: Value = None
         for i, command in enumerate(pipeline.commands):
             value = self.command(command, dot, (value,) if i else ())
-        for name in pipeline.variables:
-            self.bind(name, value, pipeline.assigns)
         return value
 
     def command(self, command: Command, dot: Value, piped: tuple[Value, ...]) -> Value:
         self.step()
         head, *operands = command.operands
-        if not isinstance(head, Function):
-            if operands or piped:
-                raise TemplateError(f"can't give argument to non-function {head.source}")
-            return self.operand(head, dot)
-        arguments: list[Value]
-        if head.name in ("and", "or"):
-            arguments = self.deciding(head.name, operands, dot, piped)
-        else:
-            arguments = [self.operand(operand, dot) for operand in operands] + list(piped)
-        return self.call(head.name, command.source, arguments)
-
-    def deciding(self, name: str, operands: list[Operand], dot: Value, piped: tuple[Value, ...]) -> list[Value]:
-        """The arguments of ``and`` and ``or`` up to the one that decides: the others are not evaluated."""
-        arguments: list[Value] = []
-        for operand in operands:
-            arguments.append(self.operand(operand, dot))
-            if truth(arguments[-1]) == (name == "or"):
-                return arguments
-        return [*arguments, *piped]
-
-    def call(self, name: str, source: str, arguments: Sequence[Value]) -> Value:
-        try:
-            return call(name, self.context, arguments)
-        except CallError as error:
-            raise TemplateError(f"at <{source}>: {error}") from error
+        if isinstance(head, Function):
+            return self.function(head, command, operands, dot, piped)
+        if isinstance(head, Chain):
+            return self.chain(head, dot, operands, piped)
+        if not isinstance(head, Pipeline):
+            self.at = head
+        if operands or piped:
+            raise TemplateError(f"can't give argument to non-function {written(head)}")
+        if isinstance(head, Constant) and head.value is None:
+            raise TemplateError("nil is not a command")
+        return self.operand(head, dot)
 
     def operand(self, operand: Operand, dot: Value) -> Value:
+        """A value that stands by itself: an argument, or a command without any."""
+        if isinstance(operand, Pipeline):
+            mark = len(self.names)
+            value = self.pipeline(operand, dot)
+            self.forget(mark)
+            return value
+        self.at = operand
         if isinstance(operand, Constant):
             return operand.value
         if isinstance(operand, Dot):
@@ -259,27 +280,115 @@ class _Run:
         if isinstance(operand, Variable):
             return self.values[self.place(operand.name)]
         if isinstance(operand, Function):
-            return self.call(operand.name, operand.name, ())
-        if isinstance(operand, Pipeline):
-            mark = len(self.names)
-            value = self.pipeline(operand, dot)
-            self.forget(mark)
-            return value
-        return self.chain(operand, dot)
+            return self.function(operand, operand, (), dot, ())
+        return self.chain(operand, dot, (), ())
 
-    def chain(self, chain: Chain, dot: Value) -> Value:
-        value = self.operand(chain.operand, dot)
-        for name in chain.fields:
-            if value is self.data and name not in self.data:
-                raise TemplateError(f"at <{chain.source}>: can't evaluate field {name}: there is no such data")
-            if isinstance(value, Mapping):
-                # A label that is absent is empty; an argument that was not given has no value.
-                missing = None if "arg0" in value else ""
-                value = value.get(name, missing)
-            elif isinstance(value, Sample) and name in ("Labels", "Value"):
-                value = value.labels if name == "Labels" else value.value
-            elif value is None:
-                raise TemplateError(f"at <{chain.source}>: nil data; no entry for key {name}")
-            else:
-                raise TemplateError(f"at <{chain.source}>: can't evaluate field {name} in type {type_name(value)}")
+    def chain(self, chain: Chain, dot: Value, operands: Sequence[Operand], piped: tuple[Value, ...]) -> Value:
+        self.at = chain
+        value = dot if isinstance(chain.operand, Dot) else self.operand(chain.operand, dot)
+        if not isinstance(chain.operand, Pipeline | Function):
+            self.at = chain
+        static = ""
+        for i, name in enumerate(chain.fields):
+            last = i == len(chain.fields) - 1
+            value, static = self.field(value, static, name, operands if last else (), piped if last else (), dot)
         return value
+
+    def field(
+        self,
+        value: Value,
+        static: str,
+        name: str,
+        operands: Sequence[Operand],
+        piped: tuple[Value, ...],
+        dot: Value,
+    ) -> tuple[Value, str]:
+        """A field of a value, or what a method of it gives, with the type that Go knows beforehand where it is other
+        than the value's. ``static`` is the same of ``value``."""
+        method = METHODS.get(type(value), {}).get(name)
+        if method is not None:
+            return self.invoke(name, method, value, None, operands, dot, piped), ""
+        if isinstance(value, Mapping):
+            if operands or piped:
+                raise TemplateError(f"{name} is not a method but has arguments")
+            if isinstance(value, Arguments):
+                return value.get(name), "interface {}"
+            return value.get(name, ""), ""  # a label that is absent is empty
+        found: tuple[Value, str] | None = None
+        match value, name:
+            case (Sample() | Data(), "Labels"):
+                found = value.labels, ""
+            case (Sample() | Data(), "Value"):
+                found = value.value, "interface {}"
+            case (Data(), "ExternalLabels"):
+                found = value.external_labels, ""
+            case (Data(), "ExternalURL"):
+                found = value.external_url, ""
+            case (None, _):
+                if static:
+                    raise TemplateError(f"nil pointer evaluating {static}.{name}")
+                return None, ""
+        if found is None:
+            raise TemplateError(f"can't evaluate field {name} in type {static or type_name(value)}")
+        if operands or piped:
+            raise TemplateError(f"{name} has arguments but cannot be invoked as function")
+        return found
+
+    # -- calls -------------------------------------------------------------------------------------------------------
+
+    def function(
+        self,
+        function: Function,
+        whole: Command | Function,
+        operands: Sequence[Operand],
+        dot: Value,
+        piped: tuple[Value, ...],
+    ) -> Value:
+        self.at = function
+        return self.invoke(function.name, FUNCTIONS[function.name], self.context, whole, operands, dot, piped)
+
+    def invoke(
+        self,
+        name: str,
+        declared: Declared,
+        subject: object,
+        whole: Command | Function | None,
+        operands: Sequence[Operand],
+        dot: Value,
+        piped: tuple[Value, ...],
+    ) -> Value:
+        """Call a function or a method, its arguments evaluated and checked one after the other."""
+        least, given = len(declared.kinds), len(operands) + len(piped)
+        if given < least or (given > least and not declared.rest):
+            wanted = f"at least {least}" if declared.rest else str(least)
+            raise TemplateError(f"wrong number of args for {name}: want {wanted} got {given}")
+        kinds = declared.kinds + (declared.rest,) * (given - least)
+        arguments: list[Value] = []
+        for operand, kind in zip(operands, kinds, strict=False):
+            arguments.append(self.argument(operand, kind, dot))
+            # `and` and `or` stop at the first that decides.
+            if whole is not None and name in ("and", "or") and truth(arguments[-1]) == (name == "or"):
+                return arguments[-1]
+        if piped:
+            arguments.append(checked(piped[0], kinds[-1]))
+        try:
+            if name == "call" and operands and arguments[0] is not None:
+                raise CallError(
+                    f"error calling call: non-function {written(operands[0])} of type {type_name(arguments[0])}"
+                )
+            return call(name, declared, subject, arguments)
+        except CallError:
+            self.at = whole or self.at
+            raise
+
+    def argument(self, operand: Operand, kind: str, dot: Value) -> Value:
+        """Evaluate an argument, which must be of a kind."""
+        if isinstance(operand, Constant):
+            self.at = operand
+            if operand.value is None:
+                if kind not in NILABLE:
+                    raise TemplateError(f"cannot assign nil to {TYPES[kind]}")
+            elif not fits(kind, operand.value):
+                raise TemplateError(mismatch(kind, operand.text))
+            return operand.value
+        return checked(self.operand(operand, dot), kind)

@@ -146,4 +146,4 @@ def test_the_same_group_name_may_stand_in_two_files(tmp_path: Path) -> None:
 
 def test_the_shipped_rules_are_found_and_load() -> None:
     assert default_rules_path().name == "alerts.yaml"
-    assert {"gpu", "watching"} <= {group.name for group in load_rules([default_rules_path()]).groups}
+    assert {"gpu-memory", "gpumon"} <= {group.name for group in load_rules([default_rules_path()]).groups}
