@@ -17,7 +17,6 @@ import apprise
 import requests
 from apprise.attachment.memory import AttachMemory
 
-from monitor.notify.graph_picture import WIDTH, draw
 from monitor.notify.masking import KEYED_SCHEMES, scheme_of
 from monitor.notify.notice import Graph
 
@@ -34,6 +33,9 @@ _PICTURE_SCHEMES = frozenset(["discord", "tgram", "slack", "matrix", "matrixs", 
 """Chats that take a picture after the message. Pushes do not get one: it would be a second alarm."""
 
 _SHORT = 700
+"""A service with no title and a body no longer than this gets one line."""
+_WIDTH = 600
+"""Of a picture in a mail, in CSS pixels."""
 _GRAPH_MARK = re.compile(r"<!--graph (\d+)-->")
 
 Request = Mapping[str, Any]
@@ -153,8 +155,8 @@ def _mail(plugin: Any, scheme: str, title: str, body: str, request: Request) -> 
             return ""
         title = _graphs(request)[int(found[1])].title
         return (
-            f'<img src="cid:{picture.name}" width="{WIDTH}" alt="The last hour: {_attribute(title)}" '
-            f'style="display:block;width:100%;max-width:{WIDTH}px;height:auto;margin:14px 0 0;border:0">'
+            f'<img src="cid:{picture.name}" width="{_WIDTH}" alt="The last hour: {_attribute(title)}" '
+            f'style="display:block;width:100%;max-width:{_WIDTH}px;height:auto;margin:14px 0 0;border:0">'
         )
 
     html = _GRAPH_MARK.sub(place, str(request["html"]))
@@ -185,11 +187,17 @@ def _graphs(request: Request) -> list[Graph]:
 
 
 def _pictures(request: Request) -> list[tuple[int, AttachMemory]]:
+    if not request["graphs"]:
+        return []
+    try:
+        from monitor.notify.graph_picture import draw
+    except ImportError:  # no Pillow, or a broken one: an alert goes without its picture
+        return []
     found = []
     for number, graph in enumerate(_graphs(request)):
         try:
             content = draw(graph)
-        except (ValueError, OSError):  # nothing to draw, or no font: an alert goes without its picture
+        except (ValueError, OSError):  # nothing to draw, or no font
             continue
         name = f"graph{number}.png"
         picture = AttachMemory(content=content, name=name, mimetype="image/png")  # type: ignore[no-untyped-call]
