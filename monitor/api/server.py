@@ -1,4 +1,4 @@
-"""The daemon's HTTP server: one application on a unix socket and, read-only, on a loopback port.
+"""The daemon's HTTP server: one application on a unix socket and, read-only without a token, on a loopback port.
 
 We bind the unix socket ourselves and hand uvicorn the descriptor: on its own it makes it writable for everybody.
 """
@@ -22,11 +22,12 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from monitor.api import gpumon, prometheus
+from monitor.api import alertmanager, gpumon, notifications, prometheus
 from monitor.api.exposition import CONTENT_TYPE, Exposition
 from monitor.api.gpumon import Ticker
 from monitor.api.http import BadRequest, failure
 from monitor.api.node import Node
+from monitor.api.rights import is_unix
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +122,8 @@ def application(ticker: Ticker) -> ASGIApp:
     exposition = Exposition(node.head)
 
     async def metrics(request: Request) -> Response:
+        if "x-prometheus-scrape-timeout-seconds" in request.headers:  # and not somebody with a browser
+            node.last_scrape_ms = node.clock.now_ms()
         collect = set(request.query_params.getlist("collect[]"))
         return Response(exposition.render(collect), media_type=CONTENT_TYPE)
 
@@ -137,9 +140,13 @@ def application(ticker: Ticker) -> ASGIApp:
         return failure(error)
 
     async def unknown(request: Request, error: Exception) -> Response:
+        if request.url.path.startswith(f"{alertmanager.BASE}/"):
+            return alertmanager.unknown(request.url.path)
         return failure(BadRequest(f"there is no {request.url.path} here", "not_found", 404))
 
     async def wrong_method(request: Request, error: Exception) -> Response:
+        if request.url.path.startswith(f"{alertmanager.BASE}/"):
+            return alertmanager.wrong_method(request.method)
         return failure(BadRequest(f"{request.method} is not for {request.url.path}", "bad_data", 405))
 
     app = Starlette(
@@ -149,8 +156,10 @@ def application(ticker: Ticker) -> ASGIApp:
             Route("/-/ready", ready),
             *prometheus.routes(node),
             *gpumon.routes(ticker),
+            *notifications.routes(node),
+            *alertmanager.routes(node),
         ],
-        exception_handlers={BadRequest: refused, 404: unknown, 405: wrong_method},
+        exception_handlers={BadRequest: refused, 404: unknown, 405: wrong_method, **alertmanager.HANDLERS},
     )
     return _Guard(app)
 
@@ -172,12 +181,6 @@ class _Guard:
                 await answer(scope, receive, send)
                 return
         await self._app(scope, receive, send)
-
-
-def is_unix(scope: Scope) -> bool:
-    """Whether a request came over the unix socket, whose owner and group may change things."""
-    server = scope.get("server")
-    return server is not None and server[1] is None
 
 
 def bind_unix(path: Path) -> socket.socket:

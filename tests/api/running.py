@@ -31,17 +31,27 @@ class Running:
 
 
 @asynccontextmanager
-async def running(head: Head, rules: str = "groups: []", place: Path | None = None) -> AsyncIterator[Running]:
-    """Serve ``head`` with the rule file ``rules`` on a unix socket, in ``place``, and a free loopback port."""
+async def running(
+    head: Head,
+    rules: str = "groups: []",
+    place: Path | None = None,
+    *,
+    config: str = "node: {hostname: n1, instance: 'n1:9519'}",
+    clock: Clock | None = None,
+) -> AsyncIterator[Running]:
+    """Serve ``head`` with the rule file ``rules`` on a unix socket, in ``place``, and a free loopback port. ``config``
+    is a gpumon.yaml, whose sockets are not taken."""
     with tempfile.TemporaryDirectory() as folder:
         rule_file = Path(folder) / "rules.yaml"
         rule_file.write_text(rules)
         socket = (place or Path(folder)) / "run" / "gpumon.sock"
-        config = replace(loads("node: {hostname: n1, instance: 'n1:9519'}"), api=Api(socket, ("127.0.0.1", 0)))
+        read = loads(config)
+        listen = ("127.0.0.1", 0)
         engine = Engine(load_rules((rule_file,)), default_interval_ms=5_000)
-        node = Node(config, Clock(), head, engine, mode="system", simulated=False)
+        api = Api(socket, listen, read.api.token)
+        node = Node(replace(read, api=api), clock or Clock(), head, engine, mode="system", simulated=False)
         server = ApiServer(node)
-        server.bind(socket, config.api.listen)
+        server.bind(socket, listen)
         task = asyncio.create_task(server.run())
         transport = httpx.AsyncHTTPTransport(uds=str(socket))
         try:
