@@ -47,7 +47,7 @@ _REFUSED_MS = 300_000
 """A server that refuses the request refuses the next one, too."""
 _MAX_BYTES = 1 << 20
 
-Kind = Literal["answered", "silent", "broken", "refused"]
+Kind = Literal["answered", "silent", "broken", "shed", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,8 @@ class Outcome:
 
     kind: Kind
     """``answered``; ``silent``: nothing in time, or the connection broke; ``broken``: an error of the server's, 5xx;
-    ``refused``: an answer that tells nothing of the engine."""
+    ``shed``: 503, the server takes no more for now, or loads; ``refused``: another answer that tells nothing of the
+    engine."""
     reason: str
     seconds: float
 
@@ -126,9 +127,10 @@ class Judgement:
         match outcome.kind:
             case "answered":
                 self.state, self.failures, self._streak = "alive", 0, 0
-            case "refused":
+            case "shed" | "refused":
                 self.state, self.failures, self._streak, self.last = "unreadable", 0, 0, None
-                self._next_ms = now_ms + _REFUSED_MS
+                if outcome.kind == "refused":
+                    self._next_ms = now_ms + _REFUSED_MS
             case "broken":
                 self.state, self._streak = "unreadable", 0
                 self.failures += 1
@@ -321,9 +323,9 @@ def _judge(status: int, words: str) -> tuple[Kind, str]:
     said = f"HTTP {status}{': ' if words else ''}{words}"
     if status in (401, 403):
         return "refused", f"{said} (is the api_key right?)"
-    if status >= 500 and status not in (501, 503):
-        return "broken", said
-    return "refused", said
+    if status == 503:
+        return "shed", said
+    return ("broken" if status >= 500 and status != 501 else "refused"), said
 
 
 def _message(body: bytes) -> str:

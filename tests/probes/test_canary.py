@@ -185,6 +185,14 @@ def test_what_is_refused_is_no_failure_and_is_seldom_asked_again() -> None:
     assert line.until_due() == 299
 
 
+def test_a_server_that_takes_no_more_for_now_is_asked_again_soon() -> None:
+    line = Timeline()
+    line.until_due()
+    line.judgement.came(line.now_ms, Outcome("shed", "HTTP 503", 0.01))
+    assert (line.judgement.state, line.judgement.failures, line.judgement.last) == ("unreadable", 0, None)
+    assert line.until_due() == 30
+
+
 def test_errors_of_the_server_are_failures_and_no_frozen_engine() -> None:
     line = Timeline()
     for failures in (1, 2, 3):
@@ -475,7 +483,7 @@ def test_what_refuses_gives_no_reading_and_a_reason(status: str, body: bytes, wo
         assert scrape.facts["reason"].startswith(words)
         assert not {SUCCESS, DURATION} & set(readings(scrape))
         assert readings(scrape)[FAILURES] == 0
-        await one.poll(60)
+        await one.poll(20)
         assert len(one.engine.asked) == 1
 
     run(story)
