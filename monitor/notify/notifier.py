@@ -21,19 +21,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import traceback
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from monitor.notify import silences
-from monitor.notify.compose import notice_of, trial_notice
+from monitor.notify.compose import trial_notice
+from monitor.notify.dispatch import Dispatcher, GraphOf, Sleep
 from monitor.notify.families import add_to
-from monitor.notify.groups import Batch, Place
-from monitor.notify.message import Message, render
-from monitor.notify.notice import Graph
+from monitor.notify.groups import Place
+from monitor.notify.message import render
 from monitor.notify.outbox import Outbox, OutboxError
-from monitor.notify.policy import Desk, Policy, Suppression, keeps_incidents
-from monitor.notify.queues import Failure, Queue, ReceiverStatus, first_of
+from monitor.notify.policy import Desk, Policy, Suppression
+from monitor.notify.queues import ReceiverStatus, first_of
 from monitor.notify.records import Delivery, Kind, event_id
 from monitor.notify.route import Route, kind_of
 from monitor.notify.silences import Silence, Silences
@@ -46,11 +45,8 @@ log = logging.getLogger(__name__)
 GIVE_UP_MS = 3 * 86_400_000
 DRAIN = 2.0
 _FLUSH_EVERY = 5.0
-_MOST_GRAPHS = 2
 
-Sleep = Callable[[float], Awaitable[None]]
 Speaks = Callable[[], bool]
-GraphOf = Callable[[Alert], Graph | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,31 +90,28 @@ class Notifier:
         self._node = node
         self._clock = clock
         self._speaks = speaks
-        self._graph_of = graph_of
         self._sleep = sleep
-        self._jitter = jitter
-        self._give_up_ms = give_up_ms
-        self._queues: dict[str, Queue] = {}
-        self._make_queues()
-        self._current: dict[str, Alert] = {}
+        self._dispatcher = Dispatcher(
+            self._desk,
+            outbox,
+            targets,
+            node,
+            clock,
+            graph_of=graph_of,
+            sleep=sleep,
+            jitter=jitter,
+            give_up_ms=give_up_ms,
+        )
         self._told: set[tuple[str, str]] = set()
         """Receiver and alert key, where the last that was due to that receiver is the firing."""
-        self._heard: set[tuple[str, str]] = set()
-        """The same, where the last that reached it, or may have, is the firing."""
         self._committing: dict[tuple[str, str], str] = {}
         """The event of a firing by receiver and alert key, while its commit is waited for."""
         self._withdrawn: set[tuple[str, str]] = set()
         """Receiver and event, where that was taken back meanwhile."""
         self._recorded: dict[str, tuple[str, int, int | None, int | None]] | None = None
-        self._unrecorded: dict[str, asyncio.Future[None]] = {}
-        """Commits that were not waited for any longer, or failed, by event id."""
         self._loaded = False
         self._known_stale = True
-        self._dead = 0
-        self._buried = 0
-        self._workers: dict[str, asyncio.Task[None]] = {}
         self._submits: set[asyncio.Task[bool]] = set()
-        self._running = False
         self._closing = asyncio.Event()
 
     async def open(self) -> None:
@@ -130,7 +123,7 @@ class Notifier:
         too. Returns at once; events are recorded and sent in the order of the calls. Waiting for the task is optional:
         it ends within about a second, with whether the outcome is on the disk."""
         transitions = tuple(transitions)
-        self._current = current = {alert.key: alert for alert in alerts}
+        self._dispatcher.current = current = {alert.key: alert for alert in alerts}
         self._desk.update(alert for alert in current.values() if alert.state == "firing")
         deliveries = self._due(transitions, current, now_ms)
         if transitions or deliveries or self._known_stale:
@@ -147,8 +140,7 @@ class Notifier:
             made = [delivery.transition for delivery in deliveries if delivery.key not in known]
             future = self._outbox.record([*transitions, *made], current.values(), deliveries, now_ms)
             self._recorded = kept
-        for queue in self._queues.values():
-            queue.look_again()
+        self._dispatcher.look_again()
         self._committing |= {(d.receiver, d.key): d.event_id for d in deliveries if d.kind == "firing"}
         task = asyncio.create_task(self._queue(future, deliveries))
         self._submits.add(task)
@@ -157,52 +149,36 @@ class Notifier:
 
     async def run(self) -> None:
         """Send what is due until ``close``."""
-        self._running = True
         try:
-            self._start_workers()
+            self._dispatcher.start()
             while not self._closing.is_set():
                 await first_of(self._closing.wait(), self._sleep(_FLUSH_EVERY))
                 self._prune_silences()
                 if not self._outbox.status().recording_ok or not self._loaded:
                     await self._recover()
         finally:
-            self._running = False
             if not self._closing.is_set():
-                await self._stop_workers()
+                await self._dispatcher.stop()
 
     def reload(self, policy: Policy) -> None:
         """Take over a new configuration. What is queued for a receiver that is gone is dead, and said so; what is
         queued for one that stays is tried at once, for its URL may be the one that was mended."""
         self._desk.take(policy)
-        self._desk.update(alert for alert in self._current.values() if alert.state == "firing")
+        self._desk.update(alert for alert in self._dispatcher.current.values() if alert.state == "firing")
         now_ms = self._clock()
-        receivers = self._desk.receivers
-        for name in [name for name in self._queues if name not in receivers]:
-            queue = self._queues.pop(name)
-            worker = self._workers.pop(name, None)
-            if worker is not None:
-                worker.cancel()
-            self._buried += queue.dead
-            for delivery in queue.take_all():
-                self._bury(delivery, f"there is no receiver {name} any more", now_ms)
-        self._told = {(name, key) for name, key in self._told if name in receivers}
-        self._make_queues()
-        for name, queue in self._queues.items():
-            queue.regroup(lambda delivery, name=name: self._place(name, delivery.transition.alert), now_ms)  # type: ignore[misc]
-            queue.hurry(now_ms)
+        self._dispatcher.take(now_ms)
+        self._told = {(name, key) for name, key in self._told if name in self._desk.receivers}
         self._know(now_ms)
-        if self._running:
-            self._start_workers()
 
     def status(self) -> NotifierStatus:
         """How notifying goes, by receiver."""
         outbox = self._outbox.status()
         return NotifierStatus(
-            receivers=tuple(queue.status() for queue in self._queues.values()),
+            receivers=tuple(queue.status() for queue in self._dispatcher.queues.values()),
             recording_ok=outbox.recording_ok,
             recording_error=outbox.error,
             corrupt_files=outbox.corrupt_files,
-            dead=self._dead,
+            dead=self._dispatcher.dead,
         )
 
     def add_to(self, builder: ScrapeBuilder) -> None:
@@ -216,7 +192,7 @@ class Notifier:
         add_to(
             builder,
             status.receivers,
-            self._buried,
+            self._dispatcher.buried,
             states,
             recording_ok=status.recording_ok,
             corrupt_files=status.corrupt_files,
@@ -227,20 +203,10 @@ class Notifier:
         """Send what can be sent within ``drain`` seconds, then stop, and ``run`` with it. The rest is in the outbox for
         the next start."""
         self._closing.set()
-        loop = asyncio.get_running_loop()
-        end = loop.time() + drain
+        end = asyncio.get_running_loop().time() + drain
         if self._submits:
             await asyncio.wait(self._submits, timeout=drain)
-        now_ms = self._clock()
-        for queue in self._queues.values():
-            queue.hurry(now_ms)
-        self._start_workers()
-        drained = [asyncio.create_task(queue.wait_until_tried(now_ms)) for queue in self._queues.values()]
-        if drained:
-            await asyncio.wait(drained, timeout=max(0.0, end - loop.time()))
-        for task in drained:
-            task.cancel()
-        await self._stop_workers()
+        await self._dispatcher.close(end)
 
     # What others ask
 
@@ -272,8 +238,7 @@ class Notifier:
 
     async def save_silence(self, silence: Silence) -> str:
         """Record a silence as it now is. Gives "", or a warning that it is in memory alone."""
-        for queue in self._queues.values():
-            queue.look_again()
+        self._dispatcher.look_again()
         future = self._outbox.keep_silence(silence.id, silences.to_json(silence))
         await asyncio.wait({future}, timeout=self._outbox.commit_deadline)
         if not future.done():
@@ -326,8 +291,8 @@ class Notifier:
             told = (name, key) in self._told if self._loaded else name in self._desk.places(labels)
             if not told:
                 continue
-            unheard = (name, key) not in self._heard and self._is_held(
-                self._place(name, transition.alert).route, labels
+            unheard = (name, key) not in self._dispatcher.heard and self._dispatcher.is_held(
+                self._dispatcher.place(name, labels).route, labels
             )
             if unheard and self._take_back(name, key, now_ms):
                 continue
@@ -341,47 +306,23 @@ class Notifier:
         if committing is not None:
             self._withdrawn.add((name, committing))
             return True
-        withdrawn = self._queues[name].withdraw(key)
+        withdrawn = self._dispatcher.queues[name].withdraw(key)
         if withdrawn is not None:
             self._outbox.mark(withdrawn, "superseded", now_ms)
             return True
-        return not self._queues[name].is_under_way(key)
-
-    def _is_held(self, route: Route, labels: Labels) -> bool:
-        now_ms = self._clock()
-        return bool(self._desk.muted(route, now_ms) or self._desk.suppression(labels, now_ms))
-
-    def _held(self, delivery: Delivery, route: Route) -> bool:
-        """An end is held by a mute time alone: who heard of the firing must hear of it."""
-        now_ms = self._clock()
-        if self._desk.muted(route, now_ms):
-            return True
-        return delivery.kind == "firing" and bool(self._desk.suppression(delivery.transition.alert.labels, now_ms))
-
-    def _shown(self, key: str, route: Route) -> bool:
-        alert = self._current.get(key)
-        return alert is not None and alert.state == "firing" and not self._is_held(route, alert.labels)
-
-    def _place(self, name: str, alert: Alert) -> Place:
-        return self._desk.place(name, alert.labels)
+        return not self._dispatcher.queues[name].is_under_way(key)
 
     def _know(self, now_ms: int) -> None:
         """Tell the queues which alerts fire that their receivers have been told of."""
-        by_queue: dict[str, dict[str, tuple[Place, set[str]]]] = {name: {} for name in self._queues}
+        by_queue: dict[str, dict[str, tuple[Place, set[str]]]] = {name: {} for name in self._dispatcher.queues}
         for name, key in self._told:
-            alert = self._current.get(key)
+            alert = self._dispatcher.current.get(key)
             if alert is not None and alert.state == "firing" and name in by_queue:
-                place = self._place(name, alert)
+                place = self._dispatcher.place(name, alert.labels)
                 by_queue[name].setdefault(place.key, (place, set()))[1].add(key)
         for name, firing in by_queue.items():
-            self._queues[name].know(firing, now_ms)
+            self._dispatcher.queues[name].know(firing, now_ms)
         self._known_stale = False
-
-    def _make_queues(self) -> None:
-        for name, receiver in self._desk.receivers.items():
-            queue = self._queues.setdefault(name, Queue(name))
-            queue.rate_per_minute = receiver.rate_per_minute
-            queue.coalesces = not keeps_incidents(receiver)
 
     async def _queue(self, future: asyncio.Future[None] | None, deliveries: Sequence[Delivery]) -> bool:
         recorded = True
@@ -389,19 +330,21 @@ class Notifier:
             await asyncio.wait({future}, timeout=self._outbox.commit_deadline)
             recorded = future.done() and not future.cancelled() and future.exception() is None
             if not recorded:
-                self._unrecorded |= {delivery.event_id: future for delivery in deliveries}
+                self._dispatcher.unrecorded |= {delivery.event_id: future for delivery in deliveries}
         for delivery in deliveries:
             if self._committing.get((delivery.receiver, delivery.key)) == delivery.event_id:
                 del self._committing[delivery.receiver, delivery.key]
         for delivery in deliveries:
-            queue = self._queues.get(delivery.receiver)
+            queue = self._dispatcher.queues.get(delivery.receiver)
             if queue is None:  # it went with a reload in the meantime
-                self._bury(delivery, f"there is no receiver {delivery.receiver} any more", self._clock())
+                self._dispatcher.bury(delivery, f"there is no receiver {delivery.receiver} any more", self._clock())
             elif (delivery.receiver, delivery.event_id) in self._withdrawn:
                 self._withdrawn.discard((delivery.receiver, delivery.event_id))
                 self._outbox.mark(delivery, "superseded", self._clock())
             else:
-                queue.put(delivery, self._place(delivery.receiver, delivery.transition.alert), self._clock())
+                queue.put(
+                    delivery, self._dispatcher.place(delivery.receiver, delivery.transition.alert.labels), self._clock()
+                )
         return recorded
 
     async def _load(self) -> None:
@@ -417,16 +360,18 @@ class Notifier:
         self._loaded = self._known_stale = True
         now_ms = self._clock()
         self._told |= {(name, key) for name, key in told if name in self._desk.receivers}
-        self._heard |= set(heard)
+        self._dispatcher.heard |= set(heard)
         self._load_silences(silences)
-        for name, one in self._queues.items():
+        for name, one in self._dispatcher.queues.items():
             one.remember({g.key: (min(g.last_sent_ms, now_ms), g.reminders) for g in groups if g.receiver == name})
         for delivery in pending:
-            queue = self._queues.get(delivery.receiver)
+            queue = self._dispatcher.queues.get(delivery.receiver)
             if queue is None:
-                self._bury(delivery, f"there is no receiver {delivery.receiver} any more", now_ms)
+                self._dispatcher.bury(delivery, f"there is no receiver {delivery.receiver} any more", now_ms)
             else:
-                queue.put_back(delivery, self._place(delivery.receiver, delivery.transition.alert), now_ms)
+                queue.put_back(
+                    delivery, self._dispatcher.place(delivery.receiver, delivery.transition.alert.labels), now_ms
+                )
 
     def _load_silences(self, rows: Sequence[tuple[str, str]]) -> None:
         found = []
@@ -449,132 +394,6 @@ class Notifier:
             return
         if not self._loaded:
             await self._load()
-
-    # Sending
-
-    def _start_workers(self) -> None:
-        for name, queue in self._queues.items():
-            if name not in self._workers:
-                self._workers[name] = asyncio.create_task(self._work(queue), name=f"notify {name}")
-
-    async def _stop_workers(self) -> None:
-        workers = list(self._workers.values())
-        self._workers.clear()
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
-
-    async def _work(self, queue: Queue) -> None:
-        while True:
-            batch = await queue.next(self._clock, self._sleep, self._held, self._shown)
-            try:
-                failure = await self._attempt(queue, batch)
-            except Exception as error:  # a bug must not silence the receiver
-                # Where it happened, and not its text, which may hold a secret.
-                where = "".join(traceback.format_tb(error.__traceback__))
-                log.error("sending to %s failed unforeseen: %s\n%s", queue.name, type(error).__name__, where)
-                failure = Failure(f"unforeseen: {type(error).__name__}")
-            self._settle(queue, batch, failure)
-
-    async def _attempt(self, queue: Queue, batch: Batch) -> Failure | None:
-        """Send to each target of the receiver that has not had it."""
-        receiver = self._desk.receivers.get(queue.name)
-        targets = targets_of(receiver) if receiver is not None else ()
-        if not targets:
-            return Failure("this receiver has nobody to send to")
-        message = self._write(queue, batch)
-        left = [target for target in targets if not queue.has_had(batch, target)]
-        # At once, so that a target that hangs delays none of the others.
-        results = await asyncio.gather(*(self._targets.send(target, message) for target in left))
-        for target, result in zip(left, results, strict=True):
-            if not result.reason:
-                queue.note(batch, target)
-        failed = [result for result in results if result.reason]
-        if not failed:
-            return None
-        waits = [int(result.retry_after * 1000) for result in failed if result.retry_after is not None]
-        return Failure(
-            "; ".join(dict.fromkeys(result.reason for result in failed)),
-            max(waits, default=None),
-            all(result.permanent for result in failed),
-        )
-
-    def _write(self, queue: Queue, batch: Batch) -> Message:
-        unrecorded = any(self._is_unrecorded(delivery.event_id) for delivery in batch.deliveries)
-        graphs: list[Graph] = []
-        receiver = self._desk.receivers.get(queue.name)
-        if receiver is not None and receiver.apprise:
-            for delivery in batch.deliveries:
-                if delivery.kind == "firing" and len(graphs) < _MOST_GRAPHS:
-                    graph = self._graph_of(delivery.transition.alert)
-                    if graph is not None:
-                        graphs.append(graph)
-        notice = notice_of(
-            batch,
-            self._current,
-            queue.name,
-            self._node,
-            self._clock(),
-            external_url=self._desk.policy.external_url,
-            unrecorded=unrecorded,
-            graphs=tuple(graphs),
-        )
-        return render(notice)
-
-    def _is_unrecorded(self, event: str) -> bool:
-        future = self._unrecorded.get(event)
-        if future is None:
-            return False
-        if not future.done() or (future.exception() is not None and self._outbox.status().owed):
-            return True
-        del self._unrecorded[event]  # the disk came back
-        return False
-
-    def _settle(self, queue: Queue, batch: Batch, failure: Failure | None) -> None:
-        now_ms = self._clock()
-        for delivery in batch.deliveries:
-            place = (delivery.receiver, delivery.key)
-            if delivery.kind == "firing":  # also where it failed: it may have arrived all the same
-                self._heard.add(place)
-            elif failure is None:
-                self._heard.discard(place)
-        if failure is None:
-            queue.sent(batch, now_ms)
-            for delivery in batch.deliveries:
-                self._outbox.mark(delivery, "sent", now_ms)
-            for group in batch.groups:
-                self._outbox.note_group(queue.name, group.key, now_ms, batch.reminder)
-            return
-        log.warning("a message to %s failed: %s", queue.name, failure.reason)
-        again, overtaken = queue.failed(batch, failure, now_ms, self._jitter())
-        for delivery in overtaken:
-            self._outbox.mark(delivery, "superseded", now_ms)
-        old = [delivery for delivery in again if now_ms - delivery.transition.at_ms >= self._give_up_ms]
-        queue.drop(old)
-        for delivery in again:
-            if delivery in old:
-                self._bury(delivery, failure.reason, now_ms)
-            else:
-                self._outbox.mark(delivery, "queued", now_ms)
-
-    def _bury(self, delivery: Delivery, reason: str, now_ms: int) -> None:
-        self._dead += 1
-        if delivery.receiver not in self._queues:
-            self._buried += 1
-        log.error("the notification %s to %s is given up: %s", delivery.event_id, delivery.receiver, reason)
-        self._outbox.mark(
-            Delivery(
-                delivery.event_id,
-                delivery.receiver,
-                delivery.kind,
-                delivery.transition,
-                delivery.attempts,
-                delivery.next_attempt_ms,
-                reason,
-            ),
-            "dead",
-            now_ms,
-        )
 
 
 def _deliveries(transition: Transition, kind: Kind, names: Sequence[str], now_ms: int) -> list[Delivery]:
