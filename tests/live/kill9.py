@@ -23,14 +23,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
-from tests.live.flipping import RULES, FailingWebhook, FlippingServer, failing_webhook, flipping_server
+from tests.live.flipping import RULES, FailingWebhook, FlippingServer, Post, failing_webhook, flipping_server
 
 PROJECT = Path(__file__).resolve().parents[2]
 ENGINES = 6
@@ -72,6 +73,16 @@ class Report:
             *(f"  {each}" for each in self.problems[:40]),
         ]
         return "\n".join(lines)
+
+
+class Row(NamedTuple):
+    """A transition as the record has it."""
+
+    ident: str
+    key: str
+    at_ms: int
+    before: str
+    after: str
 
 
 class Victim:
@@ -156,12 +167,11 @@ class Victim:
         """All that its lives have logged."""
         return (self.folder / "daemon.log").read_text(errors="replace")
 
-    def transitions(self) -> list[tuple[str, str, int, str, str, str]]:
-        """The record in its order: id, alert's key, time, before, after, reason. While it does not run."""
-        with sqlite3.connect(self.folder / "state" / "gpumon.db") as database:
-            return database.execute(
-                "SELECT id, key, at_ms, before, after, reason FROM transitions ORDER BY rowid"
-            ).fetchall()
+    def record(self) -> list[Row]:
+        """All transitions in the order of the record. While it does not run."""
+        with closing(sqlite3.connect(self.folder / "state" / "gpumon.db")) as database:
+            rows = database.execute("SELECT id, key, at_ms, before, after FROM transitions ORDER BY rowid")
+            return [Row(*row) for row in rows]
 
 
 def run(folder: Path, kills: int, seed: int) -> Report:
@@ -199,7 +209,14 @@ def run(folder: Path, kills: int, seed: int) -> Report:
             report.silences = len(silences)
             report.problems += final
             report.problems += [f"the silence {ident} is gone" for ident in silences if ident not in kept]
-            look(victim, webhook, server, report)
+            rows, posts = victim.record(), list(webhook.posts)
+            report.problems += faults(rows, posts)
+            report.transitions = len(rows)
+            report.alerts = len({row.key for row in rows})
+            report.posts = len(posts)
+            report.posts_taken = sum(post.taken for post in posts)
+            report.events_told = len({alert["eventId"] for post in posts for alert in post.body["alerts"]})
+            report.messages_repeated = sum(n > 1 for n in Counter(post.body["eventId"] for post in posts).values())
         finally:
             victim.kill()
     return report
@@ -237,7 +254,7 @@ def wait_until_settled(victim: Victim, server: FlippingServer, webhook: FailingW
         shown = victim.request("GET", "/api/v1/alerts").json()["data"]["alerts"]
         firing = {(each["labels"]["alertname"], each["labels"]["engine"]) for each in shown}
         wanted = {("QueueLong", engine) for engine in server.long}
-        told = {name for name, word in last_words(webhook).items() if word["status"] == "firing"}
+        told = {name for name, word in last_words(list(webhook.posts)).items() if word["status"] == "firing"}
         missing = [f"the daemon shows {each}, which should have ended" for each in sorted(firing - wanted)]
         missing += [f"the daemon does not show {each}" for each in sorted(wanted - firing)]
         missing += [f"the webhook's last word on {each} is firing" for each in sorted(told - wanted)]
@@ -248,61 +265,58 @@ def wait_until_settled(victim: Victim, server: FlippingServer, webhook: FailingW
     return missing
 
 
-def last_words(webhook: FailingWebhook) -> dict[tuple[str, str], dict[str, Any]]:
+def last_words(posts: Iterable[Post]) -> dict[tuple[str, str], dict[str, Any]]:
     """What the webhook took last of each alert, by its name and engine."""
     return {
         (alert["labels"]["alertname"], alert["labels"]["engine"]): alert
-        for post in list(webhook.posts)
+        for post in posts
         if post.taken
         for alert in post.body["alerts"]
     }
 
 
-def look(victim: Victim, webhook: FailingWebhook, server: FlippingServer, report: Report) -> None:
-    """Hold the record and what the webhook got against what must hold."""
-    rows = victim.transitions()
-    report.transitions = len(rows)
-    by_key: dict[str, list[tuple[str, str, int, str, str, str]]] = {}
+def faults(rows: Sequence[Row], posts: Sequence[Post]) -> list[str]:
+    """What does not hold of the record and of what the webhook got, when all is told."""
+    found: list[str] = []
+    chains: dict[str, list[Row]] = {}
     for row in rows:
-        by_key.setdefault(row[1], []).append(row)
-    report.alerts = len(by_key)
-    problems = report.problems
-    for key, chain in by_key.items():
+        chains.setdefault(row.key, []).append(row)
+    for key, chain in chains.items():
         state = "inactive"
-        for ident, _, at_ms, before, after, _ in chain:
-            if before != state:
-                problems.append(f"{key}: at {at_ms} ({ident}) from {before} to {after}, but it was {state}")
-            state = after
-        if any(later[2] < earlier[2] for earlier, later in itertools.pairwise(chain)):
-            problems.append(f"{key}: the record is not in the order of time")
-    recorded = {row[0] for row in rows}
+        for row in chain:
+            if row.before != state:
+                found.append(f"{key}: at {row.at_ms} ({row.ident}) {row.before} to {row.after}, but it was {state}")
+            state = row.after
+        if any(later.at_ms < earlier.at_ms for earlier, later in itertools.pairwise(chain)):
+            found.append(f"{key}: the record is not in the order of time")
+    recorded = {row.ident for row in rows}
     ids: dict[tuple[str, ...], set[str]] = {}
-    for post in webhook.posts:
-        report.posts_taken += post.taken
+    for post in posts:
         for alert in post.body["alerts"]:
-            ended = alert["endsAt"] if alert["status"] == "resolved" else ""
-            ids.setdefault((alert["fingerprint"], alert["status"], alert["startsAt"], ended), set()).add(
-                alert["eventId"]
-            )
+            ids.setdefault(event_of(alert), set()).add(alert["eventId"])
             if alert["eventId"] not in recorded and not post.body["unrecorded"]:
-                problems.append(f"{alert['eventId']} was told, and is not in the record")
-    problems += [f"{event} was told under {len(many)} ids" for event, many in ids.items() if len(many) > 1]
-    report.posts = len(webhook.posts)
-    report.events_told = len({each for many in ids.values() for each in many})
-    report.messages_repeated = sum(
-        count > 1 for count in Counter(post.body["eventId"] for post in webhook.posts).values()
-    )
-    words = {alert["fingerprint"]: alert for alert in last_words(webhook).values()}
-    for key, chain in by_key.items():
-        told = words.get(key)
-        last_fired = next((row for row in reversed(chain) if row[4] == "firing"), None)
-        if chain[-1][4] == "firing":
-            if told is None or told["eventId"] != chain[-1][0]:
-                problems.append(f"{key}: fires since {chain[-1][2]} by {chain[-1][0]}, last told was {told}")
-        elif told is not None and last_fired is not None:
-            ends = [row for row in chain if row[3] == "firing"]
-            if told["status"] != "resolved" or told["eventId"] != ends[-1][0]:
-                problems.append(f"{key}: ended by {ends[-1][0]}, last told was {told['status']} {told['eventId']}")
+                found.append(f"{alert['eventId']} was told, and is not in the record")
+    found += [f"{event} was told under {len(many)} ids" for event, many in ids.items() if len(many) > 1]
+    words = {alert["fingerprint"]: alert for alert in last_words(posts).values()}
+    for key, chain in chains.items():
+        known = [row for row in chain if "firing" in (row.before, row.after)]
+        word = words.get(key)
+        told = f"last told was {word['status']} {word['eventId']}" if word else "it was never told"
+        # One that nobody heard of may end unheard.
+        if known and (word is not None or known[-1].after == "firing"):
+            status = "firing" if known[-1].after == "firing" else "resolved"
+            if word is None or (word["status"], word["eventId"]) != (status, known[-1].ident):
+                found.append(f"{key}: {status} by {known[-1].ident}, but {told}")
+    found += [
+        f"{word['eventId']} was told, of an alert without a record" for key, word in words.items() if key not in chains
+    ]
+    return found
+
+
+def event_of(alert: Mapping[str, str]) -> tuple[str, ...]:
+    """What makes two alerts of payloads the same event: they must have the same id."""
+    ended = alert["endsAt"] if alert["status"] == "resolved" else ""
+    return alert["fingerprint"], alert["status"], alert["startsAt"], ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
