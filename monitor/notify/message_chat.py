@@ -20,7 +20,7 @@ _LABELS_SHOWN = 12
 _LABEL_LIMIT = 80
 _MARKDOWN_LIMIT = 6_000
 
-_CALLS = re.compile(r"@(?=channel|here|everyone|group|all\b|[&!#]?\d)|(?<=<)([@!#])", re.IGNORECASE)
+_CALLS = re.compile(r"@(?=[*_]*(?:channel|here|everyone|group|room|all\b)|[&!#]?\d)|(?<=<)[@!#]", re.IGNORECASE)
 _BREAK = "\u2060"
 """A word joiner: invisible, of no width, and no part of a name that a service looks for."""
 _SPECIAL = re.compile(r"[\\*<>\[\]~|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^(?=[#+-])", re.MULTILINE)
@@ -42,7 +42,9 @@ def markdown_of(tolds: Sequence[Told], notes: Sequence[str]) -> str:
             lines.append(labels)
         blocks.append("\n".join(lines))
     blocks += [_markdown_text(line) for line in _rest(tolds)]
-    return cut("\n\n".join(blocks), _MARKDOWN_LIMIT)
+    # Two spaces: CommonMark's line break, and nothing to see where a line's end is one anyway.
+    paragraphs = ["  \n".join(block.splitlines()) for block in blocks]
+    return cut("\n\n".join(paragraphs), _MARKDOWN_LIMIT)
 
 
 def slack_of(tolds: Sequence[Told], notice: Notice, title: str, notes: Sequence[str]) -> list[dict[str, Any]]:
@@ -66,8 +68,8 @@ def slack_of(tolds: Sequence[Told], notice: Notice, title: str, notes: Sequence[
         attachments.append(
             {
                 "color": colour_of(one),
-                "fallback": _escape(_calm(title if alone else headline(one))),
-                "title": _escape(_calm(title if alone else headline(one))),
+                "fallback": _escape(calm(title if alone else headline(one))),
+                "title": _escape(calm(title if alone else headline(one))),
                 "text": "\n".join(lines),
                 "fields": fields,
                 "mrkdwn_in": ["pretext", "text", "fields"],
@@ -93,7 +95,7 @@ def _labels(one: Told) -> str:
     labels = [cut(f"{name}={value}", _LABEL_LIMIT) for name, value in one.labels if name != "severity"]
     shown, rest = labels[:_LABELS_SHOWN], labels[_LABELS_SHOWN:]
     more = f" and {len(rest)} more" if rest else ""
-    return " ".join(f"`{_calm(text).replace('`', chr(39))}`" for text in shown) + more
+    return " ".join(f"`{calm(text).replace('`', chr(39))}`" for text in shown) + more
 
 
 def _rest(tolds: Sequence[Told]) -> list[str]:
@@ -102,20 +104,21 @@ def _rest(tolds: Sequence[Told]) -> list[str]:
     return [*lines, f"and {len(rest) - _LISTED} more"] if len(rest) > _LISTED else lines
 
 
-def _calm(text: str) -> str:
+def calm(text: str) -> str:
+    """``text`` with words that would call people, such as ``@channel`` or ``<@U0123>``, broken up invisibly."""
     return _CALLS.sub(lambda found: found.group() + _BREAK, text)
 
 
 def _markdown_text(text: str) -> str:
     return "".join(
         piece if number % 2 else _SPECIAL.sub(lambda found: "\\" + found.group(), piece.replace("`", "'"))
-        for number, piece in enumerate(_CODE.split(_calm(text)))
+        for number, piece in enumerate(_CODE.split(calm(text)))
     )
 
 
 def _slack_text(text: str) -> str:
     # Slack knows no backslash: a lone * or _ stays what it is, and bold by accident harms nobody.
-    return _escape(_calm(text))
+    return _escape(calm(text))
 
 
 def _escape(text: str) -> str:

@@ -33,7 +33,7 @@ def body_of(tolds: Sequence[Told], preface: Sequence[str], remarks: Sequence[str
 def brief_of(tolds: Sequence[Told]) -> str:
     """What the first alert is and what to do, in one line of at most 300 characters, for SMS and the like."""
     first = tolds[0]
-    text = " ".join((first.summary or first.reason or first.what).split())
+    text = " ".join(next(iter(first.said), first.what).split())
     if first.fires and first.action:
         text += f" Action: {' '.join(first.action.split())}"
     return cut(text, _BRIEF_LIMIT)

@@ -179,8 +179,7 @@ def _follow(services: _Services, request: dict[str, Any], form: Form) -> None:
     with turn:
         service_forms.quiet(service[0])
         service.notify(
-            body="The last hour",
-            title=form.caption,
+            body=form.caption,
             notify_type=apprise.NotifyType(request["type"]),
             body_format=apprise.NotifyFormat.TEXT,
             attach=list(form.later),

@@ -18,6 +18,7 @@ import requests
 from apprise.attachment.memory import AttachMemory
 
 from monitor.notify.masking import KEYED_SCHEMES, scheme_of
+from monitor.notify.message_chat import calm
 from monitor.notify.notice import Graph
 
 MAIL_SCHEMES = frozenset(
@@ -29,6 +30,8 @@ _INLINE_SCHEMES = frozenset(["mailto", "mailtos"])
 _DATA_SCHEMES = frozenset(
     ["json", "jsons", "xml", "xmls", "form", "forms", "apprise", "apprises", "amqp", "amqps", "mqtt", "mqtts"]
 )
+_MARKED_SCHEMES = frozenset(["mmost", "mmosts", "zulip", "revolt", "guilded", "ryver"])
+"""They show Markdown, which apprise does not know of them."""
 _PICTURE_SCHEMES = frozenset(["discord", "tgram", "slack", "matrix", "matrixs", "mmost", "mmosts", "signal", "signals"])
 """Chats that take a picture after the message. Pushes do not get one: it would be a second alarm."""
 
@@ -127,16 +130,22 @@ def _form(plugin: Any, scheme: str, url: str, request: Request) -> Form:
         return Form("", title, apprise.NotifyFormat.TEXT)
     if plugin.title_maxlen <= 0 and plugin.body_maxlen <= _SHORT:
         return Form(title, str(request["brief"]), apprise.NotifyFormat.TEXT)
+    if scheme in _DATA_SCHEMES and not wish:
+        return Form(title, body, apprise.NotifyFormat.TEXT)
+    title = calm(title)
     later: Sequence[AttachMemory] = ()
     if scheme in _PICTURE_SCHEMES and plugin.attachment_support and getattr(plugin, "mode", "bot") not in _HOOKS:
         later = [picture for _, picture in _pictures(request)]
+    caption = calm("; ".join(f"The last hour: {graph.title}" for graph in _graphs(request)))
     # Telegram refuses a message whose marks do not match; apprise escapes a text for it.
-    marked = apprise.NotifyFormat.MARKDOWN in formats and scheme not in _DATA_SCHEMES and scheme != "tgram"
-    if (wish == "markdown") if wish else marked:
+    marked = apprise.NotifyFormat.MARKDOWN in formats and scheme != "tgram"
+    if (wish == "markdown") if wish else marked or scheme in _MARKED_SCHEMES:
         text = _fit(str(request["markdown"]), plugin.body_maxlen)
-        return Form(title, text, apprise.NotifyFormat.MARKDOWN, later=later, caption=title)
-    text = _fit(body, plugin.body_maxlen)
-    return Form(title, text, apprise.NotifyFormat.TEXT, later=later, caption=title)
+        # What is to go as it is, is a text to apprise.
+        kind = apprise.NotifyFormat.MARKDOWN if marked else apprise.NotifyFormat.TEXT
+        return Form(title, text, kind, later=later, caption=caption)
+    text = _fit(calm(body), plugin.body_maxlen)
+    return Form(title, text, apprise.NotifyFormat.TEXT, later=later, caption=caption)
 
 
 _HOOKS = ("hook", "gov-hook", "workflow", "trigger")
