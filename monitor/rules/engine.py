@@ -125,10 +125,7 @@ class Engine:
         evaluated. A rule that fails keeps its state, and the others go on.
         """
         transitions = [alerts.end(alert, now_ms, "rule removed") for alerts, alert in self._removed]
-        for labels in self._orphans:
-            storage.append(labels, now_ms, STALE)
         self._removed.clear()
-        self._orphans.clear()
         for group in self._groups:
             late = now_ms - group.due_ms if group.due_ms is not None else 0
             if late < -group.interval_ms:  # the clock went back
@@ -137,6 +134,11 @@ class Engine:
                 # Evaluations that were missed are left out; the others stay on the group's own beat.
                 group.due_ms = now_ms + group.interval_ms - late % group.interval_ms
                 transitions += self._evaluate_group(group, now_ms, storage, gone)
+        if self._orphans:
+            # A rule that only moved to another group has gone on with its series by now.
+            for labels in self._orphans.difference(*(state.series for state in self._states())):
+                storage.append(labels, now_ms, STALE)
+            self._orphans.clear()
         return transitions
 
     def _evaluate_group(
@@ -156,8 +158,10 @@ class Engine:
                     state.health, state.last_error = "ok", ""
             except (PromQLError, RuleError) as error:
                 self._failed(state, str(error))
+                self._hold(state, at_ms, storage)
             except Exception as error:  # whatever it is, the other rules must go on
                 self._failed(state, f"{type(error).__name__}: {error}")
+                self._hold(state, at_ms, storage)
             state.duration_seconds = self._timer() - rule_started
             state.last_evaluation_ms = now_ms
         group.duration_seconds = self._timer() - started
@@ -167,6 +171,12 @@ class Engine:
     def _failed(self, state: _RuleState, error: str) -> None:
         state.health, state.last_error = "err", error
         self.failures += 1
+
+    def _hold(self, state: _RuleState, at_ms: int, storage: Appendable) -> None:
+        """Alerts stay as they are while their rule fails, and so do their series: in Prometheus those end with the
+        lookback, five minutes after the last evaluation that went well."""
+        if not state.rule.records:
+            self._append(state, _alert_series(state.alerts.active.values()), at_ms, storage)
 
     def _evaluate(
         self, state: _RuleState, now_ms: int, at_ms: int, limit: int, storage: Appendable, gone: Gone | None
@@ -218,6 +228,11 @@ class Engine:
     def resolved(self) -> list[Transition]:
         """How firing alerts ended that did so lately, and are not active again."""
         return [transition for state in self._states() for transition in state.alerts.ended.values()]
+
+    def failing(self) -> list[tuple[str, str]]:
+        """Group and name of every rule whose last evaluation failed: its alerts are held as they are."""
+        failing = [(state.alerts.group, state.rule.name) for state in self._states() if state.health == "err"]
+        return list(dict.fromkeys(failing))
 
     def groups_status(self) -> list[GroupStatus]:
         """Groups and rules with their health, in the order of the files."""
