@@ -86,10 +86,20 @@ class Row(NamedTuple):
 
 
 class Victim:
-    """The daemon, in one folder over all its lives."""
+    """The daemon, in one folder over all its lives. ``wrapper`` is a command that starts it, ``rules`` are more rule
+    files."""
 
-    def __init__(self, folder: Path, server: FlippingServer, webhook: FailingWebhook) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        server: FlippingServer,
+        webhook: FailingWebhook,
+        *,
+        wrapper: Sequence[str | Path] = (),
+        rules: Sequence[Path] = (),
+    ) -> None:
         self.folder = folder
+        self._wrapper = tuple(wrapper)
         self.socket = folder / "gpumon.sock"
         (folder / "rules.yaml").write_text(RULES)
         config = {
@@ -102,7 +112,7 @@ class Victim:
                 "host": {"enabled": False},
                 "kernel_log": {"enabled": False},
             },
-            "alerting": {"evaluation_interval": "1s", "rule_files": [str(folder / "rules.yaml")]},
+            "alerting": {"evaluation_interval": "1s", "rule_files": [str(folder / "rules.yaml"), *map(str, rules)]},
             "receivers": [{"name": "hook", "webhook": f"http://127.0.0.1:{webhook.port}/", "rate_limit": 1000}],
             "route": {
                 "receiver": "hook",
@@ -119,7 +129,7 @@ class Victim:
     def start(self) -> None:
         """Start it; it is not ready yet."""
         self.socket.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "monitor", "daemon", "--config", str(self._config)]
+        command = [*self._wrapper, sys.executable, "-m", "monitor", "daemon", "--config", str(self._config)]
         with (self.folder / "daemon.log").open("ab") as out:
             self._process = subprocess.Popen(
                 command,
@@ -129,6 +139,12 @@ class Victim:
                 env={**os.environ, "PYTHONPATH": str(PROJECT)},
                 start_new_session=True,
             )
+
+    @property
+    def pid(self) -> int:
+        """Of the running daemon, where the wrapper becomes it."""
+        assert self._process is not None
+        return self._process.pid
 
     def wait_until_ready(self, seconds: float) -> bool:
         """Whether it answered within so many seconds. Raises ``RuntimeError`` where it ended by itself."""
