@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from monitor.config_values import Secret
 from monitor.yaml_reader import Node
 
+SECRET_FIELDS = ("env", "file")
+
 _USERINFO = re.compile(r"//[^/]*@")
 
 
@@ -37,7 +39,7 @@ class Parts:
             if text == "":
                 node.problem("expected a text, found nothing between the quotes")
             return Secret("plain", text, place) if text else None
-        fields = node.fields(["env", "file"])
+        fields = node.fields(SECRET_FIELDS)
         if len(fields) != 1:
             node.problem("say where the secret is, with either `env: NAME` or `file: PATH`")
             return None

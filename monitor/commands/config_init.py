@@ -68,7 +68,7 @@ def run(output: Path, *, force: bool) -> int:
         return 1
     gpus = count(len(driver.gpus), "GPU") if driver.gpus else driver.absent or driver.down or "no GPU"
     click.echo(f"{output}: {gpus}; {count(len(servers), 'vLLM server')}")
-    click.echo(f"Next: add receivers, `gpumon check {output}`, `gpumon doctor --config {output}`")
+    click.echo(f"Next: add receivers, `gpumon check {output}`, `gpumon doctor --config {output}`, `gpumon notify test`")
     return 0
 
 
@@ -112,22 +112,61 @@ _TAIL = """
 # alerting:
 #   rule_files: [/etc/gpumon/alerts.yaml]   # Prometheus rule files, instead of the shipped rules
 #   evaluation_interval: 5s
+#   alertmanagers: ["http://alertmanager.example.com:9093"]   # alerts go there, too, as from a Prometheus
+#   evaluator: local                        # `remote`: a Prometheus that scrapes this node tells people, not gpumon
 
-# Who is told. Each URL is one of apprise's (slack, mailto, tgram, json, and a hundred more). Keep the secret out of
-# this file: in the environment of the service, or in a file of mode 0640 that the group gpumon may read.
+# Who is told. Each apprise URL is one of apprise's (slack, mailto, tgram, json, and a hundred more); a webhook gets
+# what Alertmanager sends. Keep the secret out of this file: in the environment of the service, or in a file of mode
+# 0640 that the group gpumon may read. `gpumon notify test` sends one message to each, and says what came back.
 # receivers:
-#   - name: ops
-#     apprise:
-#       - {file: /etc/gpumon/slack-url}       # holds slack://TokenA/TokenB/TokenC
-#       - {env: GPUMON_MAIL_URL}              # mailtos://user:password@smtp.example.com?to=ops@example.com
-#     send_resolved: true
-# route: {receiver: ops}
+#   - name: chat
+#     apprise: {file: /etc/gpumon/slack-url}         # holds slack://TokenA/TokenB/TokenC
+#   - name: mail
+#     apprise: {env: GPUMON_MAIL_URL}                # mailtos://user:password@smtp.example.com?to=ops@example.com
+#   - name: hook
+#     webhook: {url: "https://example.com/hook", bearer_token: {file: /etc/gpumon/hook-token}}
+#   - name: pager
+#     apprise: {file: /etc/gpumon/pager-url}         # holds pagerduty://IntegrationKey@ApiKey
+#     pages: true                                    # wakes somebody: no warnings, unless a route asks for them
 
-# A node that is dead tells nobody: let a Prometheus elsewhere scrape /metrics and watch `up`.
+# Which alert goes to whom, in Alertmanager's words: at each level the first route that matches.
+# route:
+#   receiver: chat                                   # what no other route takes
+#   group_by: [alertname]
+#   group_wait: 5s
+#   group_interval: 1m
+#   repeat_interval: 4h
+#   routes:
+#     - matchers: ['severity="critical"']
+#       receiver: [pager, chat]
+#     - matchers: ['severity="warning"', 'alertname=~"Host.+"']
+#       receiver: mail
+#       group_by: [instance]
+#       repeat_interval: 1d
+#       mute_time_intervals: [weekend]
+#     - matchers: ['severity="warning"']
+#       receiver: [chat, hook]
+
+# time_intervals:
+#   - name: weekend
+#     time_intervals:
+#       - {weekdays: [saturday, sunday], location: Europe/Berlin}
+
+# What is not told while another alert says it already. Without this, gpumon's own hold: of a server that is down only
+# that, of a probe's load nothing, of two thresholds the worse. With it, these alone; `[]` for none.
+# inhibit_rules:
+#   - source_matchers: ['alertname="VllmServerDown"']
+#     target_matchers: ['server!=""', 'alertname!="VllmServerDown"']
+#     equal: [instance, server]
+
+# A node that is dead tells nobody. This URL is called once a minute while all is well here, and whoever has it tells
+# you when the calls end. Or let a Prometheus elsewhere scrape /metrics and watch `up`.
+# heartbeat: {file: /etc/gpumon/heartbeat-url}       # holds https://hc-ping.com/UUID
 
 # api:
 #   listen: 127.0.0.1:9519                    # /metrics and Prometheus' API, read-only, loopback; `none` for none
-#   socket: /run/gpumon/gpumon.sock           # members of the group gpumon may use it
+#   socket: /run/gpumon/gpumon.sock           # members of the group gpumon may use it, to silence alerts, too
+#   token: {file: /etc/gpumon/api-token}      # who shows it may silence alerts over TCP, as amtool
 # state_directory: /var/lib/gpumon
 """
 
@@ -173,16 +212,20 @@ def _vllm(hostname: str, servers: Sequence[FoundServer]) -> list[str]:
     return [*lines, "  # No vLLM server was found. To name one:", "  # vllm:", *_EXAMPLE]
 
 
+_TARGETS = ["  #   targets: {ttft: {p95: 2s, p99: 5s}, itl: {p50: 50ms, p99: 100ms}}"]
 _EXAMPLE = [
     "  #   discover: true             # servers that come to run here are watched without being named",
     "  #   servers:",
-    '  #     - {url: "http://127.0.0.1:8000", gpus: [0, 1, 2, 3], api_key: {file: /etc/gpumon/vllm-key}}',
+    '  #     - {url: "http://127.0.0.1:8000", gpus: [0, 1, 2, 3], api_key: {file: /etc/gpumon/vllm-key}, canary: true}',
+    *_TARGETS,
 ]
 _KEYS = [
     "      # Also for a server: `api_key: {file: PATH}` or `{env: NAME}`, `ca_file: PATH`, and `gpus: [0, 1, 2]`, the",
     "      # GPUs in the order of its ranks, where gpumon does not see them itself; `log: {unit: vllm.service}` or",
-    "      # `log: {file: PATH}`, whose errors are then counted and shown.",
+    "      # `log: {file: PATH}`, whose errors are then counted and shown. `canary: true`: one token is asked for",
+    "      # where the engine has made no step for 30 s; nothing else sees an idle engine that is frozen.",
     "    # discover: true             # servers that come to run here are watched without being named",
+    "    # targets: {ttft: {p95: 2s, p99: 5s}, itl: {p50: 50ms, p99: 100ms}}   # alerts when latencies are above them",
 ]
 
 

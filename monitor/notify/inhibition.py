@@ -29,20 +29,36 @@ def _rule(source: str, target: str, *equal: str) -> InhibitRule:
 DEFAULT_INHIBIT_RULES = (
     # What a server that is down does to everything that is said of it.
     _rule('alertname="VllmServerDown"', 'server!="",alertname!="VllmServerDown"', "instance", "server"),
-    # A GPU that fell off the bus has no temperature, and no work.
-    _rule('alertname="GpuLost"', 'gpu!="",alertname!~"GpuLost|GpuXid.*"', "instance", "gpu"),
-    # A step that fails to come says more than what waits behind it.
+    # An engine that makes no step says more than what waits for it.
     _rule(
         'alertname="EngineFrozen"',
         'alertname=~"EngineStuck|ReadyNotServing|GpuStarved|QueueTimeGrowing|RequestQueueLong"',
         "instance",
         "server",
     ),
+    _rule(
+        'alertname="EngineStuck"',
+        'alertname=~"ReadyNotServing|GpuStarved|QueueTimeGrowing|RequestQueueLong"',
+        "instance",
+        "server",
+        "engine",
+    ),
+    # A GPU that fell off the bus runs neither hot nor slow. Its XIDs say why, and are told.
+    _rule('alertname="GpuLost"', 'severity="warning",gpu!="",alertname!="GpuXidWarning"', "instance", "gpu"),
     # The worse of two that watch the same value.
+    _rule(
+        'severity="critical",alertname=~"GpuRecoveryNeeded|GpuThrottledHot|HostDiskFull|HostMemoryLow"',
+        'severity="warning"',
+        "alertname",
+        "instance",
+        "gpu",
+        "device",
+        "mountpoint",
+    ),
     _rule('alertname="GpuTooHot"', 'alertname="GpuHot"', "instance", "gpu"),
     _rule('alertname=~"GpuMemoryFull|GpuMemoryOverShare"', 'alertname="GpuMemoryHigh"', "instance", "gpu"),
     _rule('alertname="KvCacheFull"', 'alertname="KvCacheHigh"', "instance", "server", "engine"),
-    _rule('alertname="HostDiskFull"', 'alertname="HostDiskFilling"', "instance", "mountpoint"),
+    _rule('alertname="HostDiskFull"', 'alertname="HostDiskFilling"', "instance", "device", "mountpoint"),
     # A probe loads the node by itself.
     _rule('alertname="ProbeRunning"', 'load="true"', "instance"),
 )

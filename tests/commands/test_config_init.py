@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,8 @@ from monitor.commands.check import run as check
 from monitor.commands.config_init import make_text, write
 from monitor.commands.driver_look import DriverGpu, DriverLook
 from monitor.config import loads
+from monitor.notify.route import Route, every_route, routes_of, wants
+from monitor.samples import labels_of
 
 
 @dataclass(frozen=True)
@@ -85,20 +87,48 @@ def test_the_defaults_are_the_real_ones() -> None:
     assert f"state_directory: {config.state_directory}" in text
 
 
-@pytest.mark.parametrize("servers", [(), SERVERS["one"]], ids=["no server", "a server"])
-def test_every_example_is_good_without_its_mark(tmp_path: Path, servers: Sequence[Server]) -> None:
-    text = make_text("gpu7", EIGHT, servers)
+def uncommented(text: str) -> str:
+    """With every example as if its mark had been taken away."""
     lines = []
     for line in text.splitlines():
         # An example is what is a key or an item behind the mark; the other comments are sentences.
         example = re.match(r"( *)# ( *(?:- )?\{?[a-z_]+:.*| +- \{.*)$", line)
         lines.append(f"{example[1]}{example[2]}" if example else line)
-    config = loads("\n".join(lines), str(tmp_path / "gpumon.yaml"))
-    assert [receiver.name for receiver in config.receivers] == ["ops"]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("servers", [(), SERVERS["one"]], ids=["no server", "a server"])
+def test_every_example_is_good_without_its_mark(tmp_path: Path, servers: Sequence[Server]) -> None:
+    text = make_text("gpu7", EIGHT, servers)
+    config = loads(uncommented(text), str(tmp_path / "gpumon.yaml"))
+    assert [receiver.name for receiver in config.receivers] == ["chat", "mail", "hook", "pager"]
     assert config.route is not None
-    assert config.route.receivers == ("ops",)
+    assert {name for route in every_route(config.route) for name in route.receivers} == {
+        receiver.name for receiver in config.receivers
+    }
+    defaults = Route("0", ("chat",))
+    assert replace(config.route, routes=()) == defaults  # what it shows as its values are the defaults
+    assert config.latency_targets == loads("").latency_targets
+    assert (len(config.inhibit_rules), len(config.heartbeats), len(config.alertmanagers)) == (1, 1, 1)
+    assert set(config.time_intervals) == {"weekend"}
+    assert config.api.token is not None
     assert config.rule_files
     assert len(config.vllm_servers) == 1
+
+
+def test_its_route_wakes_nobody_for_a_warning() -> None:
+    root = loads(uncommented(make_text("gpu7", EIGHT, ()))).route
+    assert root is not None
+
+    def told(**labels: str) -> list[str]:
+        routes = routes_of(root, labels_of(labels))
+        severity = labels["severity"]
+        return [name for one in routes for name in one.receivers if wants(one, name == "pager", severity)]
+
+    assert told(alertname="GpuTooHot", severity="critical") == ["pager", "chat"]
+    assert told(alertname="GpuHot", severity="warning") == ["chat", "hook"]
+    assert told(alertname="HostMemoryLow", severity="warning") == ["mail"]
+    assert told(alertname="Watchdog", severity="none") == []
 
 
 def test_it_writes_over_nothing(tmp_path: Path) -> None:

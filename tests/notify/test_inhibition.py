@@ -7,6 +7,7 @@ import pytest
 from monitor.config import loads
 from monitor.notify.inhibition import DEFAULT_INHIBIT_RULES, Inhibitor, InhibitRule
 from monitor.notify.matchers import parse_matchers
+from monitor.rules.rule_file import default_rules_path, load_rules
 from monitor.rules.transition import Alert, State
 from monitor.samples import Labels, labels_of
 
@@ -109,8 +110,12 @@ def test_without_rules_nothing_is() -> None:
         ),
         (
             {"alertname": "GpuLost", "gpu": "0"},
-            [{"alertname": "GpuStarved", "gpu": "0"}],
-            [{"alertname": "GpuXidCritical", "gpu": "0"}, {"alertname": "HostMemoryLow"}],
+            [{"alertname": "GpuHot", "severity": "warning", "gpu": "0"}],
+            [
+                {"alertname": "GpuXidCritical", "severity": "critical", "gpu": "0"},
+                {"alertname": "GpuXidWarning", "severity": "warning", "gpu": "0"},
+                {"alertname": "HostMemoryLow", "severity": "warning"},
+            ],
         ),
         (
             {"alertname": "ProbeRunning", "severity": "none", "server": "a"},
@@ -121,6 +126,22 @@ def test_without_rules_nothing_is() -> None:
             {"alertname": "EngineFrozen", "server": "a"},
             [{"alertname": "EngineStuck", "server": "a"}, {"alertname": "GpuStarved", "server": "a", "gpu": "1"}],
             [{"alertname": "EngineStuck", "server": "b"}, {"alertname": "KvCacheFull", "server": "a"}],
+        ),
+        (
+            {"alertname": "EngineStuck", "server": "a", "engine": "0"},
+            [{"alertname": "GpuStarved", "server": "a", "engine": "0", "gpu": "1"}],
+            [{"alertname": "GpuStarved", "server": "a", "engine": "1"}, {"alertname": "EngineFrozen", "server": "a"}],
+        ),
+        (
+            {"alertname": "HostDiskFull", "severity": "critical", "device": "d", "mountpoint": "/"},
+            [
+                {"alertname": "HostDiskFull", "severity": "warning", "device": "d", "mountpoint": "/"},
+                {"alertname": "HostDiskFilling", "severity": "warning", "device": "d", "mountpoint": "/"},
+            ],
+            [
+                {"alertname": "HostDiskFull", "severity": "warning", "device": "e", "mountpoint": "/data"},
+                {"alertname": "HostMemoryLow", "severity": "warning"},
+            ],
         ),
     ],
 )
@@ -135,3 +156,21 @@ def test_what_holds_where_the_file_says_nothing(
         assert inhibitor.inhibited_by(of(instance="other:9519", **labels)) == (), labels
     for labels in told:
         assert inhibitor.inhibited_by(of(instance="n:9519", **labels)) == (), labels
+
+
+def test_they_know_the_shipped_rules() -> None:
+    rules = [rule for group in load_rules((default_rules_path(),)).groups for rule in group.rules]
+    severities: dict[str, set[str]] = {}
+    for one in rules:
+        if "severity" in one.labels:
+            severities.setdefault(one.name, set()).add(one.labels["severity"].text)
+    for rule in DEFAULT_INHIBIT_RULES:
+        for matcher in (*rule.source_matchers, *rule.target_matchers):
+            if matcher.name == "alertname":
+                assert {name for name in matcher.value.split("|") if name not in severities} == set()
+    # Where one name has both severities, the worse one keeps the other quiet.
+    for name, found in severities.items():
+        if found >= {"critical", "warning"}:
+            inhibitor = Inhibitor(DEFAULT_INHIBIT_RULES)
+            inhibitor.update([alert("k", alertname=name, severity="critical")])
+            assert inhibitor.inhibited_by(of(alertname=name, severity="warning")) == ("k",), name
