@@ -130,8 +130,19 @@ def routes(node: Node) -> list[Route]:
 
 
 def alerts_json(node: Node) -> list[dict[str, Any]]:
-    """Active alerts with Prometheus' fields, and their fingerprint."""
-    return [_alert_json(alert) for alert in node.engine.alerts()]
+    """Active alerts with Prometheus' fields, their fingerprint, and what keeps people from being told of them."""
+    now_ms = node.clock.now_ms()
+    found = []
+    for alert in node.engine.alerts():
+        body = _alert_json(alert)
+        if node.notifier is not None and alert.state == "firing":
+            kept = node.notifier.suppression(alert.labels, now_ms)
+            if kept.silenced_by:
+                body["silencedBy"] = kept.silenced_by
+            if kept.inhibited_by:
+                body["inhibitedBy"] = kept.inhibited_by
+        found.append(body)
+    return found
 
 
 def rules_json(node: Node) -> list[dict[str, Any]]:

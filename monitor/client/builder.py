@@ -381,7 +381,8 @@ class SnapshotBuilder:
 
 
 def make_alerts(rows: Iterable[AlertRow]) -> tuple[Alert, ...]:
-    """Alerts in the order in which a person wants them: firing first, then by severity, then the newest."""
+    """Alerts in the order in which a person wants them: firing first, those that are silenced or inhibited after the
+    others; then by severity, then the newest."""
     alerts = []
     for row in rows:
         labels = {clean(key): clean(value) for key, value in row.labels.items()}
@@ -399,14 +400,16 @@ def make_alerts(rows: Iterable[AlertRow]) -> tuple[Alert, ...]:
                 labels=labels,
                 value=clean(row.value),
                 fingerprint=clean(row.fingerprint),
+                muted="silenced" if row.silenced_by else "inhibited" if row.inhibited_by else "",
             )
         )
     return tuple(sorted(alerts, key=_gravity))
 
 
-def _gravity(alert: Alert) -> tuple[bool, int, int, str, str]:
+def _gravity(alert: Alert) -> tuple[bool, bool, int, int, str, str]:
     return (
         alert.state != "firing",
+        bool(alert.muted),
         _SEVERITIES.get(alert.severity, 3),
         -(alert.since_ms or 0),
         alert.name,

@@ -186,6 +186,8 @@ class Alert:
     labels: Mapping[str, str]
     value: str
     fingerprint: str = ""
+    muted: str = ""
+    """``silenced`` or ``inhibited`` where it fires and nobody is told; else ""."""
 
 
 @dataclass(frozen=True, slots=True)

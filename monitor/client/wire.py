@@ -80,8 +80,12 @@ class Processes(msgspec.Struct, frozen=True):
     processes: tuple[ProcessRow, ...] = ()
 
 
-class AlertRow(msgspec.Struct, frozen=True, rename={"active_at": "activeAt"}):
-    """An active alert, as Prometheus' ``/api/v1/alerts`` has it. A Prometheus gives no fingerprint."""
+class AlertRow(
+    msgspec.Struct,
+    frozen=True,
+    rename={"active_at": "activeAt", "silenced_by": "silencedBy", "inhibited_by": "inhibitedBy"},
+):
+    """An active alert, as Prometheus' ``/api/v1/alerts`` has it. A Prometheus gives nothing behind its value."""
 
     labels: dict[str, str]
     annotations: dict[str, str] = {}
@@ -89,6 +93,8 @@ class AlertRow(msgspec.Struct, frozen=True, rename={"active_at": "activeAt"}):
     active_at: str = ""
     value: str = ""
     fingerprint: str = ""
+    silenced_by: tuple[str, ...] = ()
+    inhibited_by: tuple[str, ...] = ()
 
 
 class TransitionRow(msgspec.Struct, frozen=True):
@@ -154,10 +160,11 @@ class QueryData(msgspec.Struct, frozen=True, rename={"result_type": "resultType"
 
 
 class ErrorAnswer(msgspec.Struct, frozen=True, rename={"error_type": "errorType"}):
-    """Prometheus' JSON for an error."""
+    """Prometheus' JSON for an error, or Alertmanager's, which has a ``message``."""
 
     error: str = ""
     error_type: str = ""
+    message: str = ""
 
 
 _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))$")

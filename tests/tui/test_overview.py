@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from monitor.client.builder import SnapshotBuilder
 from monitor.client.snapshot import Snapshot
@@ -38,7 +39,7 @@ def test_all_that_matters_is_on_the_screen(width: int, height: int) -> None:
         "prefix hits 44 %",
         "CPU 20 % of 192 cores",
         "1 firing  1 pending",
-        "critical firing  2 min     GpuTemperatureHigh",
+        "critical firing   2 min    GpuTemperatureHigh",
         "nvml ok",
         "q quit",
     ):
@@ -162,3 +163,14 @@ def test_several_nodes_of_a_fleet_are_told_apart() -> None:
     text = "\n".join(lines_at([two], 120, 40))
     assert "h200-07/0" in text
     assert "other/0" in text
+
+
+def test_what_is_silenced_or_inhibited_is_dimmed_last_and_counted_apart() -> None:
+    loud = alert("Loud", summary="heard")
+    silenced = structs.replace(alert("Quiet", severity="critical", summary="unheard"), silenced_by=("x",))
+    inhibited = structs.replace(alert("Held", severity="critical"), inhibited_by=("y",))
+    story = Story(alerts=(silenced, inhibited, loud))
+    text = "\n".join(lines_at([snapshot(story, seconds=5)], 120, 40))
+    assert "1 firing  1 silenced  1 inhibited" in text
+    assert text.index("Loud") < text.index("Held") < text.index("Quiet")
+    assert "critical silenced" in text

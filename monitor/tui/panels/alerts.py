@@ -10,6 +10,7 @@ from monitor.tui.rows import Line, Row, View, flow, title
 _INDENT = 8
 _NAME = 29
 """Where an alert's name begins."""
+_WORDS = {"": "firing", "silenced": "silenced", "inhibited": "inhibit."}
 
 
 def alert_lines(view: View, width: int, height: int, *, ruled: bool = False) -> list[Line]:
@@ -29,7 +30,9 @@ def alert_lines(view: View, width: int, height: int, *, ruled: bool = False) -> 
         rows.append(_alert(snapshot, alert, 0 if below else width))
         if below:
             rows.append(
-                Row().to(_NAME).put(cut(_text(alert), width - _NAME), DIM if alert.state != "firing" else PLAIN)
+                Row()
+                .to(_NAME)
+                .put(cut(_text(alert), width - _NAME), PLAIN if alert.state == "firing" and not alert.muted else DIM)
             )
     if len(shown) < len(alerts) and room > 1:
         rows.append(Row().put(f"  and {len(alerts) - len(shown)} more", NOTICE))
@@ -38,14 +41,18 @@ def alert_lines(view: View, width: int, height: int, *, ruled: bool = False) -> 
 
 def _title(alerts: tuple[Alert, ...]) -> Row:
     row = title("alerts").to(_INDENT)
-    firing = [alert for alert in alerts if alert.state == "firing"]
+    firing = [alert for alert in alerts if alert.state == "firing" and not alert.muted]
     if not alerts:
         return row.put("none firing", GOOD)
     if firing:
         row.put(f"{len(firing)} firing", severity(firing[0].severity))
     else:
         row.put("none firing", GOOD)
-    pending = len(alerts) - len(firing)
+    for word in ("silenced", "inhibited"):
+        muted = sum(alert.muted == word for alert in alerts)
+        if muted:
+            row.put(f"  {muted} {word}", DIM)
+    pending = sum(alert.state != "firing" for alert in alerts)
     if pending:
         row.put(f"  {pending} pending", DIM)
     return row
@@ -53,17 +60,17 @@ def _title(alerts: tuple[Alert, ...]) -> Row:
 
 def _alert(snapshot: Snapshot, alert: Alert, width: int) -> Row:
     """One alert in a line; its text where ``width`` leaves room."""
-    pending = alert.state != "firing"
+    quiet = alert.state != "firing" or bool(alert.muted)
     row = Row().put("  ")
-    row.put(fit(alert.severity or "alert", 9), DIM if pending else severity(alert.severity))
+    row.put(fit(alert.severity or "alert", 9), DIM if quiet else severity(alert.severity))
     since = "" if alert.since_ms is None else duration(max(0, snapshot.now_ms - alert.since_ms) / 1000)
-    row.put(fit("pending" if pending else "firing", 8), DIM if pending else PLAIN)
-    row.put(fit(since, 9), DIM).to(_NAME)
-    row.put(alert.name, DIM if pending else STRONG)
+    row.put(fit(alert.state if alert.state != "firing" else _WORDS[alert.muted], 9), DIM if quiet else PLAIN)
+    row.put(fit(since, 8), DIM).to(_NAME)
+    row.put(alert.name, DIM if quiet else STRONG)
     text = _text(alert)
     room = width - row.width - 2
     if text and room >= 8:
-        row.put("  ").put(cut(text, room), DIM if pending else PLAIN)
+        row.put("  ").put(cut(text, room), DIM if quiet else PLAIN)
     return row
 
 
