@@ -76,12 +76,14 @@ def slack_of(tolds: Sequence[Told], notice: Notice, title: str, notes: Sequence[
             }
         )
     if rest := _rest(tolds):
-        attachments.append({"color": "#59636e", "fallback": rest[-1], "text": "\n".join(map(_slack_text, rest))})
+        attachments.append(
+            {"color": "#59636e", "fallback": _slack_text(rest[-1]), "text": "\n".join(map(_slack_text, rest))}
+        )
     pretext = [] if alone else [f"*{_slack_text(title)}*"]
     if pretext := pretext + [f"_{_slack_text(note)}_" for note in notes]:
         attachments[0]["pretext"] = "\n".join(pretext)
     events = ", ".join(one.event_id for one in tolds[:_FULL]) + (" …" if len(tolds) > _FULL else "")
-    attachments[-1]["footer"] = _escape(f"gpumon on {clean(notice.node)} · event {events}")
+    attachments[-1]["footer"] = _escape(calm(f"gpumon on {clean(notice.node)} · event {events}"))
     attachments[-1]["ts"] = notice.now_ms // 1000
     return attachments
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ def payload_of(notice: Notice) -> dict[str, Any]:
     """Values that ``json.dumps`` takes.
 
     Ours are ``eventId``, ``node``, ``reminder`` (how often this was said before, 0 for news) and ``unrecorded``, and
-    ``eventId`` of each alert. ``truncatedAlerts`` is 0: the webhook cuts, and counts what it cut.
+    ``eventId`` of each alert. ``notification_reason`` is there since Alertmanager 0.33.
     """
     alerts = [_alert(entry) for entry in notice.entries]
     return {
@@ -29,15 +29,22 @@ def payload_of(notice: Notice) -> dict[str, Any]:
         "status": "firing" if any(entry.kind == "firing" for entry in notice.entries) else "resolved",
         "receiver": clean(notice.receiver),
         "groupLabels": {clean(name): clean(value) for name, value in notice.group_labels},
-        "commonLabels": _common([alert["labels"] for alert in alerts]),
-        "commonAnnotations": _common([alert["annotations"] for alert in alerts]),
         "externalURL": clean(notice.external_url),
-        "alerts": alerts,
+        "notification_reason": _why(notice),
+        **_alerts(alerts),
         "eventId": notice.ident,
         "node": clean(notice.node),
         "reminder": notice.reminder,
         "unrecorded": notice.unrecorded,
     }
+
+
+def cut(payload: Mapping[str, Any], most: int) -> dict[str, Any]:
+    """The payload with ``most`` alerts at most, all of them where that is 0, and how many were left out."""
+    alerts = payload.get("alerts", [])
+    if not most or len(alerts) <= most:
+        return dict(payload)
+    return {**payload, **_alerts(alerts[:most]), "truncatedAlerts": len(alerts) - most}
 
 
 def format_rfc3339(at_ms: int) -> str:
@@ -64,6 +71,24 @@ def _alert(entry: Entry) -> dict[str, Any]:
         "fingerprint": alert.key,
         "eventId": entry.event_id,
     }
+
+
+def _alerts(alerts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "commonLabels": _common([alert["labels"] for alert in alerts]),
+        "commonAnnotations": _common([alert["annotations"] for alert in alerts]),
+        "alerts": list(alerts),
+    }
+
+
+def _why(notice: Notice) -> str:
+    """In Alertmanager's words."""
+    fires = [entry for entry in notice.entries if entry.kind == "firing"]
+    if not fires:
+        return "all alerts resolved"
+    if not any(entry.new for entry in fires):
+        return "repeat interval elapsed" if len(fires) == len(notice.entries) else "some alerts resolved"
+    return "first notification" if all(entry.new for entry in fires) else "new alerts added"
 
 
 def _common(sets: Sequence[dict[str, str]]) -> dict[str, str]:

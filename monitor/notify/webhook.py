@@ -10,7 +10,6 @@ import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -19,6 +18,7 @@ from monitor.config import Webhook
 from monitor.notify.http import Refused, make_client, reason, reveal, text_of
 from monitor.notify.masking import mask
 from monitor.notify.message import Message
+from monitor.notify.payload import cut
 from monitor.notify.refusals import PERMANENT, seconds_until
 from monitor.notify.sender import SendFailed
 
@@ -71,7 +71,7 @@ class WebhookSender:
         message: Message,
         secrets: list[str],
     ) -> None:
-        body = json.dumps(payload_for(message, webhook.max_alerts), ensure_ascii=False).encode("utf-8", "replace")
+        body = json.dumps(cut(message.fields, webhook.max_alerts), ensure_ascii=False).encode("utf-8", "replace")
         sent = httpx.Headers(
             {
                 "Content-Type": "application/json",
@@ -105,16 +105,6 @@ class WebhookSender:
                 )
                 self._clients[kind] = client
             return client
-
-
-def payload_for(message: Message, max_alerts: int) -> dict[str, Any]:
-    """The payload, with no more than ``max_alerts`` alerts where that is not 0, and how many were left out."""
-    payload = dict(message.fields)
-    alerts = payload.get("alerts", [])
-    if max_alerts and len(alerts) > max_alerts:
-        payload["alerts"] = alerts[:max_alerts]
-        payload["truncatedAlerts"] = len(alerts) - max_alerts
-    return payload
 
 
 def _masked(text: str, url: str, secrets: list[str]) -> str:
