@@ -70,9 +70,7 @@ class OwnSeries:
         b.add("gpumon_process_resident_memory_bytes", self._resident())
         for row in engine_gpus:
             b.add(engines.NAME, 1, row)
-        for group, rule in (
-            (g.name, r.rule.name) for g in engine.groups_status() for r in g.rules if r.health == "err"
-        ):
+        for group, rule in engine.failing():
             b.add("gpumon_rule_failing", 1, (("rule_group", group), ("rule", rule)))
         for metric, quantile, seconds in node.config.latency_targets:
             b.add("gpumon_latency_target_seconds", seconds, (("metric", metric), ("quantile", quantile)))
