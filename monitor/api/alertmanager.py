@@ -46,6 +46,8 @@ from monitor.rules.transition import Alert
 log = logging.getLogger(__name__)
 
 BASE = "/api/v2"
+SPOKEN = "0.33.1"
+"""The Alertmanager whose API this is. Clients go by it: amtool warns of another one, and others ask for less."""
 _UUID = re.compile(r"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}")
 
 
@@ -135,13 +137,13 @@ def routes(node: Node) -> list[Route]:
         return _warned(Response(status_code=200), warnings)
 
     async def status(request: Request) -> Response:
-        version = {"branch": "", "buildDate": "", "buildUser": "", "goVersion": "", "revision": "gpumon"}
+        version = {"branch": "gpumon", "buildDate": "", "buildUser": "", "goVersion": "", "revision": __version__}
         return json_response(
             {
                 "cluster": {"peers": [], "status": "disabled"},
                 "config": {"original": config_text(node.config)},
                 "uptime": started,
-                "versionInfo": {**version, "version": __version__},
+                "versionInfo": {**version, "version": SPOKEN},
             }
         )
 

@@ -13,7 +13,7 @@ import errno
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
-from typing import TypeVar
+from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -42,9 +42,10 @@ SILENCE_SECONDS = 25.0
 
 class Client:
     """``target`` is ``unix:/path``, ``http://host:port`` or ``https://host:port``; a path after the port is kept, as a
-    Prometheus behind a proxy needs it. Raises ``ClientError`` at once for anything else. ``timeout`` is in seconds."""
+    Prometheus behind a proxy needs it. Raises ``ClientError`` at once for anything else. ``timeout`` is in seconds.
+    ``token`` is shown to a server over TCP; without one, ``$GPUMON_TOKEN`` is, where it is set."""
 
-    def __init__(self, target: str, *, timeout: float = 5.0) -> None:
+    def __init__(self, target: str, *, timeout: float = 5.0, token: str | None = None) -> None:
         self.target = target
         self._socket = ""
         if target.startswith("unix:"):
@@ -70,11 +71,11 @@ class Client:
             transport=httpx.AsyncHTTPTransport(uds=self._socket) if self._socket else None,
             timeout=timeout,
             # A unix socket gains nothing from compression, and the node pays for it.
-            headers={"Accept-Encoding": "identity"} if self._socket else None,
+            headers={"Accept-Encoding": "identity"} if self._socket else _authorization(token),
             trust_env=not self._socket,
         )
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -158,30 +159,50 @@ class Client:
         raise Unreachable("the daemon ended the stream", self.target)
 
     async def _get(self, path: str, fields: Mapping[str, str] | None = None) -> bytes:
-        try:
-            response = await self._http.get(path, params=dict(fields or {}))
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise self._unreachable(error) from error
-        return self._check(response)
+        return (await self._send("GET", path, fields=fields)).content
 
     async def _post(self, path: str, fields: Mapping[str, str]) -> bytes:
+        return (await self._send("POST", path, form=fields)).content
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        fields: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        json: object = None,
+        timeout: float | None = None,
+    ) -> httpx.Response:
+        """One request, with ``fields`` in its address and a form or JSON in its body. Raises ``ClientError``, for any
+        status but 200 too."""
         try:
-            response = await self._http.post(path, data=dict(fields))
+            response = await self._http.request(
+                method,
+                path,
+                params=dict(fields or {}),
+                data=None if form is None else dict(form),
+                content=None if json is None else msgspec.json.encode(json),
+                headers=None if json is None else {"Content-Type": "application/json"},
+                timeout=httpx.USE_CLIENT_DEFAULT if timeout is None else timeout,
+            )
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise self._unreachable(error) from error
-        return self._check(response)
+        self._check(response)
+        return response
 
-    def _check(self, response: httpx.Response) -> bytes:
+    def _check(self, response: httpx.Response) -> None:
         if response.status_code == 200:
-            return response.content
+            return
         try:
-            what = msgspec.json.decode(response.content, type=ErrorAnswer).error
-        except msgspec.DecodeError:
+            answer = msgspec.json.decode(response.content, type=ErrorAnswer | str)
+            what = answer if isinstance(answer, str) else answer.error or answer.message
+        except (msgspec.DecodeError, UnicodeDecodeError):
             what = ""
         cure = ""
         if response.status_code in (401, 403):
-            cure = "The server wants credentials that gpumon was not given"
-        elif response.status_code == 404:
+            cure = "A token for it is taken from $GPUMON_TOKEN"
+        elif response.status_code == 404 and not what:
             cure = "Is this a gpumon daemon or a Prometheus, and is the path right?"
         raise Refused(what or f"HTTP {response.status_code}", self.target, cure, response.status_code)
 
@@ -214,6 +235,11 @@ class Client:
 
 
 _VERSIONS = "Client and daemon may be of different versions: compare `gpumon --version` on both"
+
+
+def _authorization(token: str | None) -> dict[bytes, bytes] | None:
+    shown = os.environ.get("GPUMON_TOKEN", "") if token is None else token
+    return {b"Authorization": b"Bearer " + shown.strip().encode()} if shown.strip() else None
 
 
 def socket_error(target: str, path: str, number: int | None) -> Unreachable:

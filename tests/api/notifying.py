@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx
@@ -108,3 +111,32 @@ async def notifying(
         finally:
             await notifier.close(drain=0)
             await outbox.close()
+
+
+@contextmanager
+def served(state: Path, sender: FakeSender | None = None, *, config: str = CONFIG) -> Iterator[Notifying]:
+    """The same node in a thread of its own, for commands, which have their own loop."""
+    ready: queue.SimpleQueue[tuple[Notifying, asyncio.AbstractEventLoop, asyncio.Event] | None] = queue.SimpleQueue()
+
+    async def serve() -> None:
+        async with notifying(state, sender, config=config) as node:
+            done = asyncio.Event()
+            ready.put((node, asyncio.get_running_loop(), done))
+            await done.wait()
+
+    def work() -> None:
+        try:
+            asyncio.run(serve())
+        finally:
+            ready.put(None)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    begun = ready.get(timeout=30)
+    try:
+        assert begun is not None, "the server did not start"
+        yield begun[0]
+    finally:
+        if begun is not None:
+            begun[1].call_soon_threadsafe(begun[2].set)
+        thread.join(timeout=30)
