@@ -19,7 +19,8 @@ from monitor.samples import STALE, Labels, label, labels_of
 from monitor.store.head import Head
 from monitor.yaml_reader import parse_duration_ms
 
-_RUN = re.compile(r"(?P<first>-?[\d.]+)(?P<step>[+-][\d.]+)?(?:x(?P<count>\d+))?")
+_NUMBER = r"[\d.]+(?:e[+-]?\d+)?"
+_RUN = re.compile(rf"(?P<first>-?{_NUMBER})(?P<step>[+-]{_NUMBER})?(?:x(?P<count>\d+))?")
 
 
 @dataclass(frozen=True)
