@@ -40,11 +40,11 @@ class FlippingServer:
         self.scrapes = 0
         self.port = 0
 
-    def settle(self) -> None:
-        """Flip no more: every other queue is long, and no cache full."""
+    def settle(self, *, calm: bool = False) -> None:
+        """Flip no more: every other queue is long (or none, where it is to be ``calm``), and no cache full."""
         with self._lock:
             self._chance = 0.0
-            self._queue = [number % 2 == 0 for number in range(len(self._queue))]
+            self._queue = [not calm and number % 2 == 0 for number in range(len(self._queue))]
             self._cache = [False] * len(self._cache)
 
     @property

@@ -87,7 +87,7 @@ class Row(NamedTuple):
 
 class Victim:
     """The daemon, in one folder over all its lives. ``wrapper`` is a command that starts it, ``rules`` are more rule
-    files."""
+    files, ``alerting`` is more of that section."""
 
     def __init__(
         self,
@@ -97,6 +97,7 @@ class Victim:
         *,
         wrapper: Sequence[str | Path] = (),
         rules: Sequence[Path] = (),
+        alerting: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
         self._wrapper = tuple(wrapper)
@@ -112,7 +113,11 @@ class Victim:
                 "host": {"enabled": False},
                 "kernel_log": {"enabled": False},
             },
-            "alerting": {"evaluation_interval": "1s", "rule_files": [str(folder / "rules.yaml"), *map(str, rules)]},
+            "alerting": {
+                "evaluation_interval": "1s",
+                "rule_files": [str(folder / "rules.yaml"), *map(str, rules)],
+                **(alerting or {}),
+            },
             "receivers": [{"name": "hook", "webhook": f"http://127.0.0.1:{webhook.port}/", "rate_limit": 1000}],
             "route": {
                 "receiver": "hook",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from monitor.notify.alertmanagers import Alertmanagers
 from monitor.rules.transition import Alert, Transition
 from monitor.samples import labels_of
 from tests.live import install_prometheus
+from tests.live.flipping import failing_webhook, flipping_server
+from tests.live.kill9 import Victim
 from tests.live.receivers import JsonReceiver, json_receiver
 from tests.live.servers import Alertmanager, alertmanager, wait_for
 
@@ -209,3 +212,53 @@ def test_it_takes_hundreds_at_once_and_says_what_it_refuses(real: Alertmanager) 
 
     asyncio.run(refused())
     asyncio.run(work())
+
+
+def test_the_daemon_sends_on_what_its_rules_find_also_after_kill_9(
+    real: Alertmanager, hook: JsonReceiver, tmp_path: Path
+) -> None:
+    folder = tmp_path / "daemon"
+    folder.mkdir()
+    with flipping_server(3, 0.0, 1) as server, failing_webhook(0.0, 1) as webhook:
+        alerting = {
+            "alertmanagers": [real.url],
+            "external_labels": dict(EXTERNAL),
+            "external_url": "https://n1.example",
+        }
+        victim = Victim(folder, server, webhook, alerting=alerting)
+        try:
+            victim.start()
+            assert victim.wait_until_ready(60)
+            server.settle()
+            wait_for("both alerts are at Alertmanager", lambda: len(real.alerts()) == 2, 60)
+            shown = {each["labels"]["engine"]: each for each in real.alerts()}
+            ours = victim.request("GET", "/api/v1/alerts").json()["data"]["alerts"]
+            assert {each["labels"]["engine"]: each["labels"] | dict(EXTERNAL) for each in ours} == {
+                engine: each["labels"] for engine, each in shown.items()
+            }
+            wait_for("the webhook is told", lambda: len(statuses(hook)) == 2, 60)
+
+            victim.kill()
+            victim.start()
+            assert victim.wait_until_ready(60)
+            before = {each["fingerprint"]: each["endsAt"] for each in shown.values()}
+            wait_for(
+                "it is told of both again",
+                lambda: all(each["endsAt"] > before[each["fingerprint"]] for each in real.alerts()),
+                60,
+            )
+            again = {each["labels"]["engine"]: each["startsAt"] for each in real.alerts()}
+            assert again == {engine: each["startsAt"] for engine, each in shown.items()}
+            assert statuses(hook) == ["firing", "firing"]
+
+            # What ends before there is data again is kept for a minute.
+            path = "/api/v1/query?query=count_over_time(vllm:num_requests_waiting[10s])%20%3E%209"
+            wait_for("there is data again", lambda: victim.request("GET", path).json()["data"]["result"], 60)
+            server.settle(calm=True)
+            wait_for("the webhook is told of both ends", lambda: statuses(hook).count("resolved") == 2, 60)
+            assert real.alerts() == []
+            taken = victim.request("GET", "/metrics").text
+            assert 'gpumon_alertmanager_errors_total{alertmanager="' + real.url + '"} 0' in taken
+            victim.end(signal.SIGTERM)
+        finally:
+            victim.kill()
