@@ -189,8 +189,9 @@ class Engine:
         if rule.records:
             self._append(state, _recorded(rule, result, limit), at_ms, storage)
             return [], ""
+        # As in Prometheus, templates ask at the time itself, whatever the group's query_offset is.
         context = Context(
-            lambda text: self._query(text, storage, at_ms), now_ms, self._external_url, f"__alert_{rule.name}"
+            lambda text: self._query(text, storage, now_ms), now_ms, self._external_url, f"__alert_{rule.name}"
         )
         changed = state.alerts.update(result, now_ms, limit, context, self._external_labels, gone, self._retention_ms)
         self._append(state, _alert_series(state.alerts.active.values()), at_ms, storage)

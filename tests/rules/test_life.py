@@ -193,8 +193,8 @@ def test_every_state_has_a_series_of_its_own_that_ends_with_a_marker() -> None:
     for second, value in ((0, 1), (10, 1), (20, 0)):
         stage.at(second, (X, value))
     by_state: dict[str, list[tuple[float, bool]]] = {}
-    for labels, at, value in stage.samples("ALERTS"):
-        by_state.setdefault(label(labels, "alertstate"), []).append((at, is_stale(value)))
+    for labels, at, sample in stage.samples("ALERTS"):
+        by_state.setdefault(label(labels, "alertstate"), []).append((at, is_stale(sample)))
     assert by_state == {"pending": [(0, False), (10, True)], "firing": [(10, False), (20, True)]}
 
 
@@ -228,6 +228,14 @@ def test_a_query_offset_moves_the_look_and_not_the_alerts_time() -> None:
     assert stage.changes(20, (X, 0)) == [("pending", "firing")]
     assert [at for _, at, _ in stage.samples("ALERTS_FOR_STATE")] == [0, 10]
     assert stage.changes(30, (X, 0)) == [("firing", "inactive")]
+
+
+def test_a_template_asks_at_the_time_itself_whatever_the_query_offset() -> None:
+    more = '  annotations: {now: "{{ with query `x` }}{{ . | first | value }}{{ end }}", then: "{{ $value }}"}'
+    stage = Stage(alert(more=more), head="    query_offset: 10s\n")
+    stage.at(0, (X, 1))
+    stage.at(10, (X, 5))
+    assert stage.engine.alerts()[0].annotations == {"now": "5", "then": "1"}
 
 
 # -- time ------------------------------------------------------------------------------------------------------------
