@@ -142,10 +142,12 @@ def make_rules(rng: random.Random) -> dict[str, Any]:
     groups: list[dict[str, Any]] = []
     number = 0
     for g in GROUPS:
+        labels = {"team": "b", "severity": "none"} if rng.random() < 0.3 else {}
         rules: list[dict[str, Any]] = [{"record": "r", "expr": _filled(rng, rng.choice(RECORDED)), "labels": {"g": g}}]
         for _ in range(8):
             name = f"A{number}"
-            of_alerts = number > 0 and rng.random() < 0.15
+            # (Labels of the group can make alerts of alerts the same, too.)
+            of_alerts = number > 0 and not labels and rng.random() < 0.2
             expr = (
                 rng.choice(OF_ALERTS).format(of=f"A{number - 1}") if of_alerts else _filled(rng, rng.choice(COMPARED))
             )
@@ -163,9 +165,7 @@ def make_rules(rng: random.Random) -> dict[str, Any]:
             rule["annotations"] = {f"n{i}": text for i, text in enumerate(rng.sample(ANNOTATIONS, rng.randrange(1, 4)))}
             rules.append(rule)
             number += 1
-        group: dict[str, Any] = {"name": g, "rules": rules}
-        if rng.random() < 0.3:
-            group["labels"] = {"team": "b", "severity": "none"}
+        group: dict[str, Any] = {"name": g, "rules": rules, "labels": labels}
         if rng.random() < 0.3:
             group["query_offset"] = rng.choice(("30s", "1m"))
         groups.append(group)
