@@ -6,14 +6,14 @@ of what is only a warning, nor anybody of severity ``none``, unless a route on t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from monitor.notify.matchers import LabelMatcher, all_match, format_matchers, quote
 from monitor.notify.records import Kind
-from monitor.rules.transition import Alert, Transition
-from monitor.samples import Labels, label
+from monitor.rules.transition import Transition
+from monitor.samples import Labels
 
 SILENT_SEVERITY = "none"
 QUIET_SEVERITIES = frozenset(["warning", "warn", "info", "information", "informational", "notice", "debug", "low"])
@@ -34,19 +34,6 @@ class Revealing(Protocol):
         ...
 
     def __hash__(self) -> int: ...
-
-
-class Addressee(Protocol):
-    """A receiver, as ``monitor.config.Receiver``: its name, its apprise URLs, and whether it wants to hear of ends."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def apprise(self) -> tuple[Revealing, ...]: ...
-
-    @property
-    def send_resolved(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,15 +137,3 @@ def kind_of(transition: Transition) -> Kind | None:
     if transition.after == "firing":
         return None if transition.before == "firing" else "firing"
     return "resolved" if transition.before == "firing" else None
-
-
-def receivers_of(alert: Alert, kind: Kind, route: Collection[str], receivers: Mapping[str, Addressee]) -> list[str]:
-    """Names of the receivers that get ``kind`` of this alert, in the route's order. A name in the route that is no
-    receiver is left out: the configuration refuses it before."""
-    if label(alert.labels, "severity") == SILENT_SEVERITY:
-        return []
-    return [
-        name
-        for name in dict.fromkeys(route)
-        if name in receivers and (kind == "firing" or receivers[name].send_resolved)
-    ]

@@ -9,14 +9,12 @@ from dataclasses import replace
 
 import pytest
 
-from monitor.config import Receiver, loads
+from monitor.config import loads
 from monitor.notify.records import Kind
-from monitor.notify.route import Route, every_route, kind_of, receivers_of, routes_of, wants
+from monitor.notify.route import Route, every_route, kind_of, routes_of, wants
 from monitor.rules.transition import State
 from monitor.samples import Labels, labels_of
-from tests.notify.parts import alert, firing
-
-RECEIVERS = {"ops": Receiver("ops", ()), "page": Receiver("page", (), send_resolved=False)}
+from tests.notify.parts import firing
 
 
 @pytest.mark.parametrize(
@@ -33,18 +31,6 @@ RECEIVERS = {"ops": Receiver("ops", ()), "page": Receiver("page", (), send_resol
 )
 def test_what_a_transition_is_to_a_receiver(before: State, after: State, kind: Kind | None) -> None:
     assert kind_of(replace(firing(), before=before, after=after)) == kind
-
-
-def test_all_of_the_route_get_an_alert_once_and_in_its_order() -> None:
-    assert receivers_of(alert(), "firing", ["page", "ops", "page", "gone"], RECEIVERS) == ["page", "ops"]
-
-
-def test_an_end_goes_to_those_who_want_it() -> None:
-    assert receivers_of(alert(), "resolved", ["page", "ops"], RECEIVERS) == ["ops"]
-
-
-def test_severity_none_is_never_sent() -> None:
-    assert receivers_of(alert(severity="none"), "firing", ["ops"], RECEIVERS) == []
 
 
 def tree(text: str) -> Route:
