@@ -1,9 +1,11 @@
-"""What can be called on a value in a template: ``(toTime $value).Format "15:04"``."""
+"""What a value in a template has: fields, and methods as in ``(toTime $value).Format "15:04"``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from monitor.rules.go_format import Data, Sample, Value
 from monitor.rules.go_time import ZERO_NS, Duration, Named, Time
 from monitor.rules.template_kinds import Declared
 
@@ -49,6 +51,16 @@ _DURATION: Mapping[str, Declared] = {
     "String": Declared(str),
     "Truncate": Declared(lambda span, to: span.rounded(_span(to), up=False), ("duration",)),
 }
+FIELDS: Mapping[tuple[type, str], tuple[Callable[[Any], Value], str]] = {
+    (Sample, "Labels"): (lambda sample: sample.labels, ""),
+    (Sample, "Value"): (lambda sample: sample.value, "interface {}"),
+    (Data, "Labels"): (lambda data: data.labels, ""),
+    (Data, "ExternalLabels"): (lambda data: data.external_labels, ""),
+    (Data, "ExternalURL"): (lambda data: data.external_url, ""),
+    (Data, "Value"): (lambda data: data.value, "interface {}"),
+}
+"""The fields that there are, by type and name: how to get them, and Go's type of the field where it says less than the
+value does."""
 METHODS: Mapping[type, Mapping[str, Declared]] = {
     Time: _TIME,
     Duration: _DURATION,

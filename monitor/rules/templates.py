@@ -10,11 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from monitor.rules.go_format import MOST_CHARACTERS, Arguments, Data, Sample, Value, format_value, quote, type_name
+from monitor.rules.go_format import (
+    MOST_CHARACTERS,
+    Arguments,
+    Data,
+    FormatError,
+    Sample,
+    Value,
+    format_value,
+    quote,
+    type_name,
+)
+from monitor.rules.go_time import TimeError
 from monitor.rules.template_functions import FUNCTIONS, CallError, Context, Query, call, truth
 from monitor.rules.template_kinds import NILABLE, TYPES, Declared, checked, fits, mismatch
 from monitor.rules.template_lex import TemplateError
-from monitor.rules.template_methods import METHODS
+from monitor.rules.template_methods import FIELDS, METHODS
 from monitor.rules.template_parse import parse
 from monitor.rules.template_tree import (
     Branch,
@@ -110,7 +121,7 @@ class _Run:
             self.walk(self.tree.body, self.data)
         except RecursionError as error:
             raise self.placed("nested too deeply") from error
-        except (CallError, TemplateError) as error:
+        except (CallError, FormatError, TemplateError, TimeError) as error:
             raise self.placed(str(error)) from error
         return "".join(self.out)
 
@@ -314,25 +325,17 @@ class _Run:
             if isinstance(value, Arguments):
                 return value.get(name), "interface {}"
             return value.get(name, ""), ""  # a label that is absent is empty
-        found: tuple[Value, str] | None = None
-        match value, name:
-            case (Sample() | Data(), "Labels"):
-                found = value.labels, ""
-            case (Sample() | Data(), "Value"):
-                found = value.value, "interface {}"
-            case (Data(), "ExternalLabels"):
-                found = value.external_labels, ""
-            case (Data(), "ExternalURL"):
-                found = value.external_url, ""
-            case (None, _):
-                if static:
-                    raise TemplateError(f"nil pointer evaluating {static}.{name}")
-                return None, ""
+        if value is None:
+            if static:
+                raise TemplateError(f"nil pointer evaluating {static}.{name}")
+            return None, ""
+        found = FIELDS.get((type(value), name))
         if found is None:
             raise TemplateError(f"can't evaluate field {name} in type {static or type_name(value)}")
         if operands or piped:
             raise TemplateError(f"{name} has arguments but cannot be invoked as function")
-        return found
+        take, static = found
+        return take(value), static
 
     # -- calls -------------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ promtool 3.5: ``now``, ``toDuration``, ``urlQueryEscape``.
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -320,6 +321,44 @@ def test_a_hostile_label_does_not_hold_the_loop(call: str) -> None:
     """With a matcher that tries one way after the other, each of these takes longer than the universe is old."""
     text = Template.parse(call).expand({"foo": "a" * 4095 + "!"}, 1.0, Context(query, 0))
     assert text in ("false", "true")
+
+
+def test_a_time_beyond_all_calendars_is_an_error() -> None:
+    far = "{{ $t := toTime 9e9 }}{{ range 99 }}{{ $t = $t.Add 9000000000000000000 }}{{ end }}"
+    for end in ("{{ $t }}", "{{ $t.Year }}", '{{ printf "%s" $t }}', "{{ $t.AddDate 9999 0 0 }}"):
+        with pytest.raises(TemplateError, match="out of range"):
+            expand(far + end)
+
+
+def test_whatever_a_template_says_it_expands_or_says_why_not() -> None:
+    rng = random.Random(1)
+    pieces = ["{{", "}}", " ", "|", ".", "$x", "$value", "(", ")", '"', "`", ":=", "end", "range", "nil", "1e400", "0x"]
+    pieces += [
+        "toTime",
+        ".Format",
+        ".Add",
+        "printf",
+        "%*d",
+        "%[9]s",
+        "index",
+        "slice",
+        "call",
+        "é",
+        "\x00",
+        "\n",
+        "{{-",
+    ]
+    refused = 0
+    for _ in range(5_000):
+        text = rng.choice(ANSWERS)[0]
+        for _ in range(rng.randrange(1, 4)):
+            at = rng.randrange(len(text) + 1)
+            text = text[:at] + rng.choice(["", *pieces]) + text[at + rng.randrange(5) :]
+        try:
+            assert isinstance(expand(text, rng.choice((1.0, float("nan"), float("inf"), -1e300))), str)
+        except TemplateError:
+            refused += 1
+    assert 500 < refused < 5_000
 
 
 def test_what_takes_too_many_steps_is_refused() -> None:
