@@ -74,12 +74,17 @@ def routes(node: Node) -> list[Route]:
         found: list[dict[str, Any]] = []
         if node.notifier is None:
             return json_response(found)
-        for route, receiver, labels, members in node.notifier.groups_of(_firing(node)):
+        notifier = node.notifier
+
+        def names(alert: Alert) -> list[str]:
+            return [name for name in notifier.receivers_of(alert.labels) if wanted.receiver([name])]
+
+        for route, receiver, labels, members in notifier.groups_of(_firing(node)):
             muted_by = is_muted(route, node.config.time_intervals, now_ms)
             if not wanted.receiver([receiver]) or (muted_by and not wanted.muted):
                 continue
             shown = [
-                alert_json(node, alert, now_ms, node.notifier.receivers_of(alert.labels), suppression, muted_by)
+                alert_json(node, alert, now_ms, names(alert), suppression, muted_by)
                 for alert in sorted(members, key=lambda one: one.key)
                 if wanted.takes(alert, suppression := _suppression(node, alert, now_ms))
             ]
@@ -98,10 +103,11 @@ def routes(node: Node) -> list[Route]:
 
     async def post(request: Request) -> Response:
         await _check_right(request, node)
+        content = await bounded_body(request)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
+        if content and kind != "application/json":
             raise coded(415, f'unsupported media type "{kind[:80]}", only [application/json] are allowed')
-        wanted = posted_silence(await bounded_body(request))
+        wanted = posted_silence(content)
         notifier = _notifier(node)
         try:
             change = notifier.silences.set(wanted, node.clock.now_ms())

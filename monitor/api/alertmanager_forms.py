@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -69,8 +69,12 @@ class Wanted:
 
 def filters(request: Request) -> list[LabelMatcher]:
     """Every ``filter``, a matcher each. Raises ``Refused``."""
+    texts = request.query_params.getlist("filter")
+    for text in texts:
+        if text.startswith("{") or text.endswith("}"):
+            raise Refused(400, f"unexpected open or close brace: {text}")
     try:
-        return [parse_matcher(text) for text in request.query_params.getlist("filter")]
+        return [parse_matcher(text) for text in texts]
     except MatcherError as error:
         raise Refused(400, f"bad matcher format: {error}") from None
 
@@ -145,9 +149,8 @@ def in_order(silences: Iterable[Silence], now_ms: int) -> list[Silence]:
 
 
 def is_about(silence: Silence, matchers: Iterable[LabelMatcher]) -> bool:
-    """Whether a silence is found by filters: they are held against what its matchers say of each label."""
-    says: Mapping[str, str] = {matcher.name: matcher.value for matcher in silence.matchers}
-    return all_match(matchers, says)
+    """Whether a silence is found by filters: each has to be one of its own matchers."""
+    return all(matcher in silence.matchers for matcher in matchers)
 
 
 class _PostedMatcher(msgspec.Struct, rename={"is_regex": "isRegex", "is_equal": "isEqual"}):

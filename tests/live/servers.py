@@ -162,9 +162,10 @@ class Vllm:
 
 
 @contextmanager
-def real_vllm(folder: Path, *arguments: str, name: str = "vllm") -> Iterator[Vllm]:
-    """vLLM on the CPU, healthy; ``arguments`` go to ``vllm serve``. Takes about 30 s to come up."""
-    port = free_port()
+def real_vllm(folder: Path, *arguments: str, name: str = "vllm", port: int = 0) -> Iterator[Vllm]:
+    """vLLM on the CPU, healthy; ``arguments`` go to ``vllm serve``. Takes about 30 s to come up. ``port`` 0 is a free
+    one."""
+    port = port or free_port()
     command: list[str | Path] = [
         install_vllm.python(), "-m", "vllm.entrypoints.cli.main", "serve", install_vllm.model(),
         "--load-format", "dummy", "--served-model-name", MODEL, "--max-model-len", "1024", "--enforce-eager",
@@ -371,8 +372,8 @@ def daemon(
     whole = {
         "node": {"job": "gpumon", "instance": address, "hostname": name},
         "state_directory": str(home),
-        "api": {"socket": str(home / "gpumon.sock"), "listen": address},
         **config,
+        "api": {"socket": str(home / "gpumon.sock"), "listen": address, **config.get("api", {})},
     }
     file = home / "gpumon.yaml"
     file.write_text(json.dumps(whole, indent=1))
