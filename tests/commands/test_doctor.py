@@ -383,7 +383,7 @@ def test_exporters_beside_us(tmp_path: Path) -> None:
     assert states(found) == ["warning", "warning", "ok"]
     assert "dcgm-exporter" in found[0].seen
     assert "collect[]: [host, kernel_log, vllm, engine, canary, server_log, gpumon]" in found[0].cure
-    assert "collect[]: [nvml, kernel_log, vllm, engine, server_log, gpumon]" in found[1].cure
+    assert "collect[]: [nvml, kernel_log, vllm, engine, canary, server_log, gpumon]" in found[1].cure
     assert set(ours.SOURCES) == {entry.source for entry in all_entries()}
     assert states(ours.check_ports(machine_at(tmp_path))) == ["ok", "ok", "ok"]
     strange = ours.check_ports(machine_at(tmp_path, fetch=lambda url, headers, verify: Answer(404, "")))
