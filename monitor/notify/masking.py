@@ -35,6 +35,11 @@ KEYED_SCHEMES = frozenset(
 ) | frozenset(["firehydrant", "signl4", "splunk", "victorops"])
 """Services that keep incidents: they take a key, merge what has the same one, and close by it."""
 
+MAIL_SCHEMES = frozenset(
+    ["mailto", "mailtos", "azure", "brevo", "groundmail", "mailersend", "mailgun", "o365", "postmark", "resend"]
+) | frozenset(["sendgrid", "sendpulse", "ses", "smtp2go", "sparkpost"])
+"""They take a whole HTML document."""
+
 _CALLING_SCHEMES = frozenset(["xmatters", "spike", "betterstack", "lfg", "dapnet"])
 _SMS_SCHEMES = (
     frozenset(["46elks", "elks", "atalk", "bulksms", "bulkvs", "burstsms", "clickatell", "clicksend", "cm", "d7sms"])

@@ -42,9 +42,11 @@ def markdown_of(tolds: Sequence[Told], notes: Sequence[str]) -> str:
             lines.append(labels)
         blocks.append("\n".join(lines))
     blocks += [_markdown_text(line) for line in _rest(tolds)]
+    events = ", ".join(one.event_id for one in tolds[:_FULL]) + (" …" if len(tolds) > _FULL else "")
+    blocks.append(f"Event: {events}")
     # Two spaces: CommonMark's line break, and nothing to see where a line's end is one anyway.
     paragraphs = ["  \n".join(block.splitlines()) for block in blocks]
-    return cut("\n\n".join(paragraphs), _MARKDOWN_LIMIT)
+    return "\n\n".join([cut("\n\n".join(paragraphs[:-1]), _MARKDOWN_LIMIT), paragraphs[-1]])
 
 
 def slack_of(tolds: Sequence[Told], notice: Notice, title: str, notes: Sequence[str]) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from monitor.notify.masking import mask, scheme_of
+from monitor.notify.masking import MAIL_SCHEMES, mask, scheme_of
 
 if TYPE_CHECKING:
     from apprise import Apprise, AppriseResult
@@ -37,10 +37,6 @@ _KEPT_SERVICES = 64
 _CONNECT_SHARE = 0.2
 _READ_SHARE = 0.7
 _REASON_LIMIT = 500
-
-
-_text_part = threading.local()
-"""Its ``text`` is the text part of the mail that this thread sends."""
 
 
 class _Refused(Exception):
@@ -83,6 +79,10 @@ class _Services:
 def _service(url: str, timeout: float) -> Apprise:
     import apprise
 
+    # Why a connection broke is in the debug log alone, which apprise collects for us; it goes nowhere else.
+    log = logging.getLogger("apprise")
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
     scheme = scheme_of(url)
     if not scheme:
         raise _Refused("this is no apprise URL: it has no scheme such as slack:// or mailto://")
@@ -109,7 +109,8 @@ def _service(url: str, timeout: float) -> Apprise:
             plugin.socket_connect_timeout = timeout * _CONNECT_SHARE
         if "rto=" not in url:
             plugin.socket_read_timeout = timeout * _READ_SHARE
-        if "overflow=" not in url:
+        # Cutting leaves out all pictures but the first, and a mail has no such bound.
+        if "overflow=" not in url and scheme not in MAIL_SCHEMES:
             plugin.overflow_mode = apprise.OverflowMode.TRUNCATE
     return service
 
@@ -124,7 +125,6 @@ def _send(services: _Services, request: dict[str, Any]) -> _Outcome:
     except ImportError as error:
         return _Outcome(f"what notifications are sent with cannot be loaded: {error}")
     http_answers.install()
-    _let_mails_have_our_text()
     url = str(request["url"])
     service, turn = services.get(url, float(request["timeout"]))
     patience = min(plugin.socket_read_timeout for plugin in service)
@@ -154,18 +154,17 @@ def _send(services: _Services, request: dict[str, Any]) -> _Outcome:
 def _notify(service: Apprise, form: Form, request: dict[str, Any]) -> str:
     import apprise
 
-    _text_part.text = form.text
-    try:
-        result = service.notify(
-            body=form.body,
-            title=form.title,
-            notify_type=apprise.NotifyType(request["type"]),
-            body_format=form.body_format,
-            attach=list(form.attach) or None,
-            log_level=logging.DEBUG,
-        )
-    finally:
-        _text_part.text = ""
+    from monitor.notify import service_forms
+
+    service_forms.text_part.set(form.text)
+    result = service.notify(
+        body=form.body,
+        title=form.title,
+        notify_type=apprise.NotifyType(request["type"]),
+        body_format=form.body_format,
+        attach=list(form.attach) or None,
+        log_level=logging.DEBUG,
+    )
     return "" if result else _reason(result)
 
 
@@ -178,28 +177,13 @@ def _follow(services: _Services, request: dict[str, Any], form: Form) -> None:
     service, turn = services.get(str(request["url"]), float(request["timeout"]))
     with turn:
         service_forms.quiet(service[0])
-        service.notify(
-            body=form.caption,
-            notify_type=apprise.NotifyType(request["type"]),
-            body_format=apprise.NotifyFormat.TEXT,
-            attach=list(form.later),
-        )
-
-
-def _let_mails_have_our_text() -> None:
-    """apprise makes a mail's text part from its HTML, tables and all; ours was written to be read."""
-    from apprise.plugins.email import base
-
-    name = "convert_between"
-    plain = getattr(base, name, None)
-    if plain is None or getattr(plain, "ours", False):
-        return  # an apprise that does it in another way: its text part will do
-
-    def convert(from_format: Any, to_format: Any, content: str) -> Any:
-        return getattr(_text_part, "text", "") or plain(from_format, to_format, content)
-
-    convert.ours = True  # type: ignore[attr-defined]
-    setattr(base, name, convert)
+        for caption, picture in form.later:
+            service.notify(
+                body=caption,
+                notify_type=apprise.NotifyType(request["type"]),
+                body_format=apprise.NotifyFormat.TEXT,
+                attach=picture,
+            )
 
 
 def _reason(result: AppriseResult) -> str:

@@ -6,6 +6,7 @@ as it is.
 
 from __future__ import annotations
 
+import contextvars
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,14 +18,10 @@ import apprise
 import requests
 from apprise.attachment.memory import AttachMemory
 
-from monitor.notify.masking import KEYED_SCHEMES, scheme_of
+from monitor.notify.masking import KEYED_SCHEMES, MAIL_SCHEMES, scheme_of
 from monitor.notify.message_chat import calm
 from monitor.notify.notice import Graph
 
-MAIL_SCHEMES = frozenset(
-    ["mailto", "mailtos", "azure", "brevo", "groundmail", "mailersend", "mailgun", "o365", "postmark", "resend"]
-) | frozenset(["sendgrid", "sendpulse", "ses", "smtp2go", "sparkpost"])
-"""They take a whole HTML document."""
 _INLINE_SCHEMES = frozenset(["mailto", "mailtos"])
 """Mails in which apprise can put a picture where the HTML has it; for others it is attached."""
 _DATA_SCHEMES = frozenset(
@@ -43,6 +40,9 @@ _GRAPH_MARK = re.compile(r"<!--graph (\d+)-->")
 
 Request = Mapping[str, Any]
 
+text_part: contextvars.ContextVar[str] = contextvars.ContextVar("text_part", default="")
+"""The text part of the mail that is sent. apprise may send it in a thread of its own, with this context."""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -54,9 +54,8 @@ class Form:
     text: str = ""
     """The text part of a mail."""
     attach: Sequence[AttachMemory] = ()
-    later: Sequence[AttachMemory] = field(default=())
-    """Pictures for a message of their own, that may fail."""
-    caption: str = ""
+    later: Sequence[tuple[str, AttachMemory]] = field(default=())
+    """Captions and pictures for messages of their own, that may fail."""
 
 
 def prepare(plugin: Any, url: str, request: Request) -> Form:
@@ -133,19 +132,19 @@ def _form(plugin: Any, scheme: str, url: str, request: Request) -> Form:
     if scheme in _DATA_SCHEMES and not wish:
         return Form(title, body, apprise.NotifyFormat.TEXT)
     title = calm(title)
-    later: Sequence[AttachMemory] = ()
+    later: list[tuple[str, AttachMemory]] = []
     if scheme in _PICTURE_SCHEMES and plugin.attachment_support and getattr(plugin, "mode", "bot") not in _HOOKS:
-        later = [picture for _, picture in _pictures(request)]
-    caption = calm("; ".join(f"The last hour: {graph.title}" for graph in _graphs(request)))
+        titles = [calm(f"The last hour: {graph.title}") for graph in _graphs(request)]
+        later = [(titles[number], picture) for number, picture in _pictures(request)]
     # Telegram refuses a message whose marks do not match; apprise escapes a text for it.
     marked = apprise.NotifyFormat.MARKDOWN in formats and scheme != "tgram"
     if (wish == "markdown") if wish else marked or scheme in _MARKED_SCHEMES:
         text = _fit(str(request["markdown"]), plugin.body_maxlen)
         # What is to go as it is, is a text to apprise.
         kind = apprise.NotifyFormat.MARKDOWN if marked else apprise.NotifyFormat.TEXT
-        return Form(title, text, kind, later=later, caption=caption)
+        return Form(title, text, kind, later=later)
     text = _fit(calm(body), plugin.body_maxlen)
-    return Form(title, text, apprise.NotifyFormat.TEXT, later=later, caption=caption)
+    return Form(title, text, apprise.NotifyFormat.TEXT, later=later)
 
 
 _HOOKS = ("hook", "gov-hook", "workflow", "trigger")
@@ -157,6 +156,7 @@ def _mail(plugin: Any, scheme: str, title: str, body: str, request: Request) -> 
     pictures = dict(_pictures(request)) if plugin.attachment_support else {}
     if inline:
         plugin.inline = bool(pictures)
+        _let_mails_have_our_text(plugin)
 
     def place(found: re.Match[str]) -> str:
         picture = pictures.get(int(found[1]))
@@ -170,6 +170,20 @@ def _mail(plugin: Any, scheme: str, title: str, body: str, request: Request) -> 
 
     html = _GRAPH_MARK.sub(place, str(request["html"]))
     return Form(title, html, apprise.NotifyFormat.HTML, text=f"{title}\n\n{body}\n", attach=list(pictures.values()))
+
+
+def _let_mails_have_our_text(plugin: Any) -> None:
+    """apprise makes a mail's text part from its HTML, tables and all; ours was written to be read."""
+    names = getattr(plugin.prepare_emails, "__globals__", {})
+    plain = names.get("convert_between")
+    if plain is None or getattr(plain, "ours", False):
+        return  # an apprise that does it in another way: its text part will do
+
+    def convert(from_format: Any, to_format: Any, content: str) -> Any:
+        return text_part.get() or plain(from_format, to_format, content)
+
+    convert.ours = True  # type: ignore[attr-defined]
+    names["convert_between"] = convert
 
 
 def _fit(text: str, limit: int) -> str:

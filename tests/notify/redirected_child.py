@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+from apprise.url import URLBase
 
 from monitor.notify.sender_child import main
 
@@ -23,6 +24,11 @@ def _send(self: requests.Session, request: requests.PreparedRequest, **options: 
     return _plain(self, request, **options)
 
 
+def _throttle(self: URLBase, *_args: Any, **_options: Any) -> None:
+    """No pause between messages: 5.5 s at most services."""
+
+
 if __name__ == "__main__":
+    URLBase.throttle = _throttle  # type: ignore[method-assign]
     requests.Session.send = _send  # type: ignore[method-assign]
     main()
