@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
 import unicodedata
 
@@ -171,6 +172,11 @@ def clock(at_ms: int, *, date: bool = False, utc: bool = False) -> str:
     """Time of day where the reader is, or UTC."""
     moment = time.gmtime(at_ms / 1000) if utc else time.localtime(at_ms / 1000)
     return time.strftime("%Y-%m-%d %H:%M:%S" if date else "%H:%M:%S", moment)
+
+
+def wants_color() -> bool | None:
+    """For ``click.echo``: no colours where ``$NO_COLOR`` is set; else None, and the terminal decides."""
+    return False if os.environ.get("NO_COLOR") else None
 
 
 def count(quantity: int, noun: str) -> str:

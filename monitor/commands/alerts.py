@@ -85,7 +85,7 @@ def run(url: str | None, alertmanager: str | None, *, everything: bool, as_json:
         click.echo(msgspec.json.format(body, indent=2))
         return 0
     width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 10_000
-    click.echo(render(picture, width, everything=everything), nl=False)
+    click.echo(render(picture, width, everything=everything), nl=False, color=words.wants_color())
     return 0
 
 

@@ -26,7 +26,7 @@ def test(url: str | None, receiver: str | None, *, as_json: bool) -> int:
         click.echo(msgspec.json.format(msgspec.json.encode(results), indent=2))
     else:
         for line in _lines(results):
-            click.echo(line)
+            click.echo(line, color=words.wants_color())
     return 0 if results and all(one.ok for one in results) else 1
 
 

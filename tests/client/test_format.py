@@ -97,3 +97,10 @@ def test_short_range() -> None:
     assert words.short_range(["3", "0", "1", "2", "6"]) == "0-3,6"
     assert words.short_range(["GPU-a", "1"]) == "GPU-a,1"
     assert words.short_range([]) == ""
+
+
+def test_colours_are_the_terminals_matter_unless_nobody_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert words.wants_color() is None
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert words.wants_color() is False

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ import pytest
 import yaml
 
 from tests.live import install_prometheus
+from tests.live.receivers import json_receiver
 from tests.live.servers import Daemon, alertmanager, daemon, wait_for
 
 pytestmark = pytest.mark.live
@@ -362,6 +364,34 @@ def test_amtool_changes_nothing_without_the_token(amtool: Amtool) -> None:
     assert ran.returncode == 1
     assert "(status 403)" in ran.stderr
     assert amtool.run("alert", "add", "Own", token=True).returncode == 1
+
+
+def test_what_is_silenced_is_told_when_the_silence_ends(tmp_path: Path) -> None:
+    begins = int(time.time()) + 15  # time enough to silence before it fires
+    alerts = [{"alert": name, "expr": f"vector(time()) > {begins}"} for name in ("Silenced", "Heard")]
+    file = tmp_path / "late.json"
+    file.write_text(json.dumps({"groups": [{"name": "g", "interval": "1s", "rules": alerts}]}))
+    (tmp_path / "token").write_text(TOKEN)
+    with json_receiver() as hook:
+        config = {
+            "api": {"token": {"file": str(tmp_path / "token")}},
+            "alerting": {"rule_files": [str(file)]},
+            "receivers": [{"name": "hook", "webhook": f"http://127.0.0.1:{hook.port}/"}],
+            "route": {"receiver": "hook", "group_wait": "0s", "group_interval": "1s"},
+        }
+
+        def told() -> list[str]:
+            return [alert["labels"]["alertname"] for body in hook.bodies for alert in body["alerts"]]
+
+        with daemon(tmp_path, config, "--simulate") as one:
+            tool = Amtool(tmp_path, one.url)
+            ident = tool("silence", "add", "Silenced", "-c", "c", "-a", "kim", "-d", "1h").strip()
+            wait_for("the other is told", lambda: told() == ["Heard"], 60, one.process)
+            wait_for("it fires", lambda: "Silenced" in tool("alert", "query", "--silenced"), 20, one.process)
+            time.sleep(3)  # several evaluations
+            assert told() == ["Heard"]
+            tool("silence", "expire", ident)
+            wait_for("the silenced one is told", lambda: told() == ["Heard", "Silenced"], 30, one.process)
 
 
 def test_silences_survive_a_kill(tmp_path: Path) -> None:
