@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ _TOKEN = re.compile(
 _ESCAPE = re.compile(
     r"\\(?:([abfnrtv\\'\"])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3})|(.?))", re.S
 )
+_BEHIND_A_NAME = " \t\r\n.,|:()"
 _ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _KEYWORDS = {"if", "else", "end", "with", "range", "define", "template", "block", "break", "continue"}
 
@@ -113,6 +115,9 @@ def tokenise(inside: str, offset: int) -> list[Token]:
             kind = "keyword"
         tokens.append(Token(kind, match[0], offset + position, spaced))
         position = match.end()
+        if kind in ("word", "keyword", "variable", "field") and inside[position : position + 1].strip(_BEHIND_A_NAME):
+            character = inside[position]
+            raise TemplateError(f"bad character U+{ord(character):04X} {character!r}", offset + position)
         if kind == "number" and re.match(r"\w", inside[position:]):
             raise TemplateError(f'bad number syntax: "{inside[match.start() : position + 1]}"', offset + match.start())
     return tokens
@@ -126,6 +131,8 @@ def unquote(literal: str, position: int | None = None) -> str:
         if wrong is not None:
             raise TemplateError(f"invalid syntax in the literal {literal}", position)
         if simple is not None:
+            if simple in "'\"" and simple != literal[0]:
+                raise TemplateError(f"invalid syntax in the literal {literal}", position)
             return _ESCAPES.get(simple, simple)
         code = int(octal, 8) if octal else int(two or four or eight, 16)
         if code > 0x10FFFF or 0xD800 <= code < 0xE000:
@@ -137,15 +144,19 @@ def unquote(literal: str, position: int | None = None) -> str:
 
 def number(text: str, position: int | None = None) -> int | float:
     """The number that a Go literal stands for: decimal, hexadecimal, octal or binary, whole or not."""
-    plain = text.replace("_", "").lower()
+    # Where underscores may stand is the same in Go and in Python.
+    plain = text.lower()
     digits = plain.lstrip("+-")
     try:
         if digits.startswith("0x"):
-            return float.fromhex(plain) if "p" in digits or "." in digits else int(plain, 16)
+            return float.fromhex(plain.replace("_", "")) if "p" in digits or "." in digits else int(plain, 16)
         if digits.startswith(("0b", "0o")):
             return int(plain, 0)
-        if not digits.isdigit():
-            return float(plain)
+        if not digits.replace("_", "").isdigit():
+            found = float(plain)
+            if math.isinf(found):
+                raise ValueError(text)
+            return found
         value = int(plain, 8 if len(digits) > 1 and digits.startswith("0") else 10)
     except ValueError as error:
         raise TemplateError(f'illegal number syntax: "{text}"', position) from error

@@ -193,6 +193,8 @@ class _Parser:
     def pipeline(self, context: str, *, loop: bool = False) -> Pipeline:
         begin = self.place()
         variables, assigns = self.declaration(loop)
+        if not assigns:
+            self.known.extend(variables)  # as in Go, its own value may name it, and fails when it is expanded
         commands: list[Command] = []
         while True:
             place = self.place()
@@ -206,8 +208,6 @@ class _Parser:
             if token is None or token.text != "|":
                 break
             self.at += 1
-        if not assigns:
-            self.known.extend(variables)
         return Pipeline(tuple(commands), begin, variables, assigns)
 
     def declaration(self, loop: bool) -> tuple[tuple[str, ...], bool]:
@@ -271,8 +271,8 @@ class _Parser:
             self.at += 1
         if not fields:
             return operand
-        if isinstance(operand, Constant):
-            raise TemplateError(f"unexpected . after term {quote(operand.text)}", token.position)
+        if isinstance(operand, Constant) or token.text == ".":
+            raise TemplateError(f"unexpected . after term {quote(token.text)}", token.position)
         # As Go has it: fields of the dot are one word, and what comes after the first begins a chain.
         begin = fields[1] if isinstance(operand, Dot) and len(fields) > 1 else fields[0]
         return Chain(operand, tuple(field.text[1:] for field in fields), begin.position)

@@ -19,11 +19,12 @@ import pytest
 
 from monitor.rules.engine import Engine
 from monitor.rules.rule_file import read_rules
-from monitor.rules.template_lex import unquote
+from monitor.rules.template_lex import TemplateError, unquote
+from monitor.rules.templates import Template
 from monitor.samples import STALE, Labels, format_labels, labels_of, make_labels
 from monitor.store.head import Head
 from tests.live.install_prometheus import prometheus_bin
-from tests.rules.test_templates import ANSWERS, PREFIX, SERIES
+from tests.rules.test_templates import ANSWERS, PREFIX, SERIES, broken
 
 pytestmark = pytest.mark.live
 
@@ -305,3 +306,30 @@ def test_templates_give_what_promtool_gives_today(promtool: Path, tmp_path: Path
         if given != expected:
             different.append(f"{text!r}\n  promtool {given!r}\n  file     {expected!r}")
     assert not different, "\n".join(different)
+
+
+@pytest.mark.parametrize("seed", range(SEED, SEED + 3))
+def test_a_template_is_refused_when_promtool_refuses_it(promtool: Path, tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    # Complex numbers, `1i`, we do not have.
+    texts = [text for _ in range(2000) if not re.search(r"\di", text := broken(rng))]
+    rules = [{"alert": f"A{i}", "expr": "x", "annotations": {"a": text}} for i, text in enumerate(texts)]
+    (tmp_path / "rules.yaml").write_text(json.dumps({"groups": [{"name": "g", "rules": rules}]}))
+    done = subprocess.run(
+        [promtool, "check", "rules", tmp_path / "rules.yaml"], capture_output=True, text=True, timeout=120, check=False
+    )
+    refused = {
+        int(number): why
+        for number, why in re.findall(r'"A(\d+)": annotation "a": template: (.*)', done.stdout + done.stderr)
+    }
+    different = []
+    for i, text in enumerate(texts):
+        try:
+            Template.parse(text)
+            why = None
+        except TemplateError as error:
+            why = error.message
+        if (why is None) != (i not in refused):
+            different.append(f"{text!r}\n  promtool {refused.get(i)}\n  gpumon   {why}")
+    assert not different, "\n".join(different[:10])
+    assert len(texts) / 4 < len(refused) < len(texts)
