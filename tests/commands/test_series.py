@@ -19,6 +19,7 @@ import monitor.sources
 from monitor.cli import cli
 from monitor.commands.series import all_entries, to_markdown, to_text
 from monitor.own_series import FAMILIES as OWN
+from monitor.probes.canary import CanarySource
 from monitor.samples import NAME, Family, Labels, Scrape, label
 from monitor.sources import nvml_table
 from monitor.sources.catalogue import NOTES, Entry, Undocumented, declared, entries
@@ -212,11 +213,13 @@ def test_a_server_is_documented_where_its_names_are_ours() -> None:
             scrape = VllmSource(server.url, "gpu7:8000")
             source = EngineSource(server.url, "gpu7:8000", scrape)
             try:
-                return [await scrape.poll(1_000), await source.poll(1_000)]
+                canary = CanarySource(server.url, "gpu7:8000", scrape, source)
+                return [await scrape.poll(1_000), await source.poll(1_000), await canary.poll(1_000)]
             finally:
                 await scrape.close()
                 await source.close()
 
-    of_metrics, of_health = asyncio.run(poll())
+    of_metrics, of_health, of_canary = asyncio.run(poll())
     assert undocumented(of_metrics.shape.series, "vllm") == []
     assert undocumented(of_health.shape.series, "engine") == []
+    assert undocumented(of_canary.shape.series, "canary") == []
