@@ -271,18 +271,23 @@ def one_under_load(stage: Stage) -> None:
 def one_with_a_short_queue(stage: Stage) -> None:
     """A server that takes on little: overloaded after a stall, answering 503, and one whose prompts share nothing."""
     with real_vllm(stage.folder, *_SMALL, name="vllm-three") as vllm:
-        with node_of(stage, "overloaded", vllm, canary={"still": "15s", "deadline": "3s"}) as (node, _):
+        with node_of(stage, "overloaded", vllm, canary={"still": "15s", "deadline": "8s"}) as (node, stub):
+            stub.load(0)
+            hold(stub, 0, 0.92)
             wait_for("the canary", lambda: node.query('gpumon_canary_state{state="alive"} == 1'), 90, node.process)
-            # The canary stands behind a queue when the engine goes on after a stall.
+            # After a stall the engine has a long queue, and the canary stands at its end.
             with frozen(vllm), ExitStack() as stack:
                 stack.enter_context(load(vllm, at_once=14, tokens_in=20, tokens_out=900))
                 wait_for("a canary failed", lambda: node.query("gpumon_canary_failures == 1"), 60, node.process)
+                time.sleep(8)  # the next is sent after 5
                 later = stack.pop_all()
             with later:
                 stage.play("overloaded", node, {"EngineOverloaded warning"}, most=60)
         with load(vllm, at_once=24, tokens_in=20, tokens_out=100) as answers:
             wait_for("an answer 503", lambda: answers[503], 60)  # its series is there before the daemon
-        with node_of(stage, "answers 503", vllm) as (node, _):
+        with node_of(stage, "answers 503", vllm) as (node, stub):
+            stub.load(0)
+            hold(stub, 0, 0.92)
             time.sleep(5)
             with load(vllm, at_once=24, tokens_in=20, tokens_out=100):
                 stage.play("answers 503", node, {"ErrorRateHigh critical"}, most=90)
