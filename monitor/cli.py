@@ -212,7 +212,8 @@ def silence_add(
 
     A MATCHER is LABEL=VALUE, or with !=, =~ or !~; the first may be an alert's name alone:
 
-    gpumon silence add GpuTooHot gpu=3 --for 2h --comment "fan is being replaced"
+    \b
+    gpumon silence add GpuTooHot gpu=3 --for 2h --comment "fan is replaced"
     """
     from monitor.commands.silence import Where, add
 
@@ -254,7 +255,7 @@ def silence_expire(idents: tuple[str, ...], url: str | None, alertmanager: str |
 
 @cli.group()
 def notify() -> None:
-    """Notifications."""
+    """Try whether notifications arrive."""
 
 
 @notify.command("test")

@@ -199,6 +199,8 @@ def _find(rows: Sequence[SilenceRow], ident: str) -> SilenceRow:
     if not found and len(ident) >= _LEAST_PREFIX:
         found = [row for row in rows if row.id.startswith(ident.lower())]
     shown = words.clean(ident, 80)
+    if not found and len(ident) < _LEAST_PREFIX:
+        raise Wrong(f'"{shown}" is too short: give {_LEAST_PREFIX} characters of the id, or more')
     if not found:
         raise Wrong(f'there is no silence "{shown}": `gpumon silence list --expired` shows them all')
     if len(found) > 1:
@@ -224,7 +226,7 @@ def matchers_of(texts: Sequence[str]) -> tuple[LabelMatcher, ...]:
         except MatcherError as error:
             shown = words.clean(text)
             mark = "" if error.position is None else f"\n  {' ' * words.cells(shown[: error.position])}^"
-            raise Wrong(f"this is no matcher: {words.clean(str(error))}\n  {shown}{mark}") from None
+            raise Wrong(f"bad matcher: {words.clean(str(error))}\n  {shown}{mark}") from None
     if not found:
         raise Wrong("which alerts? Give matchers: an alert's name, or LABEL=VALUE, !=, =~, !~")
     if all(one.accepts("") for one in found):

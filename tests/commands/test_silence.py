@@ -127,7 +127,7 @@ def test_expire_goes_on_after_an_id_that_is_none(tmp_path: Path, capsys: pytest.
     assert states == ["expired", "expired"]
     said = capsys.readouterr().err
     assert 'there is no silence "nope"' in said
-    assert 'there is no silence "abc"' in said  # too short to be meant
+    assert '"abc" is too short: give 4 characters of the id, or more' in said
 
 
 def test_an_alertmanager_is_silenced_instead_with_its_token(
