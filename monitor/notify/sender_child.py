@@ -37,6 +37,9 @@ _KEPT_SERVICES = 64
 _CONNECT_SHARE = 0.2
 _READ_SHARE = 0.7
 _REASON_LIMIT = 500
+_UNREADABLE = (400, 413, 422)
+# Of pictures, after a message that arrived: another message may be waiting. Seconds.
+_PICTURE_PATIENCE = (2.0, 4.0)
 
 
 class _Refused(Exception):
@@ -135,6 +138,10 @@ def _send(services: _Services, request: dict[str, Any]) -> _Outcome:
             reason = service_forms.close(service[0], scheme_of(url), request)
         else:
             reason = _notify(service, form, request)
+            if reason and any(one.status in _UNREADABLE for one in answers):
+                # Better a poor message than none: nothing in this one can be too long or of the wrong form.
+                plainest = service_forms.plainest(service[0], url, request)
+                reason = reason if plainest is None else _notify(service, plainest, request) and reason
         took = time.monotonic() - begun
     if not reason:
         return _Outcome(later=form if form.later else None)
@@ -176,7 +183,10 @@ def _follow(services: _Services, request: dict[str, Any], form: Form) -> None:
 
     service, turn = services.get(str(request["url"]), float(request["timeout"]))
     with turn:
-        service_forms.quiet(service[0])
+        plugin = service[0]
+        service_forms.quiet(plugin)
+        patience = plugin.socket_connect_timeout, plugin.socket_read_timeout
+        plugin.socket_connect_timeout, plugin.socket_read_timeout = _PICTURE_PATIENCE
         for caption, picture in form.later:
             service.notify(
                 body=caption,
@@ -184,6 +194,7 @@ def _follow(services: _Services, request: dict[str, Any], form: Form) -> None:
                 body_format=apprise.NotifyFormat.TEXT,
                 attach=picture,
             )
+        plugin.socket_connect_timeout, plugin.socket_read_timeout = patience
 
 
 def _reason(result: AppriseResult) -> str:

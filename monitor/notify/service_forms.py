@@ -72,8 +72,18 @@ def prepare(plugin: Any, url: str, request: Request) -> Form:
     return form
 
 
+def plainest(plugin: Any, url: str, request: Request) -> Form | None:
+    """Title and one line, for a service that did not take the whole; None where programs read what is sent."""
+    if scheme_of(url) in _DATA_SCHEMES | KEYED_SCHEMES:
+        return None
+    quiet(plugin)
+    last = str(request["body"]).rsplit("\n", 1)[-1]
+    body = f"{_fit(calm(str(request['brief'])), 400)}\n{last[:200]}"
+    return Form(calm(str(request["title"]))[:140], body, apprise.NotifyFormat.TEXT)
+
+
 def quiet(plugin: Any) -> None:
-    """Let what follows be nothing but pictures: Slack's plugin would post the message again."""
+    """Let what follows be as apprise has it: Slack's plugin would post our attachments again."""
     if hasattr(plugin, "gpumon_attachments"):
         plugin.gpumon_attachments = []
 

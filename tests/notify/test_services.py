@@ -244,6 +244,28 @@ def test_a_chat_that_takes_no_picture_has_had_the_message_all_the_same() -> None
     assert sum("What to do" in _text(request) for request in server.requests) == 1
 
 
+@pytest.mark.parametrize("url", ["discord://123456789012345678/abcdefghijklmnopqrstuvwxyz", SLACK])
+def test_a_service_that_does_not_take_the_whole_gets_the_least(url: str) -> None:
+    def answer(request: Request) -> Answer:
+        return Answer(400, b"invalid_blocks") if "What to do" in _text(request) else Answer(200, b"ok")
+
+    with wire(answer) as server:
+        assert send_all(server.host, url, [FIRING, RESOLVED]) == [None, None]
+    _refused, least, resolved = map(_text, server.requests)
+    assert "The KV cache of node7:8000 is 97 % full" in least
+    assert FIRING.body.splitlines()[-1] in least
+    assert "Fired for" in resolved  # the next is whole again
+
+
+def test_what_is_refused_for_good_gives_the_first_reason() -> None:
+    with wire(lambda request: Answer(400, b"invalid_token")) as server:
+        (error,) = send_all(server.host, SLACK, [FIRING])
+        assert isinstance(error, SendFailed)
+        assert "invalid_token" in str(error)
+        assert error.permanent
+        assert len(server.requests) == 2
+
+
 def test_json_keeps_title_and_body_and_has_no_picture() -> None:
     message = render(notice(begins(FULL), graphs=(graph(),)))
     (request,) = told("json://receiver.example/x", message)
