@@ -133,7 +133,7 @@ def photograph(page: str, file: Path, width: int) -> None:
     box = ImageChops.difference(image, empty).getbbox() or (0, 0, *image.size)
     image = image.crop((0, 0, image.width, min(image.height, box[3] + 24)))
     out = io.BytesIO()
-    image.quantize(48, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    image.quantize(40, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
     assert len(out.getvalue()) < LIMIT, f"{file.name} has {len(out.getvalue())} bytes"
     file.write_bytes(out.getvalue())
 
