@@ -10,11 +10,9 @@ from typing import Any
 from monitor.notify.message_chat import markdown_of, slack_of
 from monitor.notify.message_html import html_of
 from monitor.notify.message_text import body_of, brief_of
-from monitor.notify.notice import Entry, Graph, Notice
+from monitor.notify.notice import Graph, Notice
 from monitor.notify.payload import payload_of
-from monitor.notify.records import Kind, event_id
 from monitor.notify.wording import NotifyType, Told, format_duration, title_of, told, worst
-from monitor.rules.transition import Transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +71,6 @@ def render(notice: Notice) -> Message:
         html=html_of(tolds, notice, title, preface, remarks),
         slack=slack_of(tolds, notice, title, [*preface, *remarks]),
         graphs=notice.graphs,
-    )
-
-
-def render_transition(
-    transition: Transition, kind: Kind, node: str, now_ms: int, *, unrecorded: bool = False
-) -> Message:
-    """Write the message for one transition, that is told alone."""
-    alert = transition.alert
-    return render(
-        Notice(
-            ident=event_id(transition),
-            receiver="",
-            group_key=f'{{}}:{{alertname="{alert.rule}"}}',
-            group_labels=(("alertname", alert.rule),),
-            entries=(Entry(transition, kind),),
-            node=node,
-            now_ms=now_ms,
-            unrecorded=unrecorded,
-        )
     )
 
 

@@ -91,7 +91,7 @@ def slack_of(tolds: Sequence[Told], notice: Notice, title: str, notes: Sequence[
 
 
 def _links(one: Told) -> list[tuple[str, str]]:
-    return [(name, text) for name, text in one.others if _URL.fullmatch(text)]
+    return [(name, text) for name, text in one.others if one.fires and _URL.fullmatch(text)]
 
 
 def _labels(one: Told) -> str:

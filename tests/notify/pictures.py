@@ -83,7 +83,7 @@ def slack_page(shown: list[Message]) -> str:
 
 def _message(payload: dict[str, Any]) -> str:
     parts = "".join(_attachment(attachment) for attachment in payload["attachments"])
-    head = '<span class="from">gpumon</span><span class="app">APP</span><span class="at">03:12</span>'
+    head = '<span class="from">gpumon</span><span class="app">APP</span><span class="at">22:13</span>'
     return f'<div class="message"><div class="icon">g</div><div style="flex:1">{head}{parts}</div></div>'
 
 
@@ -95,7 +95,7 @@ def _attachment(attachment: dict[str, Any]) -> str:
     )
     pretext = f"<div>{_mrkdwn(attachment['pretext'])}</div>" if "pretext" in attachment else ""
     title = f'<div class="title">{attachment["title"]}</div>' if "title" in attachment else ""
-    footer = f'<div class="footer">{attachment["footer"]} | today at 03:12</div>' if "footer" in attachment else ""
+    footer = f'<div class="footer">{attachment["footer"]} | today at 22:13</div>' if "footer" in attachment else ""
     return (
         f'{pretext}<div class="attachment"><div class="bar" style="background:{attachment["color"]}"></div>'
         f"<div>{title}<div>{_mrkdwn(attachment.get('text', ''))}</div>"

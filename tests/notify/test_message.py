@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from monitor.notify.message import render_transition
 from monitor.notify.records import event_id
 from monitor.notify.wording import clean, format_duration, format_value
 from monitor.rules.transition import Transition
 from monitor.samples import labels_of
 from tests.notify.parts import T0, firing, resolved
+from tests.notify.wire import render_transition
 
 
 def test_firing_says_what_where_and_since_when() -> None:

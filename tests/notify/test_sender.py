@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from aiosmtpd.smtp import SMTP
 
-from monitor.notify.message import Message, render_transition
+from monitor.notify.message import Message
 from monitor.notify.sender import AppriseSender, SendFailed
 from tests.notify.parts import T0, firing, http_receiver, wait_for
+from tests.notify.wire import render_transition
 
 MESSAGE = render_transition(firing(), "firing", "node1", T0)
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from monitor.notify.message import Message
+from monitor.notify.message import Message, render
 from monitor.notify.notice import Entry, Graph, Notice
+from monitor.notify.records import Kind, event_id
 from monitor.notify.sender import AppriseSender
 from monitor.rules.transition import Alert, State, Transition
 from monitor.samples import labels_of
@@ -188,6 +189,25 @@ def notice(*entries: Entry, **more: Any) -> Notice:
         **more,
     }
     return Notice(entries=entries, **given)
+
+
+def render_transition(
+    transition: Transition, kind: Kind, node: str, now_ms: int, *, unrecorded: bool = False
+) -> Message:
+    """The message for one change that is told alone."""
+    rule = transition.alert.rule
+    return render(
+        Notice(
+            ident=event_id(transition),
+            receiver="",
+            group_key=f'{{}}:{{alertname="{rule}"}}',
+            group_labels=(("alertname", rule),),
+            entries=(Entry(transition, kind),),
+            node=node,
+            now_ms=now_ms,
+            unrecorded=unrecorded,
+        )
+    )
 
 
 def graph(points: int = 241) -> Graph:
