@@ -201,7 +201,7 @@ def routes(ticker: Ticker) -> list[Route]:
                 "now_ms": node.clock.now_ms(),
                 "notifies": node.notifies,
                 "heartbeat": node.heartbeat,
-                "features": ["stream", "sources", "processes", "alerts", "events", "topology"],
+                "features": ["stream", "sources", "processes", "alerts", "events", "topology", "silences", "notify"],
                 "oldest_ms": node.head.oldest_ms,
             }
         )

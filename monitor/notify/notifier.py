@@ -244,7 +244,7 @@ class Notifier:
         if not future.done():
             return "the disk does not answer: the silence holds, but may be lost when gpumon ends"
         if future.exception() is not None:
-            return f"not recorded ({future.exception()}): the silence holds, but is lost when gpumon ends"
+            return f"not recorded ({future.exception()}): the silence holds, but is lost if gpumon ends now"
         return ""
 
     async def test(self, receiver: str, instance: str = "") -> list[Sent]:
