@@ -102,6 +102,7 @@ class Telling:
         """Go by another configuration."""
         self._config = config
         if self._silent:
+            self._configure(config)
             return
         self.notifier.reload(self._policy(config))
         self.heartbeats.reload(config.heartbeats)
@@ -142,6 +143,7 @@ class Telling:
         return "" if told.recording_ok else f"alerts are not recorded: {told.recording_error}"
 
     def _configure(self, config: Config) -> None:
+        self._engine.configure(dict(config.external_labels), config.external_url)
         if self._silent:
             return
         self._node.notifies = config.route is not None or bool(config.alertmanagers)

@@ -135,3 +135,13 @@ def test_the_picture_of_an_alert_is_of_what_its_rule_compares(tmp_path: Path) ->
     assert graph is not None
     assert graph.points[-1][1] > 80
     assert {value for _, value in graph.threshold} == {80.0}
+
+
+def test_templates_know_the_external_labels_and_url(tmp_path: Path) -> None:
+    text = 'alerting: {external_url: "https://alerts.example.com", external_labels: {site: north}}'
+    _, node, _, engine = telling(tmp_path, text)
+    template = "{{ $externalLabels.site }} {{ externalURL }}"
+    rules = f"groups: [{{name: g, rules: [{{alert: A, expr: vector(1), annotations: {{s: '{template}'}}}}]}}]"
+    engine.reload(read_rules(rules))
+    (began,) = [t for t in engine.step(T0, node.head) if t.after == "firing"]
+    assert began.alert.annotations["s"] == "north https://alerts.example.com"

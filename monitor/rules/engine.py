@@ -293,6 +293,11 @@ class Engine:
                 lost.active[alert.labels] = alert
                 self._removed.append((lost, alert))
 
+    def configure(self, external_labels: Mapping[str, str], external_url: str) -> None:
+        """Take over what templates call ``$externalLabels`` and ``externalURL``."""
+        self._external_labels = dict(external_labels)
+        self._external_url = external_url
+
     def reload(self, rules: RuleSet) -> None:
         """Take other rules. A rule that is the same by group, name and labels keeps its alerts, as in Prometheus; the
         alerts of one that is gone end at the next step."""
