@@ -62,6 +62,10 @@ def _run_test(test: dict[str, Any], files: list[Path], step_ms: int) -> Iterator
                     if "expr" in one
                     else _alerts(test["name"], one, engine)
                 )
+    failing = [(one.rule.name, one.last_error) for group in engine.groups_status() for one in group.rules]
+    yield Check(
+        test["name"], "rules that fail", [], [error for error in failing if error[1]] if engine.failures else []
+    )
 
 
 def _expression(name: str, one: dict[str, Any], head: Head, now_ms: int) -> Check:
