@@ -38,6 +38,7 @@ _CONNECT_SHARE = 0.2
 _READ_SHARE = 0.7
 _REASON_LIMIT = 500
 _UNREADABLE = (400, 413, 422)
+"""Statuses by which a service says that a message is too long, or not of its form."""
 # Of pictures, after a message that arrived: another message may be waiting. Seconds.
 _PICTURE_PATIENCE = (2.0, 4.0)
 
@@ -138,10 +139,13 @@ def _send(services: _Services, request: dict[str, Any]) -> _Outcome:
             reason = service_forms.close(service[0], scheme_of(url), request)
         else:
             reason = _notify(service, form, request)
+            # Better a poor message than none, where nothing of it has arrived.
+            if reason and all(one.failed for one in answers):
+                lesser = service_forms.without_pictures(form, url)
+                reason = reason if lesser is None else _notify(service, lesser, request) and reason
             if reason and any(one.status in _UNREADABLE for one in answers):
-                # Better a poor message than none: nothing in this one can be too long or of the wrong form.
-                plainest = service_forms.plainest(service[0], url, request)
-                reason = reason if plainest is None else _notify(service, plainest, request) and reason
+                lesser = service_forms.plainest(service[0], url, request)
+                reason = reason if lesser is None else _notify(service, lesser, request) and reason
         took = time.monotonic() - begun
     if not reason:
         return _Outcome(later=form if form.later else None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextvars
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -29,8 +29,10 @@ _DATA_SCHEMES = frozenset(
 )
 _MARKED_SCHEMES = frozenset(["mmost", "mmosts", "zulip", "revolt", "guilded", "ryver"])
 """They show Markdown, which apprise does not know of them."""
-_PICTURE_SCHEMES = frozenset(["discord", "tgram", "slack", "matrix", "matrixs", "mmost", "mmosts", "signal", "signals"])
+_PICTURE_SCHEMES = frozenset(["discord", "tgram", "slack", "mmost", "mmosts", "signal", "signals"])
 """Chats that take a picture after the message. Pushes do not get one: it would be a second alarm."""
+_FILE_SCHEMES = frozenset(["mailgun", "ses"])
+"""Mails whose plugins take pictures from files only, and fail for ours, which are in memory."""
 
 _SHORT = 700
 """A service with no title and a body no longer than this gets one line."""
@@ -70,6 +72,13 @@ def prepare(plugin: Any, url: str, request: Request) -> Form:
     if scheme in MAIL_SCHEMES and hasattr(plugin, "headers"):
         _head(plugin, request)
     return form
+
+
+def without_pictures(form: Form, url: str) -> Form | None:
+    """The same with nothing attached, for a mail that a service refused whole; None where that is no way out."""
+    if not form.attach or scheme_of(url) in _INLINE_SCHEMES:
+        return None
+    return replace(form, attach=())
 
 
 def plainest(plugin: Any, url: str, request: Request) -> Form | None:
@@ -163,7 +172,7 @@ _HOOKS = ("hook", "gov-hook", "workflow", "trigger")
 
 def _mail(plugin: Any, scheme: str, title: str, body: str, request: Request) -> Form:
     inline = scheme in _INLINE_SCHEMES and hasattr(plugin, "inline")
-    pictures = dict(_pictures(request)) if plugin.attachment_support else {}
+    pictures = dict(_pictures(request)) if plugin.attachment_support and scheme not in _FILE_SCHEMES else {}
     if inline:
         plugin.inline = bool(pictures)
         _let_mails_have_our_text(plugin)

@@ -266,6 +266,27 @@ def test_what_is_refused_for_good_gives_the_first_reason() -> None:
         assert len(server.requests) == 2
 
 
+MAILGUN = "mailgun://user@mg.example/abcdefghijklmnopqrstuvwxyzabcdef-12345678-abcdefab/ops@example.org"
+SENDGRID = "sendgrid://abcdefghijklmnop:gpumon@node7.example/ops@example.org"
+
+
+def test_a_mail_service_gets_html_and_the_picture_and_without_it_where_it_refuses_that() -> None:
+    message = render(notice(begins(FULL), graphs=(graph(),)))
+    (whole,) = told(SENDGRID, message)
+    assert whole.json["subject"] == message.title
+    assert "<img" not in whole.json["content"][0]["value"]
+    assert whole.json["attachments"][0]["filename"] == "graph0.png"
+    assert told(MAILGUN, message)
+
+    def answer(request: Request) -> Answer:
+        return Answer(413 if "attachments" in request.json else 200)
+
+    with wire(answer) as server:
+        assert send_all(server.host, SENDGRID, [message]) == [None]
+    assert "What to do" in server.requests[-1].json["content"][0]["value"]
+    assert len(server.requests) == 2
+
+
 def test_json_keeps_title_and_body_and_has_no_picture() -> None:
     message = render(notice(begins(FULL), graphs=(graph(),)))
     (request,) = told("json://receiver.example/x", message)
