@@ -19,7 +19,7 @@ _CODE = re.compile(r"`([^`\n]{1,200})`")
 _LINK = re.compile(r"https?://[^\s<>\"'`]{1,500}")
 
 COLOURS = {"failure": "#b3261e", "warning": "#b25e00", "info": "#2b5fa8", "success": "#1a7f37", "gone": "#59636e"}
-"""By apprise's word for how bad it is; ``gone`` for an end that is no recovery."""
+"""By apprise's word for how bad it is, the worst first; ``gone`` for an end that is no recovery."""
 
 
 def escape(text: str) -> str:
@@ -44,7 +44,7 @@ def html_of(tolds: Sequence[Told], notice: Notice, title: str, preface: Sequence
         parts += [_alert(one) for one in tolds[:_FULL]]
         parts += [_rest(tolds[_FULL:]), graphs]
     parts += [_note(line) for line in remarks]
-    loudest = next((one for one in tolds if one.fires), tolds[0])
+    loudest = min((one for one in tolds if one.fires), key=lambda one: list(COLOURS).index(one.tone), default=tolds[0])
     sent = f"gpumon on {clean(notice.node)}, {format_time(notice.now_ms)}"
     link = clean(notice.external_url)
     if _LINK.fullmatch(link):

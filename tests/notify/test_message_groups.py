@@ -120,6 +120,14 @@ def test_what_an_sms_says_is_one_line() -> None:
     assert render(notice(begins(bare))).brief == "critical: Bare Action: one two"
 
 
+def test_the_colour_of_a_mail_is_that_of_the_worst_that_fires() -> None:
+    head = '<tr><td style="background:'
+    assert f"{head}#b3261e" in render(notice(begins(WARM), begins(FULL), ends(OTHER))).html
+    assert f"{head}#b25e00" in render(notice(begins(WARM), ends(FULL))).html
+    assert f"{head}#1a7f37" in render(notice(ends(FULL))).html
+    assert f"{head}#59636e" in render(notice(ends(FULL, "data gone: vllm"))).html
+
+
 def test_graphs_have_their_place() -> None:
     assert "<!--graph 0-->" in render(notice(begins(FULL), graphs=(graph(),))).html
     assert "<!--graph" not in render(notice(begins(FULL))).html
