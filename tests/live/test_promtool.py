@@ -25,7 +25,7 @@ def promtool() -> Path:
 
 
 def run(promtool: Path, *arguments: Path | str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([promtool, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run([promtool, *arguments], capture_output=True, text=True, timeout=600, check=False)
 
 
 def test_the_shipped_rules_pass_its_check(promtool: Path) -> None:
