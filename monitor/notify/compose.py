@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from monitor.notify.groups import Batch
 from monitor.notify.notice import Entry, Graph, Notice
-from monitor.notify.records import event_id
+from monitor.notify.records import Kind, event_id
 from monitor.rules.transition import Alert, Transition
 from monitor.samples import Labels, labels_of
 
@@ -66,8 +66,10 @@ def ident_of(event_ids: list[str], reminder: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def trial_notice(receiver: str, node: str, instance: str, now_ms: int, external_url: str) -> Notice:
-    """The message of `gpumon notify test`."""
+def trial_notice(
+    receiver: str, node: str, instance: str, now_ms: int, external_url: str, kind: Kind = "firing"
+) -> Notice:
+    """The message of `gpumon notify test`; or, as ``resolved``, the one that closes what that opened."""
     labels: Labels = labels_of({"alertname": "GpumonTest", "severity": "warning", "instance": instance})
     alert = Alert(
         key="0" * 16,
@@ -86,7 +88,9 @@ def trial_notice(receiver: str, node: str, instance: str, now_ms: int, external_
         keep_firing_since_ms=None,
     )
     change = Transition(alert, "pending", "firing", now_ms)
+    if kind == "resolved":
+        change = Transition(alert, "firing", "inactive", now_ms)
     key = '{}:{alertname="GpumonTest"}'
     group: Labels = (("alertname", "GpumonTest"),)
-    entries = (Entry(change, "firing"),)
+    entries = (Entry(change, kind),)
     return Notice(event_id(change), receiver, key, group, entries, node, now_ms, external_url)

@@ -22,7 +22,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from monitor.notify import silences
 from monitor.notify.compose import trial_notice
@@ -31,7 +31,7 @@ from monitor.notify.families import add_to
 from monitor.notify.groups import Place
 from monitor.notify.message import render
 from monitor.notify.outbox import Outbox, OutboxError
-from monitor.notify.policy import Desk, Policy, Suppression
+from monitor.notify.policy import Desk, Policy, Suppression, keeps_incidents
 from monitor.notify.queues import ReceiverStatus, first_of
 from monitor.notify.records import Delivery, Kind, event_id
 from monitor.notify.route import Route, kind_of
@@ -248,11 +248,21 @@ class Notifier:
         return ""
 
     async def test(self, receiver: str, instance: str = "") -> list[Sent]:
-        """Send a test to each target of a receiver, now. Raises ``KeyError`` for one that there is not."""
+        """Send a test to each target of a receiver, now. Where a service keeps incidents, the one that the test opened
+        is closed. Raises ``KeyError`` for a receiver that there is not."""
         chosen = self._desk.receivers[receiver]
-        notice = trial_notice(receiver, self._node, instance, self._clock(), self._desk.policy.external_url)
-        message = render(notice)
-        return list(await asyncio.gather(*(self._targets.send(target, message) for target in targets_of(chosen))))
+        targets, now_ms, url = targets_of(chosen), self._clock(), self._desk.policy.external_url
+        message = render(trial_notice(receiver, self._node, instance, now_ms, url))
+        results = await asyncio.gather(*(self._targets.send(target, message) for target in targets))
+        if keeps_incidents(chosen):
+            end = render(trial_notice(receiver, self._node, instance, now_ms + 1, url, "resolved"))
+            taken = [target for target, result in zip(targets, results, strict=True) if not result.reason]
+            ends = await asyncio.gather(*(self._targets.send(target, end) for target in taken))
+            for target, result in zip(taken, ends, strict=True):
+                if result.reason:
+                    index = targets.index(target)
+                    results[index] = replace(results[index], reason=f"took the test, not its end: {result.reason}")
+        return results
 
     # What is due
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from monitor.notify.groups import LONGEST_PAUSE_MS
 from monitor.notify.inhibition import InhibitRule
 from monitor.notify.matchers import parse_matchers
 from monitor.notify.message import Message
@@ -353,4 +352,19 @@ def test_a_test_is_sent_to_every_target_and_says_what_came_back(tmp_path: Path) 
     sender = FakeSender(lambda url, message: "HTTP 404" if "bad" in url else "")
     run(tmp_path, body, sender=sender, receivers=[PAGE, to], route=["page"])
     assert [(one.target, one.reason) for one in found] == [("json", ""), ("json", "HTTP 404")]
-    assert LONGEST_PAUSE_MS == 300_000
+
+
+def test_a_test_of_a_service_that_keeps_incidents_is_closed_again(tmp_path: Path) -> None:
+    async def body(rig: Rig) -> None:
+        assert [one.reason for one in await rig.notifier.test("page")] == [""]
+        await rig.notifier.test("ops")
+
+    pager = To("page", (Url("pagerduty://key@integration"),))
+    sender = run(tmp_path, body, receivers=[OPS, pager], route=["page", "ops"])
+    told = [(url.partition(":")[0], message.resolved, message.key) for url, message in sender.sent]
+    assert [(scheme, resolved) for scheme, resolved, _ in told] == [
+        ("pagerduty", False),
+        ("pagerduty", True),
+        ("json", False),
+    ]
+    assert len({key for scheme, _, key in told if scheme == "pagerduty"}) == 1
