@@ -51,7 +51,7 @@ def messages() -> tuple[Message, list[Message]]:
         {
             "summary": "GPU 3 is at 92 °C; its slowdown is at 89 °C",
             "description": "It is throttled until it is cooler.",
-            "action": "Look at the fans and the air flow: `gpumon dmon` shows clocks and temperatures.",
+            "action": "Look at the fans and the air flow: `gpumon snapshot` shows clocks and temperatures.",
         },
         92.0,
         since_ms=90_000,
