@@ -29,7 +29,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import httpx
 
-from monitor.notify.http import Refused, make_client, reason, reveal, text_of
+from monitor.notify.http import UNSENDABLE, Refused, make_client, reason, reveal, text_of
 from monitor.notify.route import Revealing
 from monitor.rules.transition import Alert, Transition
 from monitor.samples import Labels, ScrapeBuilder
@@ -312,7 +312,7 @@ class Alertmanagers:
                     async with asyncio.timeout(self._deadline):
                         await self._post(outlet, batch)
                     error = ""
-                except (Refused, TimeoutError, httpx.HTTPError, httpx.InvalidURL) as failure:
+                except (Refused, TimeoutError, httpx.HTTPError) as failure:
                     error = reason(failure, self._deadline)
                 except Exception as failure:  # a bug must not silence the Alertmanager
                     # Where it happened, and not its text, which may hold a secret.
@@ -352,10 +352,14 @@ class Alertmanagers:
             )
         url = peer.url.rstrip("/") + _PATH
         content = b"[" + b",".join(batch) + b"]"
-        async with client.stream("POST", url, content=content, headers=headers) as response:
-            if response.is_success:
-                return
-            text = await text_of(response)
+        try:
+            async with client.stream("POST", url, content=content, headers=headers) as response:
+                if response.is_success:
+                    return
+                text = await text_of(response)
+        except UNSENDABLE:
+            # Their texts show the header, and so the token in it.
+            raise Refused("its URL or its bearer_token is not valid") from None
         if token:
             text = text.replace(token, "***")
         raise Refused(f"HTTP {response.status_code}" + (f": {text}" if text else ""))

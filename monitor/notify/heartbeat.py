@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from monitor.notify.http import Refused, make_client, reason, reveal
+from monitor.notify.http import UNSENDABLE, Refused, make_client, reason, reveal
 from monitor.notify.masking import mask
 from monitor.notify.route import Revealing
 from monitor.samples import ScrapeBuilder
@@ -176,7 +176,9 @@ class Heartbeats:
                     return "" if response.is_success else f"HTTP {response.status_code}{_hint(response)}"
         except Refused as error:
             return str(error)
-        except (TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
+        except UNSENDABLE:
+            return "it is not a URL that can be called"
+        except (TimeoutError, httpx.HTTPError) as error:
             return mask(reason(error, self._deadline), url)
         except Exception as error:  # a bug must not end the heartbeats
             # Where it happened, and not its text, which may hold the URL.

@@ -17,6 +17,10 @@ _CERTIFICATE = re.compile(r"certificate verify failed: (.+?)(?: \(_ssl|$)")
 _TEXT_READ = 2_000
 _TEXT_SHOWN = 300
 
+UNSENDABLE = (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, UnicodeError)
+"""A URL or a header with which there is no request. Their texts show it: where it is a secret, they must not be
+told."""
+
 
 class Refused(Exception):
     """It could not be sent, or was not taken. The text says why, without a secret."""

@@ -291,9 +291,9 @@ def test_one_that_hangs_delays_no_other() -> None:
 def test_what_went_wrong_is_said(handler: Any, why: str) -> None:
     async def work() -> None:
         async with serve(handler) as server:
-            sending = Alertmanagers([Peer(server.url)], deadline=0.2)
+            sending = Alertmanagers([Peer(server.url)], deadline=0.2 if handler is never else 60)
             sending.offer([alert()], [], T0)
-            await sending.close(drain=20)
+            await sending.close(drain=60)
             (status,) = sending.status()
             assert status.last_error == why
             assert (status.sent, status.errors) == ((0, 1) if why else (1, 0))
@@ -307,7 +307,7 @@ def test_nobody_there_is_said() -> None:
             url = server.url
         sending = Alertmanagers([Peer(url)])
         sending.offer([alert()], [], T0)
-        await sending.close(drain=20)
+        await sending.close(drain=60)
         assert [each.last_error for each in sending.status()] == ["connection refused"]
 
     asyncio.run(work())
@@ -345,11 +345,26 @@ def test_a_token_that_cannot_be_read_is_said() -> None:
     play(story, [Peer("http://am", Url("missing:"))])
 
 
+@pytest.mark.parametrize("token", ["tok-3n\nX: y", "tök-3n"])
+def test_a_token_that_is_no_header_is_said_and_not_shown(token: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        async with serve(answer(b"")) as server:
+            sending = Alertmanagers([Peer(server.url, Url(token))])
+            sending.offer([alert()], [], T0)
+            await sending.close(drain=60)
+            (status,) = sending.status()
+            assert status.last_error == "its URL or its bearer_token is not valid"
+            assert server.requests == []
+
+    asyncio.run(work())
+    assert "3n" not in caplog.text
+
+
 def test_a_ca_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     async def work() -> None:
         sending = Alertmanagers([Peer("https://127.0.0.1:1", ca_file=tmp_path / "none.pem")])
         sending.offer([alert()], [], T0)
-        await sending.close(drain=20)
+        await sending.close(drain=60)
         (status,) = sending.status()
         assert re.fullmatch(r"ca_file .*none\.pem: No such file or directory", status.last_error)
 
@@ -376,7 +391,7 @@ def test_close_sends_what_is_queued_and_waits_no_longer_than_it_may() -> None:
             sending = Alertmanagers([Peer(server.url)])
             running = asyncio.create_task(sending.run())
             sending.offer([alert()], [], T0)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await sending.close(drain=0.05)
                 await running
             assert sending.status()[0].sent == 0
