@@ -62,6 +62,8 @@ class Group:
     reminders: int = 0
     all_held: bool = False
     """Whether, when last looked at, nothing that is open could be sent."""
+    has_news: bool = False
+    """Whether something came since the last message was made."""
 
     @property
     def key(self) -> str:
@@ -73,15 +75,21 @@ class Group:
         """The route that made it."""
         return self.place.route
 
-    def put(self, delivery: Delivery, now_ms: int, at_once: bool = False) -> None:
-        """Add an event to tell. The first starts the group's wait; the others join it."""
-        if at_once:
-            self.flush_ms = min(self.flush_ms, now_ms) if self.open else now_ms
-        elif not self.open or self.all_held:
-            self.flush_ms = now_ms + self.route.group_wait_ms
-            if self.last_sent_ms is not None:
-                self.flush_ms = max(self.flush_ms, self.last_sent_ms + self.route.group_interval_ms)
+    @property
+    def waits(self) -> bool:
+        """Whether something is to be told when the group's time comes."""
+        return bool(self.open) and not self.all_held
+
+    def put(self, delivery: Delivery, now_ms: int, *, waited: bool, at_once: bool = False) -> None:
+        """Add an event to tell. The first starts the group's wait; the others join it, unless that is the pause after
+        a failure. ``waited`` says whether the group ``waits`` already, for what this one takes the place of, too: an
+        alert that flaps must not put off its own message for ever."""
+        flush_ms = now_ms + (0 if at_once else self.route.group_wait_ms)
+        if self.last_sent_ms is not None and not at_once:
+            flush_ms = max(flush_ms, self.last_sent_ms + self.route.group_interval_ms)
+        self.flush_ms = min(self.flush_ms, flush_ms) if waited else flush_ms
         self.all_held = False
+        self.has_news = True
         self.open[delivery.key] = delivery
 
     def due(self, now_ms: int, held: Held) -> list[Delivery]:
@@ -89,6 +97,9 @@ class Group:
         found = [delivery for delivery in self.open.values() if not held(delivery, self.route)]
         self.all_held = not found
         # A time further off than any that we set means that the clock was set back.
+        self.created_ms = min(self.created_ms, now_ms)
+        if self.last_sent_ms is not None:
+            self.last_sent_ms = min(self.last_sent_ms, now_ms)
         longest = max(LONGEST_PAUSE_MS, self.route.group_interval_ms, self.route.group_wait_ms)
         if self.flush_ms > now_ms + longest:
             self.flush_ms = now_ms
@@ -144,6 +155,7 @@ def batch_of(groups: Iterable[Group], now_ms: int, held: Held, shown: Shown, rem
     deliveries: list[Delivery] = []
     known: list[str] = []
     for group in chosen:
+        group.has_news = False
         due = group.due(now_ms, held)
         deliveries += due
         news = {delivery.key for delivery in due}

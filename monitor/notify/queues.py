@@ -60,6 +60,8 @@ class Failure:
     """For how long the receiver asks to be left alone."""
     permanent: bool = False
     """The receiver answered, and does not take this message."""
+    partly: bool = False
+    """Another of the receiver's targets took it."""
 
 
 class Queue:
@@ -84,7 +86,8 @@ class Queue:
         self._blocked_ms = 0
         self._failing_since_ms: int | None = None
         self._failures = 0  # in a row
-        self._apart = False  # whether groups go alone, as one message of all was refused
+        self._apart = False  # whether the next group goes alone, as one message of all has failed
+        self._after_outage_ms: int | None = None  # since when it was, while what waited for its end is still to be told
         self._changed = asyncio.Event()
         self._tried = asyncio.Event()
         self._sent = 0
@@ -97,12 +100,12 @@ class Queue:
 
     def put(self, delivery: Delivery, place: Place, now_ms: int, *, at_once: bool = False) -> None:
         """Queue a new event. One of the same alert that was not sent is superseded; the outbox knows it already."""
-        self._remove(delivery.key)
         group = self._group(place, now_ms)
-        self._count += 1
+        waited = group.waits
+        self._remove(delivery.key)
         if not group.open:
-            group.order = self._count
-        group.put(delivery, now_ms, at_once)
+            group.order = self._next()
+        group.put(delivery, now_ms, waited=waited, at_once=at_once)
         self._changed.set()
 
     def put_back(self, delivery: Delivery, place: Place, now_ms: int) -> None:
@@ -217,17 +220,22 @@ class Queue:
             return None, max(allowed_ms, min(times))
         ready = [group for group in open_groups if group.flush_ms <= now_ms]
         if ready:
-            outage = self._failing_since_ms is not None and now_ms - self._failing_since_ms >= OUTAGE_MS
-            if outage and self.coalesces and not self._apart and len(open_groups) > 1:
-                whole = batch_of(open_groups, now_ms, held, shown)
-                return replace(whole, unreachable_since_ms=self._failing_since_ms), None
-            chosen = min(ready, key=lambda group: (group.attempts > 0, group.flush_ms, group.order))
-            since = self._failing_since_ms if outage else None
-            return replace(batch_of([chosen], now_ms, held, shown), unreachable_since_ms=since), None
+            since_ms = self._outage_ms(now_ms)
+            if since_ms is not None and self.coalesces and not self._apart and len(open_groups) > 1:
+                chosen = open_groups
+            else:
+                chosen = [min(ready, key=lambda group: (group.attempts > 0, group.flush_ms, group.order))]
+            return replace(batch_of(chosen, now_ms, held, shown), unreachable_since_ms=since_ms), None
         for group in reminders:
             if group.reminder_ms() <= now_ms:
                 return batch_of([group], now_ms, held, shown, group.reminders + 1), None
         return None, min(times)
+
+    def _outage_ms(self, now_ms: int) -> int | None:
+        """Since when the receiver could not be reached, where that was for long and is still to be told."""
+        if self._failing_since_ms is not None and now_ms - self._failing_since_ms >= OUTAGE_MS:
+            return self._failing_since_ms
+        return self._after_outage_ms
 
     def _allowed_ms(self, now_ms: int) -> int:
         """When the next message may go: a receiver's own word (Retry-After) and the rate limit."""
@@ -257,15 +265,17 @@ class Queue:
         self._sent += 1
         self._last_sent_ms = now_ms
         self._last_error = ""
+        outage_ms = None if self._failing_since_ms is None else self._outage_ms(now_ms)
         self._failing_since_ms, self._failures, self._apart = None, 0, False
         ids = {delivery.event_id for delivery in batch.deliveries}
         for group in self._of(batch):
             group.sent(ids, now_ms, batch.reminder)
         for ident in ids:
             self._had.pop(ident, None)
-        for group in self._groups.values():
-            if group.attempts:
-                group.hurry(now_ms)
+        waiting = [group for group in self._groups.values() if group.attempts]
+        for group in waiting:
+            group.hurry(now_ms)
+        self._after_outage_ms = outage_ms if waiting else None
 
     def failed(
         self, batch: Batch, failure: Failure, now_ms: int, jitter: float
@@ -275,8 +285,9 @@ class Queue:
         self._failed += 1
         self._failures += 1
         self._last_error = failure.reason
-        # What one of them has must not keep the others back for ever.
-        self._apart = failure.permanent and len(batch.groups) > 1
+        # What one of them has must not keep the others back: after one of all, the next goes alone, each in its turn.
+        self._apart = len(batch.groups) > 1
+        self._after_outage_ms = None
         if self._failing_since_ms is None:
             self._failing_since_ms = now_ms
         if failure.retry_after_ms:
@@ -284,12 +295,17 @@ class Queue:
         again: list[Delivery] = []
         overtaken: list[Delivery] = []
         groups = self._of(batch)
-        if not batch.deliveries:  # a reminder: it is tried again as one
+        if not batch.deliveries:  # a reminder: it is tried again as one, unless somebody had it
             for group in groups:
+                if failure.partly:
+                    group.sent((), now_ms, batch.reminder)
+                    continue
                 group.last_sent_ms = now_ms - group.route.repeat_interval_ms + pause_ms(self._failures, jitter)
         for group in groups:
             mine = [delivery for delivery in batch.deliveries if delivery.key in group.open]
             if mine or group.open:
+                if len(groups) == 1:  # who went alone goes last the next time
+                    group.order = self._next()
                 group.failed(now_ms, jitter, failure.retry_after_ms)
             for delivery in mine:
                 if group.open[delivery.key].event_id == delivery.event_id:
@@ -301,8 +317,8 @@ class Queue:
                 overtaken.append(delivery)
                 self._superseded += 1
                 self._had.pop(delivery.event_id, None)
-        for group in groups:  # what overtook it was never tried: it need not wait for the pause
-            if any(not delivery.attempts for delivery in group.open.values()):
+        for group in groups:  # what came meanwhile was never tried: it need not wait for the pause
+            if group.has_news:
                 group.hurry(now_ms)
         return again, overtaken
 
@@ -346,6 +362,10 @@ class Queue:
             for group in self._groups.values()
             if group.key in keys or any(delivery.event_id in ids for delivery in group.open.values())
         ]
+
+    def _next(self) -> int:
+        self._count += 1
+        return self._count
 
     def _settled(self, now_ms: int) -> None:
         self._under_way, self._keys_under_way = set(), set()

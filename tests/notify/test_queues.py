@@ -245,3 +245,138 @@ def test_an_earlier_runs_groups_keep_their_pauses() -> None:
     queue.remember({place(one, SLOW).key: (T0 - 10_000, 0)})
     put(queue, one, T0, SLOW)
     assert plan(queue, T0)[1] == T0 + 290_000
+
+
+def test_one_that_flaps_is_told_all_the_same() -> None:
+    queue = Queue("ops")
+    for n in range(10):
+        now_ms = T0 + n * 10_000
+        put(queue, delivery("A", now_ms) if n % 2 == 0 else ending("A", now_ms), now_ms, SLOW)
+        batch, _ = queue.plan(now_ms, free, shown)
+        if batch is not None:
+            break
+    assert now_ms == T0 + 30_000, "each turn takes the place of the one before, and not its time"
+
+
+def test_what_joins_a_group_that_failed_waits_no_longer_than_by_itself() -> None:
+    queue = Queue("ops")
+    put(queue, delivery("A"), T0, SLOW)
+    now_ms = T0 + 30_000
+    for _ in range(12):
+        batch, _ = queue.plan(now_ms, free, shown)
+        assert batch is not None
+        queue.failed(batch, Failure("down"), now_ms, 0.0)
+        wake_ms = plan(queue, now_ms)[1]
+        assert wake_ms is not None
+        before_ms, now_ms = now_ms, wake_ms
+    assert now_ms == before_ms + 300_000
+    put(queue, delivery("B"), before_ms + 1_000, SLOW)
+    assert plan(queue, before_ms + 1_000) == ([], before_ms + 31_000)
+
+
+def test_what_is_held_does_not_hurry_what_failed() -> None:
+    queue = Queue("ops")
+    held = put(queue, delivery("B"), T0, SLOW)
+    put(queue, delivery("A"), T0, SLOW)
+
+    def hold(one: Delivery, route: Route) -> bool:
+        return one.key == held.key
+
+    batch, _ = queue.plan(T0 + 30_000, hold, shown)
+    assert batch is not None
+    queue.failed(batch, Failure("down"), T0 + 30_000, 0.0)
+    assert queue.plan(T0 + 30_000, hold, shown) == (None, T0 + 31_000)
+
+
+def test_what_one_has_that_never_goes_keeps_the_others_back_for_seconds() -> None:
+    queue = Queue("ops", rate_per_minute=1000)
+    poison = put(queue, delivery("Poison"))
+    now_ms, told = T0, []
+    for n in range(40):
+        if n == 15:
+            assert now_ms > T0 + OUTAGE_MS
+            now_ms += 10_000
+            begun_ms = now_ms
+            put(queue, delivery("B", now_ms), now_ms)
+        batch, wake_ms = queue.plan(now_ms, free, shown)
+        if batch is None:
+            assert wake_ms is not None
+            now_ms = wake_ms
+        elif any(one.key == poison.key for one in batch.deliveries):
+            queue.failed(batch, Failure("no, and it does not say why"), now_ms, 0.0)
+        else:
+            queue.sent(batch, now_ms)
+            told = [one.transition.alert.rule for one in batch.deliveries]
+            break
+    assert told == ["B"]
+    assert now_ms - begun_ms <= 5_000
+
+
+def test_groups_that_failed_often_take_turns() -> None:
+    queue = Queue("ops", rate_per_minute=1000)
+    put(queue, delivery("Poison"))
+    for name in "AB":
+        put(queue, delivery(name))
+    now_ms, down, told = T0, True, set[str]()
+    for _ in range(200):
+        down = down and now_ms < T0 + 3_600_000
+        batch, wake_ms = queue.plan(now_ms, free, shown)
+        if batch is None:
+            assert wake_ms is not None
+            now_ms = wake_ms
+            continue
+        names = {one.transition.alert.rule for one in batch.deliveries}
+        if down or "Poison" in names:
+            queue.failed(batch, Failure("no"), now_ms, 0.0)
+        else:
+            queue.sent(batch, now_ms)
+            told |= names
+    assert told == {"A", "B"}
+
+
+def test_who_is_back_gets_the_rest_in_one_message() -> None:
+    queue = Queue("ops", rate_per_minute=1000)
+    for name in "ABCD":
+        put(queue, delivery(name))
+    now_ms, back, messages = T0, False, 0
+    for _ in range(200):
+        batch, wake_ms = queue.plan(now_ms, free, shown)
+        if batch is None:
+            if wake_ms is None:
+                break
+            now_ms = wake_ms
+            continue
+        # It comes back just when one goes alone.
+        back = back or (now_ms > T0 + 600_000 and len(batch.groups) == 1)
+        if not back:
+            queue.failed(batch, Failure("down"), now_ms, 0.0)
+            continue
+        queue.sent(batch, now_ms)
+        messages += 1
+        assert batch.unreachable_since_ms == T0
+    assert (messages, queue.status().queued) == (2, 0)
+
+
+def test_a_clock_set_back_does_not_put_off_what_is_said_again() -> None:
+    queue = Queue("ops")
+    one = put(queue, delivery("A"))
+    batch, _ = queue.plan(T0, free, shown)
+    assert batch is not None
+    queue.sent(batch, T0)
+    queue.know({place(one).key: (place(one), {one.key})}, T0)
+    back_ms = T0 - 86_400_000
+    assert plan(queue, back_ms)[1] == back_ms + 3_600_000
+
+
+def test_a_reminder_that_some_had_is_not_said_to_them_again() -> None:
+    queue = Queue("ops")
+    one = put(queue, delivery("A"))
+    batch, _ = queue.plan(T0, free, shown)
+    assert batch is not None
+    queue.sent(batch, T0)
+    queue.know({place(one).key: (place(one), {one.key})}, T0)
+    again, _ = queue.plan(T0 + 3_600_000, free, shown)
+    assert again is not None
+    queue.failed(again, Failure("one of two is down", partly=True), T0 + 3_600_000, 0.0)
+    assert queue.status().failing_since_ms == T0 + 3_600_000
+    assert plan(queue, T0 + 3_600_000)[1] == T0 + 7_200_000
