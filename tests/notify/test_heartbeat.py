@@ -98,6 +98,22 @@ class Stage:
         act(beats)
 
 
+def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> bytes:
+        clock = Steps()
+        async with serve(answer(b"OK")) as proxy:
+            monkeypatch.setenv("HTTP_PROXY", proxy.url)
+            monkeypatch.delenv("NO_PROXY", raising=False)
+            beats = Heartbeats([Url("http://ping.example/5b1f")], lambda: "", clock, clock.sleep, deadline=60)
+            running = asyncio.create_task(beats.run())
+            await clock.drive(lambda: beats.status()[0].last_ok_ms == T0, move=False)
+            await beats.close()
+            await running
+            return proxy.requests[0]
+
+    assert asyncio.run(work()).startswith(b"GET http://ping.example/5b1f HTTP/1.1\r\n")
+
+
 def series(beats: Heartbeats) -> dict[str, float]:
     builder = ScrapeBuilder()
     beats.add_to(builder)
@@ -222,8 +238,9 @@ def test_a_secret_that_cannot_be_read_is_said_and_the_others_are_called() -> Non
 @pytest.mark.parametrize(
     ("handler", "why"), [(never, "no answer in 0.2 s"), (answer(b"", "410 Gone"), "HTTP 410"), (hang_up, "")]
 )
-def test_a_real_server(handler: object, why: str) -> None:
+def test_a_real_server(handler: object, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over a real connection; an answer that breaks off after a good beginning was still a call that arrived."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
     async def work() -> None:
         clock = Steps()
@@ -257,7 +274,9 @@ def test_what_is_no_url_is_said_and_not_shown(url: str, caplog: pytest.LogCaptur
     assert "5b1f" not in caplog.text
 
 
-def test_one_that_hangs_delays_no_other() -> None:
+def test_one_that_hangs_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
     async def work() -> None:
         clock = Steps()
         async with serve(never) as hanging, serve(answer(b"OK")) as quick:
