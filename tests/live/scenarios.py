@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -60,9 +61,14 @@ class Stage:
     rows: list[Row] = field(default_factory=list)
     say: Callable[[str], None] = print
 
+    @property
+    def disk(self) -> Path:
+        """Where a disk is full."""
+        return self.folder / "disk"
+
     def folder_of(self, scenario: str) -> Path:
-        """A folder for a scenario's daemon and driver."""
-        folder = self.folder / scenario.replace(" ", "-").replace(",", "")
+        """A folder for a scenario's daemon and driver. A socket's path must be short."""
+        folder = self.folder / re.sub(r"[^a-z0-9]+", "-", scenario.lower())[:12]
         folder.mkdir()
         return folder
 
@@ -79,6 +85,7 @@ class Stage:
     ) -> None:
         """Wait until all that is expected has fired, at most ``most`` seconds, and at least ``least``; and then
         ``settle`` for what was not expected. Write down all that has. ``where`` are more matchers for ``ALERTS``."""
+        where = where or f',mountpoint!="{self.disk}"'  # the disk is full for every daemon of this machine
         began = time.monotonic()
         while True:
             done = expected <= fired(node, where) and time.monotonic() - began >= least
@@ -320,7 +327,7 @@ ILL: tuple[tuple[str, int, Mapping[str, int], set[str]], ...] = (
 
 def ill_gpus(stage: Stage) -> None:
     """A node whose GPUs have each a fault of its own, and a disk that is full."""
-    with full_disk(stage.folder / "disk") as mounted, node_of(stage, "ill GPUs", None) as (node, stub):
+    with full_disk(stage.disk) as mounted, node_of(stage, "ill GPUs", None) as (node, stub):
         time.sleep(20)  # a slow reading has been taken before
         for _, gpu, readings, _ in ILL:
             for name, value in readings.items():
@@ -332,7 +339,7 @@ def ill_gpus(stage: Stage) -> None:
                 stage.play(scenario, node, expected, most=150, settle=2, where=f',gpu="{gpu}"')
             if mounted:
                 expected = {"HostDiskFull critical"}
-                stage.play("full disk", node, expected, most=150, where=f',mountpoint="{stage.folder}/disk"')
+                stage.play("full disk", node, expected, most=150, where=f',mountpoint="{stage.disk}"')
             scenario, gpu, _, expected = ILL[-1]
             stage.play(scenario, node, expected, most=500, where=f',gpu="{gpu}"')
             # What the machine itself suffers from, as a full disk, is no fault of the scenarios.
