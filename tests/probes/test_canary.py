@@ -245,6 +245,10 @@ class Engine:
         self.metrics = IDLE
         self.completion: tuple[str, bytes] | None = ("200 OK", TOKEN)
         """None for no answer, as 0 in ``paths``."""
+        self.hangs_up = False
+        """Whether it ends the connections that it does not answer."""
+        self.hangs_up = False
+        """Whether it ends the connections that it does not answer."""
         self.asked: list[bytes] = []
         self.open = 0
         self.most_open = 0
@@ -257,7 +261,7 @@ class Engine:
             self.most_open = max(self.open, self.most_open)
             try:
                 if self.completion is None:
-                    await until(lambda: gone(writer))
+                    await until(lambda: self.hangs_up or gone(writer))
                     writer.close()
                 else:
                     status, body = self.completion
@@ -416,10 +420,11 @@ def test_a_silent_engine_is_asked_one_at_a_time_and_found_frozen() -> None:
         for _ in range(60):
             await one.poll()
         assert len(one.engine.asked) == 1, "the first is still in flight"
+        one.engine.hangs_up = True
         scrape = await one.asked()
         assert state_of(scrape) == "idle"
         assert (readings(scrape)[SUCCESS], readings(scrape)[FAILURES]) == (0, 1)
-        assert scrape.facts["reason"] == "no token in 0.4 s"
+        assert "the connection broke" in scrape.facts["reason"]
         await one.poll(5)
         scrape = await one.asked()
         assert state_of(scrape) == "frozen"
@@ -430,6 +435,19 @@ def test_a_silent_engine_is_asked_one_at_a_time_and_found_frozen() -> None:
         assert state_of(scrape) == "alive"
         assert SUCCESS not in readings(scrape)
         assert readings(scrape)[FAILURES] == 0
+
+    run(story)
+
+
+def test_a_token_that_does_not_come_in_time_is_a_failure() -> None:
+    async def story(one: Watched) -> None:
+        one.engine.completion = None
+        await one.poll(30)
+        scrape = await one.asked()
+        assert scrape.facts["reason"] == "no token in 0.4 s"
+        assert (readings(scrape)[SUCCESS], readings(scrape)[FAILURES]) == (0, 1)
+        assert readings(scrape)[DURATION] >= 0.4
+        await until(lambda: one.engine.open == 0)
 
     run(story, deadline=0.4)
 
