@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,7 +17,8 @@ TARGET_FIELDS = ("ttft", "itl")
 
 _LOOPBACK = re.compile(r"^(localhost|127\.[0-9.]+|\[?::1\]?|0\.0\.0\.0|\[?::\]?)$", re.IGNORECASE)
 _GPU = re.compile(r"^(\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+)$")
-_QUANTILE = re.compile(r"^p(\d{1,2}(\.\d{1,3})?)$")
+_QUANTILES = {"p50": "0.5", "p95": "0.95", "p99": "0.99"}
+"""Those that the shipped rules hold against their targets."""
 
 
 class VllmReader:
@@ -144,12 +144,10 @@ def read_targets(node: Node, defaults: tuple[LatencyTarget, ...]) -> tuple[Laten
             name = key.text()
             if name is None:
                 continue
-            found = _QUANTILE.match(name)
-            percent = Decimal(found[1]) if found else Decimal(0)
-            if not percent:
-                key.problem(f'"{name}" is no percentile, such as p95 or p99.9{suggestion(name, ("p50", "p95", "p99"))}')
+            quantile = _QUANTILES.get(name)
+            if quantile is None:
+                key.problem(f'"{name}" is none of the percentiles p50, p95 and p99{suggestion(name, _QUANTILES)}')
                 continue
-            quantile = f"{(percent / 100).normalize():f}"
             if (metric, quantile) in targets:
                 key.problem(f'the field "{name}" stands here a second time')
             milliseconds = value.duration_ms(1, 3_600_000)

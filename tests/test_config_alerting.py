@@ -129,10 +129,10 @@ def test_targets_of_a_metric_take_the_place_of_its_defaults() -> None:
     itl = (("itl", "0.5", 0.05), ("itl", "0.99", 0.1))
     ttft = (("ttft", "0.95", 2.0), ("ttft", "0.99", 5.0))
     assert loads("").latency_targets == itl + ttft
-    assert loads("sources: {vllm: {targets: {ttft: {p99.9: 1m, p50: 250ms}}}}").latency_targets == (
+    assert loads("sources: {vllm: {targets: {ttft: {p99: 1m, p50: 250ms}}}}").latency_targets == (
         *itl,
         ("ttft", "0.5", 0.25),
-        ("ttft", "0.999", 60.0),
+        ("ttft", "0.99", 60.0),
     )
     assert loads("sources: {vllm: {targets: {itl: {}}}}").latency_targets == ttft
 
@@ -196,8 +196,8 @@ def test_both_names_of_time_intervals() -> None:
         ("alerting: {external_labels: {a-b: c}}", '1:30: "a-b" is no name of a label'),
         ("alerting: {external_labels: {a: c, a: d}}", '1:36: the label "a" stands here a second time'),
         ("alerting: {external_url: gpus}", '1:26: "gpus" is not an http or https URL'),
-        ("sources: {vllm: {targets: {ttft: {95: 2s}}}}", '1:35: "95" is no percentile, such as p95 or p99.9'),
-        ("sources: {vllm: {targets: {ttft: {p0: 2s}}}}", '1:35: "p0" is no percentile'),
+        ("sources: {vllm: {targets: {ttft: {95: 2s}}}}", '1:35: "95" is none of the percentiles p50, p95 and p99'),
+        ("sources: {vllm: {targets: {ttft: {p0: 2s}}}}", '1:35: "p0" is none of the percentiles'),
         ("sources: {vllm: {targets: {ttft: {p95: 2}}}}", "1:40: expected a duration such as 30s or 5m"),
         ("sources: {vllm: {targets: {itl: {p50: 1s, p50: 2s}}}}", '1:43: the field "p50" stands here a second time'),
         ("sources: {vllm: {targets: {tpot: {}}}}", '1:28: unknown field "tpot"'),
