@@ -72,8 +72,8 @@ class Telling:
         """Whether this node decides and notifies itself, and not a Prometheus that scrapes it."""
         if self._config.evaluator == "local":
             return True
-        last_ms = max(self._began_ms, self._node.last_scrape_ms or 0)
-        return self._clock.now_ms() - last_ms > UNSCRAPED_MS
+        last_ms = self._began_ms if self._node.last_scrape_ms is None else self._node.last_scrape_ms
+        return abs(self._clock.now_ms() - last_ms) > UNSCRAPED_MS  # also where the clock was set back
 
     async def open(self, saved_at_ms: int | None) -> None:
         """Take up what an earlier run left. ``saved_at_ms`` is when that was last alive."""

@@ -72,6 +72,17 @@ def test_where_another_decides_this_node_speaks_when_nobody_has_scraped_it_for_f
     assert one.speaks()
 
 
+def test_a_clock_set_back_does_not_keep_this_node_silent(tmp_path: Path) -> None:
+    one, node, clock, _ = telling(tmp_path, REMOTE)
+    node.last_scrape_ms = clock.at_ms
+    clock.at_ms -= 1_000
+    assert not one.speaks(), "a step of NTP says nothing"
+    clock.at_ms -= UNSCRAPED_MS
+    assert one.speaks()
+    node.last_scrape_ms = clock.at_ms
+    assert not one.speaks()
+
+
 def test_by_default_this_node_decides(tmp_path: Path) -> None:
     one, node, clock, _ = telling(tmp_path)
     node.last_scrape_ms = clock.at_ms

@@ -50,6 +50,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
             receiver TEXT NOT NULL, key TEXT NOT NULL, last_sent_ms INTEGER NOT NULL, reminders INTEGER NOT NULL,
             PRIMARY KEY (receiver, key)) WITHOUT ROWID""",
     ),
+    ("ALTER TABLE deliveries ADD COLUMN failing_since_ms INTEGER",),
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
 
@@ -228,8 +229,11 @@ class Database:
                 "WHERE receiver = ? AND key = ? AND state = 'queued' AND event_id != ?",
                 (record.at_ms, delivery.receiver, delivery.key, delivery.event_id),
             )
+            # One that was given up with its receiver is due again where that comes back while the alert still fires.
             execute(
-                "INSERT OR IGNORE INTO deliveries VALUES (?, ?, ?, ?, 'queued', ?, ?, ?, ?)",
+                "INSERT INTO deliveries VALUES (?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?) "
+                "ON CONFLICT (event_id, receiver) DO UPDATE SET state = 'queued', changed_ms = excluded.changed_ms "
+                "WHERE state IN ('superseded', 'dead')",
                 (
                     delivery.event_id,
                     delivery.receiver,
@@ -239,6 +243,7 @@ class Database:
                     delivery.next_attempt_ms,
                     _text(delivery.last_error),
                     record.at_ms,
+                    delivery.failing_since_ms,
                 ),
             )
 
@@ -260,14 +265,15 @@ class Database:
         # What was sent was sent, also when a newer event has overtaken it in the meantime. All else is said of
         # deliveries that are still open.
         self._connection.execute(
-            "UPDATE deliveries SET state = ?, attempts = ?, next_attempt_ms = ?, last_error = ?, changed_ms = ? "
-            "WHERE event_id = ? AND receiver = ? AND (state = 'queued' OR ? = 'sent')",
+            "UPDATE deliveries SET state = ?, attempts = ?, next_attempt_ms = ?, last_error = ?, changed_ms = ?, "
+            "failing_since_ms = ? WHERE event_id = ? AND receiver = ? AND (state = 'queued' OR ? = 'sent')",
             (
                 mark.state,
                 delivery.attempts,
                 delivery.next_attempt_ms,
                 _text(delivery.last_error),
                 mark.at_ms,
+                delivery.failing_since_ms,
                 delivery.event_id,
                 delivery.receiver,
                 mark.state,
@@ -306,30 +312,30 @@ class Database:
         """What is still to be sent, oldest first."""
         rows = self._connection.execute(
             """SELECT d.event_id, d.receiver, d.kind, d.attempts, d.next_attempt_ms, d.last_error,
-                t.before, t.after, t.at_ms, t.reason, t.alert
+                d.failing_since_ms, t.before, t.after, t.at_ms, t.reason, t.alert
                 FROM deliveries d JOIN transitions t ON t.id = d.event_id
                 WHERE d.state = 'queued' ORDER BY t.at_ms, d.rowid"""
         )
         found = []
-        for ident, receiver, kind, attempts, next_ms, error, *rest in rows:
+        for ident, receiver, kind, attempts, next_ms, error, since_ms, *rest in rows:
             transition = self._transition(ident, *rest)
             if transition is not None:
-                found.append(Delivery(ident, receiver, kind, transition, attempts, next_ms, error))
+                found.append(Delivery(ident, receiver, kind, transition, attempts, next_ms, error, since_ms))
         return found
 
     def told(self) -> list[tuple[str, str]]:
         """Receiver and key of each alert whose latest delivery to that receiver is its firing, sent or not."""
-        return self._latest_firing("d.state != 'superseded'")
+        return self._latest_firing("state != 'superseded'")
 
     def heard(self) -> list[tuple[str, str]]:
         """Receiver and key of each alert of which the receiver heard last, or may have, that it fires."""
-        return self._latest_firing("d.state = 'sent' OR d.attempts > 0")
+        return self._latest_firing("state = 'sent' OR kind = 'firing' AND attempts > 0")
 
     def _latest_firing(self, condition: str) -> list[tuple[str, str]]:
+        # The latest is the one that was recorded last: a clock that was set back says otherwise.
         rows = self._connection.execute(
-            f"""SELECT d.receiver, d.key, d.kind, max(t.at_ms)
-                FROM deliveries d JOIN transitions t ON t.id = d.event_id WHERE {condition}
-                GROUP BY d.receiver, d.key"""  # noqa: S608 - one of the two texts above
+            f"""SELECT receiver, key, kind, max(rowid) FROM deliveries WHERE {condition}
+                GROUP BY receiver, key"""  # noqa: S608 - one of the two texts above
         )
         return [(receiver, key) for receiver, key, kind, _ in rows if kind == "firing"]
 

@@ -20,13 +20,14 @@ from monitor.notify.policy import Desk, keeps_incidents
 from monitor.notify.queues import Failure, Queue
 from monitor.notify.records import Delivery
 from monitor.notify.route import Route
-from monitor.notify.targets import Targets, targets_of
+from monitor.notify.targets import Sent, Target, Targets, targets_of
 from monitor.rules.transition import Alert
 from monitor.samples import Labels
 
 log = logging.getLogger(__name__)
 
 _MOST_GRAPHS = 2
+_AFTER_A_BUG = 5.0
 
 Sleep = Callable[[float], Awaitable[None]]
 GraphOf = Callable[[Alert], Graph | None]
@@ -162,29 +163,36 @@ class Dispatcher:
 
     async def _work(self, queue: Queue) -> None:
         while True:
-            batch = await queue.next(self._clock, self._sleep, self._held, self._shown)
             try:
-                failure = await self._attempt(queue, batch)
-            except Exception as error:  # a bug must not silence the receiver
-                # Where it happened, and not its text, which may hold a secret.
-                where = "".join(traceback.format_tb(error.__traceback__))
-                log.error("sending to %s failed unforeseen: %s\n%s", queue.name, type(error).__name__, where)
-                failure = Failure(f"unforeseen: {type(error).__name__}")
-            self._settle(queue, batch, failure)
+                batch = await queue.next(self._clock, self._sleep, self._held, self._shown)
+                try:
+                    failure = await self._attempt(queue, batch)
+                except Exception as error:
+                    failure = Failure(_unforeseen(f"sending to {queue.name}", error))
+                self._settle(queue, batch, failure)
+            except Exception as error:  # a bug must not silence the receiver, nor keep the loop busy
+                _unforeseen(f"the queue of {queue.name}", error)
+                await self._sleep(_AFTER_A_BUG)
 
     async def _attempt(self, queue: Queue, batch: Batch) -> Failure | None:
-        """Send to each target of the receiver that has not had it."""
+        """Send to each target of the receiver what it has not had."""
         receiver = self._desk.receivers.get(queue.name)
         targets = targets_of(receiver) if receiver is not None else ()
         if not targets:
             return Failure("this receiver has nobody to send to")
-        message = self._write(queue, batch)
-        left = [target for target in targets if not queue.has_had(batch, target)]
+        parts = [(target, part) for target in targets if (part := queue.left_for(batch, target)) is not None]
+        messages: list[tuple[Batch, Message]] = []  # mostly one for all
+        sends = []
+        for target, part in parts:
+            message = next((message for known, message in messages if known == part), None)
+            if message is None:
+                message = self._write(queue, part)
+                messages.append((part, message))
+            sends.append(self._send(queue, target, message))
         # At once, so that a target that hangs delays none of the others.
-        results = await asyncio.gather(*(self._targets.send(target, message) for target in left))
-        for target, result in zip(left, results, strict=True):
-            if not result.reason:
-                queue.note(batch, target)
+        results = await asyncio.gather(*sends)
+        for (target, part), result in zip(parts, results, strict=True):
+            queue.note(part, target, not result.reason)
         failed = [result for result in results if result.reason]
         if not failed:
             return None
@@ -193,7 +201,14 @@ class Dispatcher:
             "; ".join(dict.fromkeys(result.reason for result in failed)),
             max(waits, default=None),
             all(result.permanent for result in failed),
+            partly=len(failed) < len(results),
         )
+
+    async def _send(self, queue: Queue, target: Target, message: Message) -> Sent:
+        try:
+            return await self._targets.send(target, message)
+        except Exception as error:  # the other targets must not hear of it again and again
+            return Sent("", _unforeseen(f"sending to {queue.name}", error), None, False, 0.0)
 
     def _write(self, queue: Queue, batch: Batch) -> Message:
         unrecorded = any(self._is_unrecorded(delivery.event_id) for delivery in batch.deliveries)
@@ -202,7 +217,11 @@ class Dispatcher:
         if receiver is not None and receiver.apprise:
             for delivery in batch.deliveries:
                 if delivery.kind == "firing" and len(graphs) < _MOST_GRAPHS:
-                    graph = self._graph_of(delivery.transition.alert)
+                    try:
+                        graph = self._graph_of(delivery.transition.alert)
+                    except Exception as error:  # it is told without a picture
+                        _unforeseen(f"the picture of {delivery.transition.alert.rule}", error)
+                        graph = None
                     if graph is not None:
                         graphs.append(graph)
         notice = notice_of(
@@ -216,6 +235,11 @@ class Dispatcher:
             graphs=tuple(graphs),
         )
         return render(notice)
+
+    def forget_recorded(self) -> None:
+        """Let go of the commits that ended well after all."""
+        for event in list(self.unrecorded):
+            self._is_unrecorded(event)
 
     def _is_unrecorded(self, event: str) -> bool:
         future = self.unrecorded.get(event)
@@ -245,10 +269,18 @@ class Dispatcher:
         again, overtaken = queue.failed(batch, failure, now_ms, self._jitter())
         for delivery in overtaken:
             self._outbox.mark(delivery, "superseded", now_ms)
-        old = [delivery for delivery in again if now_ms - delivery.transition.at_ms >= self._give_up_ms]
+        # Counted from its first attempt: it may have been held, or come to this receiver, long after it began.
+        old = [delivery for delivery in again if now_ms - (delivery.failing_since_ms or now_ms) >= self._give_up_ms]
         queue.drop(old)
         for delivery in again:
             if delivery in old:
                 self.bury(delivery, failure.reason, now_ms)
             else:
                 self._outbox.mark(delivery, "queued", now_ms)
+
+
+def _unforeseen(what: str, error: Exception) -> str:
+    """Log a bug: where it happened, and not its text, which may hold a secret. Gives the reason for people."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s failed unforeseen: %s\n%s", what, type(error).__name__, where)
+    return f"unforeseen: {type(error).__name__}"

@@ -154,6 +154,7 @@ class Notifier:
             while not self._closing.is_set():
                 await first_of(self._closing.wait(), self._sleep(_FLUSH_EVERY))
                 self._prune_silences()
+                self._dispatcher.forget_recorded()
                 if not self._outbox.status().recording_ok or not self._loaded:
                     await self._recover()
         finally:
@@ -275,7 +276,7 @@ class Notifier:
                 deliveries += self._begin(transition, now_ms)
             elif kind == "resolved":
                 deliveries += self._end(transition, now_ms)
-            if transition.after != "firing":
+            if transition.after != "firing" or not speaks:  # what was told was of an earlier time
                 self._told -= {(name, transition.alert.key) for name in self._desk.receivers}
         for alert in alerts.values() if speaks else ():
             if alert.state == "firing":  # who was not in the route when it began
@@ -301,10 +302,10 @@ class Notifier:
             told = (name, key) in self._told if self._loaded else name in self._desk.places(labels)
             if not told:
                 continue
-            unheard = (name, key) not in self._dispatcher.heard and self._dispatcher.is_held(
-                self._dispatcher.place(name, labels).route, labels
-            )
-            if unheard and self._take_back(name, key, now_ms):
+            # Who does not hear of ends is owed none for what was heard.
+            unheard = (name, key) not in self._dispatcher.heard or not receiver.send_resolved
+            held = unheard and self._dispatcher.is_held(self._dispatcher.place(name, labels).route, labels)
+            if held and self._take_back(name, key, now_ms):
                 continue
             if receiver.send_resolved:
                 names.append(name)
@@ -327,8 +328,10 @@ class Notifier:
         by_queue: dict[str, dict[str, tuple[Place, set[str]]]] = {name: {} for name in self._dispatcher.queues}
         for name, key in self._told:
             alert = self._dispatcher.current.get(key)
-            if alert is not None and alert.state == "firing" and name in by_queue:
-                place = self._dispatcher.place(name, alert.labels)
+            if alert is None or alert.state != "firing" or name not in by_queue:
+                continue
+            place = self._desk.places(alert.labels).get(name)
+            if place is not None:  # else it hears of the end, and nothing more
                 by_queue[name].setdefault(place.key, (place, set()))[1].add(key)
         for name, firing in by_queue.items():
             self._dispatcher.queues[name].know(firing, now_ms)

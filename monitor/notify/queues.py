@@ -81,6 +81,7 @@ class Queue:
         self._keys_under_way: set[str] = set()
         self._past: dict[str, tuple[int, int]] = {}
         self._had: dict[str, set[Hashable]] = {}
+        self._reached: set[Hashable] = set()  # targets that took what they were sent last, while another fails
         self._count = 0
         self._tries: deque[int] = deque()
         self._blocked_ms = 0
@@ -248,14 +249,21 @@ class Queue:
 
     # What became of it
 
-    def has_had(self, batch: Batch, target: Hashable) -> bool:
-        """Whether this one of the receiver's targets got all of it in an attempt of which another target failed."""
-        return bool(batch.deliveries) and all(
-            target in self._had.get(delivery.event_id, ()) for delivery in batch.deliveries
-        )
+    def left_for(self, batch: Batch, target: Hashable) -> Batch | None:
+        """What of it this one of the receiver's targets did not get in an attempt of which another target failed; None
+        for nothing. It is told of no outage that was another's."""
+        left = tuple(one for one in batch.deliveries if target not in self._had.get(one.event_id, ()))
+        if batch.deliveries and not left:
+            return None
+        since_ms = None if target in self._reached else batch.unreachable_since_ms
+        return replace(batch, deliveries=left, unreachable_since_ms=since_ms)
 
-    def note(self, batch: Batch, target: Hashable) -> None:
-        """This target has had it."""
+    def note(self, batch: Batch, target: Hashable, arrived: bool) -> None:
+        """Whether this target took it."""
+        if not arrived:
+            self._reached.discard(target)
+            return
+        self._reached.add(target)
         for delivery in batch.deliveries:
             self._had.setdefault(delivery.event_id, set()).add(target)
 
@@ -267,6 +275,7 @@ class Queue:
         self._last_error = ""
         outage_ms = None if self._failing_since_ms is None else self._outage_ms(now_ms)
         self._failing_since_ms, self._failures, self._apart = None, 0, False
+        self._reached.clear()
         ids = {delivery.event_id for delivery in batch.deliveries}
         for group in self._of(batch):
             group.sent(ids, now_ms, batch.reminder)
@@ -309,7 +318,7 @@ class Queue:
                 group.failed(now_ms, jitter, failure.retry_after_ms)
             for delivery in mine:
                 if group.open[delivery.key].event_id == delivery.event_id:
-                    group.open[delivery.key] = delivery.failed(failure.reason, group.flush_ms)
+                    group.open[delivery.key] = delivery.failed(failure.reason, group.flush_ms, now_ms)
                     again.append(group.open[delivery.key])
         kept = {delivery.event_id for delivery in again}
         for delivery in batch.deliveries:

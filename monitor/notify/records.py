@@ -32,15 +32,23 @@ class Delivery:
     """How often it was tried and failed."""
     next_attempt_ms: int = 0
     last_error: str = ""
+    failing_since_ms: int | None = None
+    """When it was first tried and failed."""
 
     @property
     def key(self) -> str:
         """The alert's key."""
         return self.transition.alert.key
 
-    def failed(self, error: str, next_attempt_ms: int) -> Delivery:
+    def failed(self, error: str, next_attempt_ms: int, now_ms: int) -> Delivery:
         """The same delivery after one more attempt that failed."""
-        return replace(self, attempts=self.attempts + 1, next_attempt_ms=next_attempt_ms, last_error=error)
+        return replace(
+            self,
+            attempts=self.attempts + 1,
+            next_attempt_ms=next_attempt_ms,
+            last_error=error,
+            failing_since_ms=now_ms if self.failing_since_ms is None else self.failing_since_ms,
+        )
 
 
 def alert_to_json(alert: Alert) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from monitor.notify.database import (
     Change,
@@ -224,6 +225,10 @@ class Writer:
 
     def _owe(self, changes: Sequence[Change]) -> None:
         self.owed.extend(changes)
+        # They are written together, and then the last set of alerts counts: the others would only fill memory.
+        whole = [n for n, change in enumerate(self.owed) if isinstance(change, Record) and change.alerts is not None]
+        for n in whole[:-1]:
+            self.owed[n] = replace(cast(Record, self.owed[n]), alerts=None)
         excess = len(self.owed) - _OWED_LIMIT
         if excess > 0:
             del self.owed[:excess]

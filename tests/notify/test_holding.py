@@ -336,7 +336,10 @@ def test_an_outbox_of_the_version_before_is_taken_over(tmp_path: Path) -> None:
 
     run(tmp_path, body)
     with sqlite3.connect(tmp_path / "o.db") as connection:
-        connection.executescript("DROP TABLE silences; DROP TABLE groups; PRAGMA user_version = 1")
+        connection.executescript(
+            "DROP TABLE silences; DROP TABLE groups; ALTER TABLE deliveries DROP COLUMN failing_since_ms;"
+            "PRAGMA user_version = 1"
+        )
     connection.close()
     sender = run(tmp_path, after)
     assert [title.split()[0] for title in sender.titles] == ["[RESOLVED]"]
@@ -368,3 +371,133 @@ def test_a_test_of_a_service_that_keeps_incidents_is_closed_again(tmp_path: Path
         ("json", False),
     ]
     assert len({key for scheme, _, key in told if scheme == "pagerduty"}) == 1
+
+
+def test_what_was_held_for_longer_than_is_tried_is_not_given_up_at_once(tmp_path: Path) -> None:
+    a = firing("Hot")
+
+    async def body(rig: Rig) -> None:
+        silence(rig, 'alertname="Hot"', 30)
+        await rig.fire(a)
+        await pass_time(rig, 31 * MINUTE, a)
+        await rig.time.drive(lambda: bool(rig.sender.sent))
+        assert rig.notifier.status().dead == 0
+
+    failures = ["down", "down"]
+    sender = FakeSender(lambda url, message: failures.pop() if failures else "")
+    run(tmp_path, body, route=AT_ONCE, sender=sender, give_up_ms=20 * MINUTE)
+
+
+def test_who_wants_no_ends_hears_nothing_of_what_came_and_went_in_a_silence(tmp_path: Path) -> None:
+    async def body(rig: Rig) -> None:
+        await rig.fire(firing("Hot"))
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1)
+        await rig.fire(resolved("Hot"))
+        silence(rig, 'alertname="Hot"', 30)
+        await rig.fire(firing("Hot", T0 + 2 * MINUTE))
+        await rig.fire(resolved("Hot", T0 + 3 * MINUTE))
+        await pass_time(rig, HOUR)
+        assert rig.queued() == 0
+        assert len(rig.sender.sent) == 1
+
+    run(tmp_path, body, route=AT_ONCE, receivers=[To("ops", OPS.apprise, send_resolved=False)])
+
+
+def test_who_heard_of_a_firing_and_not_of_its_end_is_known_after_a_restart(tmp_path: Path) -> None:
+    async def before(rig: Rig) -> None:
+        await rig.fire(firing("Hot"))
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1)
+        await rig.fire(resolved("Hot"))
+        await rig.time.drive(lambda: len(rig.sender.tried) == 2)
+
+    async def after(rig: Rig) -> None:
+        silence(rig, 'alertname="Hot"', 30)
+        await rig.fire(firing("Hot", T0 + 2 * MINUTE))
+        await rig.fire(resolved("Hot", T0 + 3 * MINUTE))
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1, move=False)
+
+    run(tmp_path, before, route=AT_ONCE, sender=FakeSender(lambda url, message: "down" * ("RESOLVED" in message.title)))
+    # What is left over of the first is still refused when the second takes its place.
+    first = event_id(resolved("Hot"))
+    sender = FakeSender(lambda url, message: "down" if message.event_id == first else "")
+    run(tmp_path, after, route=AT_ONCE, sender=sender, time=Time(T0 + 2 * MINUTE))
+    assert [title.split()[0] for title in sender.titles] == ["[RESOLVED]"]
+
+
+def test_a_reload_that_takes_an_alert_from_a_receiver_ends_its_reminders(tmp_path: Path) -> None:
+    a = firing("Hot")
+
+    async def body(rig: Rig) -> None:
+        await rig.fire(a)
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1)
+        rig.notifier.reload(replace(rig.notifier.policy, route=replace(BY_NAME, receivers=("page",))))
+        await pass_time(rig, 5 * HOUR, a)
+        assert [url for url, _ in rig.sender.sent] == ["json://ops", "json://page", "json://page"]
+        await rig.notifier.submit([resolved("Hot", rig.time())], [], rig.time())
+        await rig.time.drive(lambda: len(rig.sender.sent) == 5)
+
+    run(tmp_path, body, route=BY_NAME, receivers=[OPS, PAGE])
+
+
+def test_one_of_two_targets_that_is_down_makes_the_other_hear_nothing_twice(tmp_path: Path) -> None:
+    def fail(url: str, message: Message) -> str:
+        return "down" if url == "json://down" else ""
+
+    sender = FakeSender(fail)
+
+    async def body(rig: Rig) -> None:
+        a, b = firing("A"), firing("B", T0 + 30 * MINUTE)
+        await rig.fire(a)
+        await pass_time(rig, 30 * MINUTE, a)
+        await rig.notifier.submit([b], [a.alert, b.alert], rig.time())
+        await pass_time(rig, 9 * HOUR, a, b)
+
+    receiver = To("ops", (Url("json://up"), Url("json://down")))
+    run(tmp_path, body, receivers=[receiver], route=AT_ONCE, sender=sender)
+    heard = [message for _, message in sender.sent]
+    news = [one["labels"]["alertname"] for m in heard if not m.fields["reminder"] for one in m.fields["alerts"]]
+    assert news == ["A", "B"]
+    assert not any("could not reach" in message.body for message in heard), "it could be reached"
+    assert len(heard) - len(news) <= 4, "two reminders each"
+
+
+def test_what_another_decided_does_not_pass_for_told(tmp_path: Path) -> None:
+    another = False
+    receiver = To("ops", OPS.apprise, send_resolved=False)
+
+    async def before(rig: Rig) -> None:
+        await rig.fire(firing("A"))
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1)
+        await rig.fire(resolved("A"))
+
+    async def after(rig: Rig) -> None:
+        nonlocal another
+        again = firing("A", T0 + HOUR)
+        another = True
+        await rig.fire(again)
+        another = False
+        await rig.notifier.submit([], [again.alert], rig.time())
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1)
+
+    run(tmp_path, before, route=AT_ONCE, receivers=[receiver])
+    run(tmp_path, after, route=AT_ONCE, receivers=[receiver], time=Time(T0 + HOUR), speaks=lambda: not another)
+
+
+def test_a_receiver_that_comes_back_keeps_what_it_is_owed_over_a_restart(tmp_path: Path) -> None:
+    a = firing("A")
+
+    async def before(rig: Rig) -> None:
+        await rig.fire(a)
+        await rig.time.drive(lambda: len(rig.sender.tried) == 1, move=False)
+        known = rig.notifier.policy
+        rig.notifier.reload(replace(known, receivers=(), route=None))
+        rig.notifier.reload(known)
+        await rig.notifier.submit([], [a.alert], rig.time())
+        await settle(rig)
+
+    async def after(rig: Rig) -> None:
+        await rig.notifier.submit([], [a.alert], rig.time())
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1, move=False)
+
+    run(tmp_path, before, route=AT_ONCE, sender=FakeSender(lambda url, message: "down"))
+    run(tmp_path, after, route=AT_ONCE, time=Time(T0 + 1_000))

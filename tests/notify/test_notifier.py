@@ -22,7 +22,7 @@ from monitor.notify.policy import Policy
 from monitor.notify.route import Route
 from monitor.notify.sender import AppriseSender, Sender
 from monitor.notify.targets import Targets
-from monitor.rules.transition import Transition
+from monitor.rules.transition import Alert, Transition
 from monitor.samples import STALE, ScrapeBuilder, format_labels
 from tests.notify.parts import T0, FakeSender, Time, To, Url, alert, firing, http_receiver, resolved, wait_for
 
@@ -515,3 +515,51 @@ def test_values_that_are_no_numbers_are_sent(tmp_path: Path) -> None:
         assert "Value: NaN" in rig.sender.sent[0][1].body
 
     run(tmp_path, body)
+
+
+def test_a_bug_outside_of_sending_silences_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    secret = "hunter" + "2"
+
+    async def body(rig: Rig) -> None:
+        (queue,) = rig.notifier._dispatcher.queues.values()
+        plan, calls = queue.plan, itertools.count()
+
+        def stumble(*args: Any) -> Any:
+            if next(calls) == 0:
+                raise KeyError(secret)
+            return plan(*args)
+
+        queue.plan = stumble  # type: ignore[method-assign, assignment]
+        await rig.fire(firing())
+        await rig.time.drive(lambda: bool(rig.sender.sent))
+
+    run(tmp_path, body)
+    assert "the queue of ops failed unforeseen: KeyError" in caplog.text
+    assert secret not in caplog.text
+
+
+def test_a_picture_that_fails_does_not_keep_the_message_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def no_picture(alert: Alert) -> None:
+        raise ZeroDivisionError
+
+    async def body(rig: Rig) -> None:
+        await rig.fire(firing())
+        await rig.time.drive(lambda: bool(rig.sender.sent), move=False)
+
+    run(tmp_path, body, graph_of=no_picture)
+    assert "the picture of GpuTemperatureHigh failed unforeseen" in caplog.text
+
+
+def test_a_bug_of_one_target_is_not_the_others(tmp_path: Path) -> None:
+    class Buggy(FakeSender):
+        async def send(self, url: str, message: Message) -> None:
+            await super().send(url, message)
+            if url == "json://b" and len(self.tried) < 6:
+                raise KeyError(url)
+
+    async def body(rig: Rig) -> None:
+        await rig.fire(firing())
+        await rig.time.drive(lambda: rig.queued() == 0)
+
+    sender = run(tmp_path, body, sender=Buggy(), receivers=[To("ops", (Url("json://a"), Url("json://b")))])
+    assert [url for url, _ in sender.tried].count("json://a") == 1

@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
-from monitor.notify.database import Database
+from monitor.notify.database import Database, Record
 from monitor.notify.outbox import Outbox, OutboxError, OutboxRefused
 from monitor.notify.records import Delivery, alert_from_json, alert_to_json, event_id
+from monitor.notify.writer import Writer
 from monitor.rules.transition import Transition
 from tests.notify.parts import T0, alert, firing, resolved, wait_for
 
@@ -107,7 +108,7 @@ def test_a_failed_attempt_does_not_bring_back_what_was_superseded(tmp_path: Path
     async def body(outbox: Outbox) -> None:
         await outbox.record([firing()], [alert()], [to("ops", firing())], T0)
         await outbox.record([resolved()], [], [to("ops", resolved())], T0 + 1)
-        await outbox.mark(to("ops", firing()).failed("no", T0 + 9), "queued", T0 + 2)
+        await outbox.mark(to("ops", firing()).failed("no", T0 + 9, T0 + 2), "queued", T0 + 2)
         assert [delivery.kind for delivery in await outbox.load_pending()] == ["resolved"]
 
     run(tmp_path / "o.db", body)
@@ -391,3 +392,27 @@ def test_an_alert_that_cannot_be_read_is_left_out_and_said(tmp_path: Path, caplo
     connection.close()
     run(path, read)
     assert "A-3" in caplog.text
+
+
+def test_a_clock_set_back_does_not_confuse_what_was_told(tmp_path: Path) -> None:
+    async def body(outbox: Outbox) -> None:
+        end = resolved(at_ms=T0 - 3_600_000)
+        for change in (firing(), end):
+            await outbox.record([change], [], [to("ops", change)], change.at_ms)
+            await outbox.mark(to("ops", change), "sent", change.at_ms)
+        assert await outbox.load_told() == []
+        assert await outbox.load_heard() == []
+
+    run(tmp_path / "o.db", body)
+
+
+def test_what_is_owed_holds_one_set_of_alerts(tmp_path: Path) -> None:
+    def broken(path: str) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    writer = Writer(tmp_path / "o.db", clock, broken)
+    for n in range(5):
+        writer.write([Record((), {"A": alert(at_ms=T0 + n)}, (), T0 + n)])
+    kept = [change.alerts for change in writer.owed if isinstance(change, Record) and change.alerts is not None]
+    assert kept == [{"A": alert(at_ms=T0 + 4)}]
+    assert len(writer.owed) == 5
