@@ -104,8 +104,8 @@ class Notifier:
         )
         self._told: set[tuple[str, str]] = set()
         """Receiver and alert key, where the last that was due to that receiver is the firing."""
-        self._committing: dict[tuple[str, str], str] = {}
-        """The event of a firing by receiver and alert key, while its commit is waited for."""
+        self._committing: dict[tuple[str, str], Delivery] = {}
+        """The firing by receiver and alert key, while its commit is waited for."""
         self._withdrawn: set[tuple[str, str]] = set()
         """Receiver and event, where that was taken back meanwhile."""
         self._recorded: dict[str, tuple[str, int, int | None, int | None]] | None = None
@@ -141,7 +141,7 @@ class Notifier:
             future = self._outbox.record([*transitions, *made], current.values(), deliveries, now_ms)
             self._recorded = kept
         self._dispatcher.look_again()
-        self._committing |= {(d.receiver, d.key): d.event_id for d in deliveries if d.kind == "firing"}
+        self._committing |= {(d.receiver, d.key): d for d in deliveries if d.kind == "firing"}
         task = asyncio.create_task(self._queue(future, deliveries))
         self._submits.add(task)
         task.add_done_callback(self._submits.discard)
@@ -315,7 +315,9 @@ class Notifier:
         """It ended before it could be told, and then there is nothing to tell. False where it is under way."""
         committing = self._committing.get((name, key))
         if committing is not None:
-            self._withdrawn.add((name, committing))
+            self._withdrawn.add((name, committing.event_id))
+            # Now, and not when its commit has ended: else it would be told after a ``kill -9``, and never its end.
+            self._outbox.mark(committing, "superseded", now_ms)
             return True
         withdrawn = self._dispatcher.queues[name].withdraw(key)
         if withdrawn is not None:
@@ -345,7 +347,8 @@ class Notifier:
             if not recorded:
                 self._dispatcher.unrecorded |= {delivery.event_id: future for delivery in deliveries}
         for delivery in deliveries:
-            if self._committing.get((delivery.receiver, delivery.key)) == delivery.event_id:
+            committing = self._committing.get((delivery.receiver, delivery.key))
+            if committing is not None and committing.event_id == delivery.event_id:
                 del self._committing[delivery.receiver, delivery.key]
         for delivery in deliveries:
             queue = self._dispatcher.queues.get(delivery.receiver)
@@ -353,7 +356,6 @@ class Notifier:
                 self._dispatcher.bury(delivery, f"there is no receiver {delivery.receiver} any more", self._clock())
             elif (delivery.receiver, delivery.event_id) in self._withdrawn:
                 self._withdrawn.discard((delivery.receiver, delivery.event_id))
-                self._outbox.mark(delivery, "superseded", self._clock())
             else:
                 queue.put(
                     delivery, self._dispatcher.place(delivery.receiver, delivery.transition.alert.labels), self._clock()

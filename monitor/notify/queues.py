@@ -192,6 +192,8 @@ class Queue:
             self._changed.clear()
             now_ms = clock()
             batch, wake_ms = self.plan(now_ms, held, shown)
+            if batch is not None and not (batch.deliveries or batch.known):
+                continue  # it began to be held just now
             if batch is not None:
                 self._under_way = {delivery.event_id for delivery in batch.deliveries}
                 self._keys_under_way = {delivery.key for delivery in batch.deliveries}

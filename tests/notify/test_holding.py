@@ -134,8 +134,10 @@ def test_one_that_ends_before_its_commit_has_ended_is_not_told_either(tmp_path: 
     async def body(rig: Rig) -> None:
         silence(rig, 'alertname="Hot"', 30)
         begun = rig.notifier.submit([firing("Hot")], [firing("Hot").alert], T0)
-        await rig.notifier.submit([resolved("Hot")], [], T0 + 1)
+        ended = rig.notifier.submit([resolved("Hot")], [], T0 + 1)
+        assert await rig.outbox.load_pending() == [], "nor would a kill -9 make it be told"
         await begun
+        await ended
         await pass_time(rig, HOUR)
         assert rig.sender.tried == []
         assert rig.queued() == 0

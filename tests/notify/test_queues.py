@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 from monitor.notify.groups import Batch, Place, pause_ms
 from monitor.notify.queues import OUTAGE_MS, Failure, Queue
@@ -380,3 +381,18 @@ def test_a_reminder_that_some_had_is_not_said_to_them_again() -> None:
     queue.failed(again, Failure("one of two is down", partly=True), T0 + 3_600_000, 0.0)
     assert queue.status().failing_since_ms == T0 + 3_600_000
     assert plan(queue, T0 + 3_600_000)[1] == T0 + 7_200_000
+
+
+def test_what_begins_to_be_held_while_its_message_is_made_gives_no_empty_message() -> None:
+    async def body() -> None:
+        time, queue = Time(), Queue("ops")
+        one = put(queue, delivery("A"))
+        asked = itertools.count()
+        waiting = asyncio.create_task(queue.next(time, time.sleep, lambda one, route: next(asked) > 0, shown))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        assert queue.status().held == 1
+        assert not queue.is_under_way(one.key)
+        waiting.cancel()
+
+    asyncio.run(body())
