@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 
+from monitor.notify import secrets
 from monitor.notify.route import Revealing
 
-_REVEAL_DEADLINE = 5.0
 _ERRNO = re.compile(r"\[Errno -?\d+\]\s*")
 _CERTIFICATE = re.compile(r"certificate verify failed: (.+?)(?: \(_ssl|$)")
 _TEXT_READ = 2_000
@@ -49,14 +49,11 @@ async def make_client(
 
 
 async def reveal(secret: Revealing) -> str:
-    """The secret, read beside the loop: it may lie on a file system that hangs. Raises ``Refused``."""
+    """The secret, read now. Raises ``Refused`` where it cannot be had."""
     try:
-        async with asyncio.timeout(_REVEAL_DEADLINE):
-            return await asyncio.to_thread(secret.reveal)
-    except ValueError as error:
+        return await secrets.reveal(secret)
+    except secrets.Unreadable as error:
         raise Refused(str(error)) from None
-    except TimeoutError:
-        raise Refused(f"{secret!r} cannot be read: no answer in {_REVEAL_DEADLINE:g} s") from None
 
 
 async def text_of(response: httpx.Response) -> str:

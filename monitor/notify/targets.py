@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass
 from typing import Protocol
 
 from monitor.config import Webhook
+from monitor.notify import secrets
 from monitor.notify.masking import scheme_of
 from monitor.notify.message import Message
 from monitor.notify.policy import Addressee
 from monitor.notify.route import Revealing
 from monitor.notify.sender import Sender, SendFailed
-
-_REVEAL_DEADLINE = 5.0
 
 Target = Revealing | Webhook
 """An apprise URL, or a webhook. Hashable."""
@@ -78,9 +76,6 @@ def targets_of(receiver: Addressee) -> tuple[Target, ...]:
 async def reveal(secret: Revealing) -> str:
     """A secret, read now. Raises ``SendFailed`` where it cannot be had."""
     try:
-        async with asyncio.timeout(_REVEAL_DEADLINE):
-            return await asyncio.to_thread(secret.reveal)
-    except ValueError as error:
+        return await secrets.reveal(secret)
+    except secrets.Unreadable as error:
         raise SendFailed(str(error)) from None
-    except TimeoutError:
-        raise SendFailed(f"{secret!r} cannot be read: no answer in {_REVEAL_DEADLINE:g} s") from None
