@@ -13,7 +13,7 @@ What holds:
   want to hear of ends still gets the firing.
 - A receiver that comes to the route hears of the alerts that fire already.
 - A message that failed is tried again after 1 s, 2 s, 4 s, … 5 min, not before a ``Retry-After``, and at once when
-  another arrived there; after three days its events are dead.
+  another arrived there; three days after the first attempt its events are dead.
 """
 
 from __future__ import annotations

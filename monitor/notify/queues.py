@@ -136,7 +136,8 @@ class Queue:
                 target = self._groups.get(place.key)
                 if target is None:
                     target = self._groups[place.key] = Group(place, now_ms)
-                    target.last_sent_ms = old[place.key].last_sent_ms if place.key in old else None
+                    if (known := old.get(place.key)) is not None:
+                        target.last_sent_ms, target.reminders = known.last_sent_ms, known.reminders
                 target.open[delivery.key] = delivery
                 target.attempts = max(target.attempts, group.attempts)
                 target.flush_ms = min(target.flush_ms or group.flush_ms, group.flush_ms)

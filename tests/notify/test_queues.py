@@ -396,3 +396,22 @@ def test_what_begins_to_be_held_while_its_message_is_made_gives_no_empty_message
         waiting.cancel()
 
     asyncio.run(body())
+
+
+def test_a_reload_does_not_forget_how_often_it_was_said() -> None:
+    queue = Queue("ops")
+    one = put(queue, delivery("A"), T0, SLOW)
+    batch, _ = queue.plan(T0 + 30_000, free, shown)
+    assert batch is not None
+    queue.sent(batch, T0 + 30_000)
+    firing_now = {place(one, SLOW).key: (place(one, SLOW), {one.key})}
+    queue.know(firing_now, T0 + 30_000)
+    again, _ = queue.plan(T0 + 3_630_000, free, shown)
+    assert again is not None
+    queue.sent(again, T0 + 3_630_000)
+    held = put(queue, delivery("B"), T0 + 3_640_000, SLOW)
+    queue.regroup(lambda one: place(one, SLOW), T0 + 3_650_000)
+    queue.know(firing_now, T0 + 3_650_000)
+    second, _ = queue.plan(T0 + 7_230_000, lambda one, route: one.key == held.key, shown)
+    assert second is not None
+    assert second.reminder == 2, "its id would be that of the first"
