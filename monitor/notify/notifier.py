@@ -139,7 +139,7 @@ class Notifier:
             known = {transition.alert.key for transition in transitions}
             made = [delivery.transition for delivery in deliveries if delivery.key not in known]
             future = self._outbox.record([*transitions, *made], current.values(), deliveries, now_ms)
-            self._recorded = kept
+            self._recorded = None if future.done() else kept  # it was refused: the next is to hold all of it
         self._dispatcher.look_again()
         self._committing |= {(d.receiver, d.key): d for d in deliveries if d.kind == "firing"}
         task = asyncio.create_task(self._queue(future, deliveries))

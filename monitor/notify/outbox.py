@@ -48,6 +48,9 @@ COMMIT_DEADLINE = 1.0
 READ_DEADLINE = 5.0
 """Seconds after which a start goes on without what it wanted to read."""
 
+MOST_WAITING = 2_000
+"""Changes that may wait for a disk that hangs. Each can hold all alerts, and a hang can last for days."""
+
 _CLOSE_DEADLINE = 3.0
 
 
@@ -61,7 +64,7 @@ class OutboxStatus:
     owed: int
     """Changes that are not on the disk yet."""
     lost: int
-    """Changes that were given up, for there were too many owed or SQLite would not take them."""
+    """Changes that were given up, for too many were owed or waited, or SQLite would not take them."""
     corrupt_files: int
     """How often a broken file was moved aside since the start."""
 
@@ -96,6 +99,7 @@ class Outbox:
         self._read_deadline = read_deadline
         self._loop: asyncio.AbstractEventLoop | None = None
         self._overdue = 0
+        self._refused = 0
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._writer = Writer(path, clock, connector)
         self._thread: threading.Thread | None = None
@@ -187,7 +191,7 @@ class Outbox:
         error = writer.error
         if not error and self._overdue:
             error = f"a commit takes over {self.commit_deadline:g} s"
-        return OutboxStatus(not error, error, len(writer.owed), writer.lost, writer.corrupt_files)
+        return OutboxStatus(not error, error, len(writer.owed), writer.lost + self._refused, writer.corrupt_files)
 
     async def close(self) -> None:
         """Write what was handed in and end the thread. Gives up after 3 s on a disk that hangs."""
@@ -237,6 +241,10 @@ class Outbox:
         future: asyncio.Future[Any] = self._loop.create_future()
         if self._thread is None:
             future.set_exception(OutboxError("the outbox is closed"))
+            future.exception()
+        elif change is not None and self._jobs.qsize() >= MOST_WAITING:
+            self._refused += 1
+            future.set_exception(OutboxError(f"{self._path}: the disk hangs, and {MOST_WAITING} changes wait for it"))
             future.exception()
         else:
             self._jobs.put(_Job(change, read, future))

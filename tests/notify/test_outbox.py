@@ -325,6 +325,32 @@ def test_a_commit_that_hangs_is_said_until_it_ends(tmp_path: Path) -> None:
     run(tmp_path / "o.db", body, connector=connector(Hanging), commit_deadline=0.05, read_deadline=0.2)
 
 
+def test_a_disk_that_hangs_for_long_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    gate.set()
+
+    class Hanging(sqlite3.Connection):
+        def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+            if sql == "COMMIT":
+                gate.wait(20)
+            return super().execute(sql, parameters)
+
+    async def body(outbox: Outbox) -> None:
+        monkeypatch.setattr("monitor.notify.outbox.MOST_WAITING", 5)
+        gate.clear()
+        waiting = [outbox.record([firing(at_ms=T0 + n)], [alert()], [], T0 + n) for n in range(20)]
+        refused = [one for one in waiting if one.done()]
+        assert len(refused) >= 20 - 2 * 5
+        assert "5 changes wait" in str(refused[0].exception())
+        assert outbox.status().lost == len(refused)
+        gate.set()
+        await asyncio.gather(*(one for one in waiting if one not in refused))
+        await outbox.record([firing("B")], [alert()], [], T0)
+        assert len(await outbox.load_transitions()) == 21 - len(refused)
+
+    run(tmp_path / "o.db", body, connector=connector(Hanging))
+
+
 def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "o.db"
 
