@@ -13,18 +13,17 @@ their readings.
 from __future__ import annotations
 
 import re
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-import psutil
 import pytest
 import yaml
 
 from tests.live.alert_history import History, Key, active, compare, fired, history, longest_pending, name_of, told
+from tests.live.freezing import frozen
 from tests.live.servers import (
     PROJECT,
     STORM_ARGUMENTS,
@@ -66,19 +65,16 @@ def firing(where: QueryApi, name: str) -> bool:
 
 
 @contextmanager
-def frozen(vllm: Vllm) -> Iterator[None]:
-    """The engine stands still, as one that hangs in the GPU's driver; the API server goes on answering."""
-    engines = [
-        each for each in psutil.Process(vllm.process.pid).children(recursive=True) if "EngineCore" in each.name()
-    ]
-    assert engines, "vLLM has no process of its own for the engine"
-    for engine in engines:
-        engine.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for engine in engines:
-            engine.send_signal(signal.SIGCONT)
+def frozen_busy(vllm: Vllm) -> Iterator[None]:
+    """The engine hangs with requests in it for the time of the block. Its gauges freeze with it: a moment between two
+    requests would show none."""
+    while True:
+        with frozen(vllm):
+            time.sleep(1)  # what it had said before reaches the API server
+            if re.search(r"^vllm:num_requests_running\{.*\} [1-9]", vllm.metrics(), re.MULTILINE):
+                yield
+                return
+        time.sleep(0.3)
 
 
 @pytest.fixture(scope="module")
@@ -140,10 +136,8 @@ def play(vllm: Vllm, server: ExitStack, stub: Stub, sides: tuple[Daemon, Prometh
         all_see("RequestQueueLong")
         time.sleep(STORM)
     time.sleep(60)
-    with storm(vllm, at_once=4, tokens_out=300):
-        for side in sides:  # gauges freeze with the engine: its requests have to be in them
-            wait_for("requests run", partial(side.query, "vllm:num_requests_running > 0"), 120)
-        with frozen(vllm):
+    with storm(vllm, at_once=2, tokens_out=900):
+        with frozen_busy(vllm):
             stub.set(0, "temperature", 97)
             all_see("EngineStuck")
             all_see("GpuTooHot")
