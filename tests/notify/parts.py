@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from monitor.config import Webhook
+from monitor.notify import secrets
 from monitor.notify.message import Message
 from monitor.notify.sender import SendFailed
 from monitor.rules.transition import Alert, State, Transition
@@ -100,6 +101,10 @@ class Time:
         async with asyncio.timeout(20):
             while not until():
                 await asyncio.sleep(0.02)
+                for _ in range(20):  # on a busy machine those milliseconds are none, for this loop and the threads
+                    await asyncio.sleep(0)
+                    while secrets._reading:  # noqa: ASYNC110 - a thread is at it, which rings no bell
+                        await asyncio.sleep(0.002)
                 self._sleepers = [(at, future) for at, future in self._sleepers if not future.done()]
                 if move and self._sleepers and not until():
                     at, future = min(self._sleepers, key=lambda sleeper: sleeper[0])
