@@ -235,7 +235,8 @@ def one_that_freezes(stage: Stage) -> None:
         with node_of(stage, "frozen busy", vllm, canary=True) as (node, stub):
             stub.load(0)
             hold(stub, 0, 0.92)
-            with load(vllm, at_once=4, tokens_in=20, tokens_out=100):
+            # Long ones: in the moment between two, the engine would freeze as an idle one does.
+            with load(vllm, at_once=4, tokens_in=20, tokens_out=900):
                 wait_for("requests run", lambda: runs(node), 60, node.process)
                 with frozen(vllm):
                     stage.play("frozen busy", node, {"EngineFrozen critical", "EngineStuck critical"}, most=300)
