@@ -56,6 +56,8 @@ SCHEMA_VERSION = len(_MIGRATIONS)
 
 KEEP_MS = 30 * 86_400_000
 KEEP_ROWS = 20_000
+KEEP_PASSING_ROWS = 5_000
+"""Of alerts that only became pending, or ended so: one that flaps must not push what fired out of the past."""
 
 
 class SchemaError(Exception):
@@ -280,19 +282,28 @@ class Database:
             ),
         )
 
-    def prune(self, now_ms: int, keep_ms: int = KEEP_MS, keep_rows: int = KEEP_ROWS) -> int:
+    def prune(
+        self,
+        now_ms: int,
+        keep_ms: int = KEEP_MS,
+        keep_rows: int = KEEP_ROWS,
+        keep_passing_rows: int = KEEP_PASSING_ROWS,
+    ) -> int:
         """Forget transitions, with their deliveries, that are older than ``keep_ms`` or beyond the newest
-        ``keep_rows``; but none that is still to be sent, nor of an alert that is still there. Returns how many."""
+        ``keep_rows``, or ``keep_passing_rows`` of those that neither began nor ended a firing; but none that is still
+        to be sent, nor of an alert that is still there. Returns how many."""
         with self._transaction():
             execute = self._connection.execute
             execute("CREATE TEMP TABLE IF NOT EXISTS old (id TEXT PRIMARY KEY)")
             execute("DELETE FROM old")
             execute(
                 """INSERT INTO old SELECT id FROM transitions WHERE (at_ms < ? OR id IN
-                    (SELECT id FROM transitions ORDER BY at_ms DESC LIMIT -1 OFFSET ?))
+                    (SELECT id FROM transitions ORDER BY at_ms DESC LIMIT -1 OFFSET ?) OR id IN
+                    (SELECT id FROM transitions WHERE 'firing' NOT IN (before, after)
+                        ORDER BY at_ms DESC LIMIT -1 OFFSET ?))
                     AND key NOT IN (SELECT key FROM alerts)
                     AND id NOT IN (SELECT event_id FROM deliveries WHERE state = 'queued')""",
-                (now_ms - keep_ms, keep_rows),
+                (now_ms - keep_ms, keep_rows, keep_passing_rows),
             )
             execute("DELETE FROM deliveries WHERE event_id IN (SELECT id FROM old)")
             execute("DELETE FROM groups WHERE last_sent_ms < ?", (now_ms - keep_ms,))

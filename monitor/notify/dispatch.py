@@ -263,7 +263,7 @@ class Dispatcher:
             for delivery in batch.deliveries:
                 self._outbox.mark(delivery, "sent", now_ms)
             for group in batch.groups:
-                self._outbox.note_group(queue.name, group.key, now_ms, batch.reminder)
+                self._outbox.note_group(queue.name, group.key, now_ms, group.reminders)
             return
         log.warning("a message to %s failed: %s", queue.name, failure.reason)
         again, overtaken = queue.failed(batch, failure, now_ms, self._jitter())

@@ -115,7 +115,9 @@ class Group:
         self.open = {key: delivery for key, delivery in self.open.items() if delivery.event_id not in done}
         self.attempts = 0
         self.last_sent_ms = now_ms
-        self.reminders = reminder
+        # News among them does not begin the count anew: two reminders of the same alerts have different ids.
+        if reminder or not self.firing:
+            self.reminders = reminder
         self.flush_ms = now_ms + self.route.group_interval_ms
 
     def failed(self, now_ms: int, jitter: float, retry_after_ms: int | None) -> int:

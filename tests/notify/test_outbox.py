@@ -402,6 +402,34 @@ def test_the_past_is_pruned_but_not_what_is_needed(tmp_path: Path) -> None:
     assert rows(path, "SELECT count(*) FROM deliveries") == [(2,)]
 
 
+def test_one_that_flaps_without_firing_does_not_push_what_fired_out_of_the_past(tmp_path: Path) -> None:
+    path = tmp_path / "o.db"
+    fired = firing("Fired")
+    passing = [Transition(alert("Flaps", "pending"), "inactive", "pending", T0 + 1_000 + 2 * n) for n in range(20)] + [
+        Transition(alert("Flaps", "pending"), "pending", "inactive", T0 + 1_001 + 2 * n) for n in range(20)
+    ]
+
+    async def body(outbox: Outbox) -> None:
+        await outbox.record([fired, *passing], [], [], T0)
+
+    run(path, body)
+    database = Database.open(path)
+    try:
+        assert database.prune(T0 + 2_000, keep_rows=30, keep_passing_rows=10) == 31, "the row limit is for all"
+        assert database.prune(T0 + 2_000, keep_rows=30, keep_passing_rows=5) == 5
+    finally:
+        database.close()
+
+    other = tmp_path / "p.db"
+    run(other, body)
+    database = Database.open(other)
+    try:
+        assert database.prune(T0 + 2_000, keep_rows=100, keep_passing_rows=10) == 30
+        assert database.transitions(0, 100)[0] == fired
+    finally:
+        database.close()
+
+
 def test_an_alert_that_cannot_be_read_is_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "o.db"
 

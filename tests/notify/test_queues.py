@@ -164,6 +164,35 @@ def test_what_still_fires_is_said_again_and_counted() -> None:
     assert queue.plan(T0 + 3_601_000 + 3_600_000, free, lambda key, route: False) == (None, None), "silenced now"
 
 
+def test_news_among_reminders_does_not_begin_their_count_anew() -> None:
+    queue = Queue("ops")
+    one, two = delivery("A"), delivery("B")
+    where = place(one, SLOW)
+    now_ms = T0
+
+    def send(wait_ms: int, firing: set[str]) -> int:
+        nonlocal now_ms
+        now_ms += wait_ms
+        batch, _ = queue.plan(now_ms, free, shown)
+        assert batch is not None
+        queue.sent(batch, now_ms)
+        queue.know({where.key: (where, firing)} if firing else {}, now_ms)
+        return batch.reminder
+
+    put(queue, one, now_ms, SLOW)
+    assert send(30_000, {one.key}) == 0
+    assert send(SLOW.repeat_interval_ms, {one.key}) == 1
+    put(queue, two, now_ms, SLOW)
+    assert send(SLOW.group_interval_ms, {one.key}) == 0
+    assert send(SLOW.repeat_interval_ms, {one.key}) == 2, "of the same alerts, and so it needs another id"
+    queue.know({}, now_ms)
+    put(queue, ending("A"), now_ms, SLOW)
+    assert send(SLOW.group_interval_ms, set()) == 0
+    put(queue, delivery("A", now_ms), now_ms, SLOW)
+    assert send(SLOW.group_interval_ms, {one.key}) == 0
+    assert send(SLOW.repeat_interval_ms, {one.key}) == 1, "a new beginning"
+
+
 def test_what_is_held_waits_and_holds_up_nothing() -> None:
     queue = Queue("ops")
     held = put(queue, delivery("A"))
