@@ -211,7 +211,7 @@ def load(
     finally:
         loop.call_soon_threadsafe(task.cancel)
         thread.join(60)
-    if thread.is_alive() or not answers:
+    if thread.is_alive() or any(isinstance(status, str) for status in answers):
         raise NotReady(f"the load did not go as meant: answers {dict(answers)}, running still: {thread.is_alive()}")
 
 
