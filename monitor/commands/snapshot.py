@@ -17,7 +17,7 @@ latencies seconds, rates a second, and every share a ratio of 0 to 1. What is ab
                  "memory_available", "swap_total", "swap_free", "boot_time_seconds", "disk_read", "disk_write",
                  "net_in", "net_out", "filesystems": [{"mountpoint", "size", "available", "error"}…]} | null,
      "alerts":  [{"name", "state", "severity", "since_ms", "summary", "description", "labels", "value",
-                  "fingerprint"}…],
+                  "fingerprint", "muted"}…],
      "sources": [{"name", "server", "up", "absent", "reason", "last_success_ms", "interval_seconds", "poll_seconds",
                   "facts"}…],
      "problems": {query id: reason},
@@ -234,16 +234,21 @@ def _processes(processes: Sequence[ProcessRow]) -> list[str]:
 
 
 def _alerts(snapshot: Snapshot) -> list[str]:
-    firing = sum(alert.state == "firing" for alert in snapshot.alerts)
-    pending = len(snapshot.alerts) - firing
-    lines = [f"alerts  {firing} firing, {pending} pending" if snapshot.alerts else "alerts  none"]
+    states = Counter(_state(alert) for alert in snapshot.alerts)
+    shown = ["firing", *(word for word in ("silenced", "inhibited") if states[word]), "pending"]
+    counts = ", ".join(f"{states[word]} {word}" for word in shown)
+    lines = [f"alerts  {counts}" if snapshot.alerts else "alerts  none"]
     rows = [_alert(snapshot, alert) for alert in snapshot.alerts]
     return [*lines, *("  " + line for line in _table(rows, "lllll")), ""]
 
 
 def _alert(snapshot: Snapshot, alert: Alert) -> list[str]:
     since = "" if alert.since_ms is None else words.duration(max(0, snapshot.now_ms - alert.since_ms) / 1000)
-    return [alert.severity, alert.state, since, alert.name, alert.summary]
+    return [alert.severity, _state(alert), since, alert.name, alert.summary]
+
+
+def _state(alert: Alert) -> str:
+    return alert.muted or alert.state
 
 
 def _sources(snapshot: Snapshot) -> list[str]:

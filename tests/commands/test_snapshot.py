@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from monitor.client.snapshot import Snapshot
 from monitor.client.wire import ProcessRow
@@ -32,6 +33,13 @@ def test_the_text_has_everything_and_no_escape_codes() -> None:
         assert part in text, part
     assert text.endswith("\n")
     assert "\x1b" not in text
+
+
+def test_what_is_silenced_is_not_counted_as_firing() -> None:
+    quiet = structs.replace(alert("Quiet"), silenced_by=("x",))
+    text = render_text(snapshot(Story(alerts=(quiet, alert("Loud"))), seconds=5), 100)
+    assert "alerts  1 firing, 1 silenced, 0 pending" in text
+    assert re.search(r"warning +silenced .*Quiet", text)
 
 
 def test_processes_are_listed_with_their_engine_and_rank() -> None:
