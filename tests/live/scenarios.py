@@ -211,7 +211,9 @@ def load(
     finally:
         loop.call_soon_threadsafe(task.cancel)
         thread.join(60)
-    if thread.is_alive() or any(isinstance(status, str) for status in answers):
+    # One connection or two may close under a request, as vLLM closes those that rest. More is no load.
+    broken = sum(count for status, count in answers.items() if isinstance(status, str))
+    if thread.is_alive() or broken > max(2, answers.total() // 50):
         raise NotReady(f"the load did not go as meant: answers {dict(answers)}, running still: {thread.is_alive()}")
 
 
