@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint check format test-live bench clean
+.PHONY: help demo test lint check format test-live test-stories bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make lint        formatting, lint, types, import contracts"
 	@echo "make check       make lint and make test"
 	@echo "make test-live   against a real vLLM, Prometheus and mail server (installs them once, into .cache)"
+	@echo "make test-stories  long plays on real servers: every scenario, and the same alerts as Prometheus (half an hour)"
 	@echo "make bench       what gpumon weighs, beside its peers"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -43,6 +44,10 @@ check: lint test
 test-live: $(STAMP)
 	$(BIN)/python -m tests.live.install
 	$(BIN)/python -m pytest -m live tests/live -v -o faulthandler_timeout=900
+
+test-stories: $(STAMP)
+	$(BIN)/python -m tests.live.install
+	$(BIN)/python -m pytest -m story tests/live -v -s -o faulthandler_timeout=2400
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench

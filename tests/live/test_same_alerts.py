@@ -39,7 +39,7 @@ from tests.live.servers import (
 )
 from tests.nvml_stub.control import Stub, compile_library
 
-pytestmark = pytest.mark.live
+pytestmark = pytest.mark.story
 
 SHIPPED = PROJECT / "alerts.yaml"
 INTERVAL = 5

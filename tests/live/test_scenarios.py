@@ -6,7 +6,7 @@ import pytest
 
 from tests.live.scenarios import line_of, play_all, table_of
 
-pytestmark = pytest.mark.live
+pytestmark = pytest.mark.story
 
 
 def test_what_fires_is_what_was_expected(tmp_path_factory: pytest.TempPathFactory) -> None:
