@@ -114,7 +114,7 @@ def story(vllm: Vllm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stor
             in_prometheus = wait_for(
                 f"{alert} fires in Prometheus for both nodes",
                 lambda: found if len(found := firing(fleet, alert)) == 2 else None,
-                120,
+                300,
                 fleet.process,
             )
             at_shipped = firing(shipped, alert)
