@@ -3,128 +3,183 @@
 Samples come in as scrapes. What a store keeps is what a Prometheus that scrapes this node would keep: ``job`` and
 ``instance`` are added at ingest, a label of theirs that a source brings is kept as ``exported_job`` and
 ``exported_instance``, and a series that is absent from its source's next scrape ends with a staleness marker.
+
+The newest minutes are raw, what is older is sealed in chunks of five minutes, a few series at each scrape. A source
+that makes ever more series is limited: what is beyond is refused and counted.
 """
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
-from monitor.samples import NAME, STALE, Family, Labels, Scrape, Shape, is_stale, label, labels_of
+from monitor.samples import NAME, STALE, Family, Labels, Scrape, Shape, label, labels_of
 from monitor.selector import Matcher, Series
+from monitor.store.chunk import Chunk
+from monitor.store.series import WINDOW_MS, Decoded, FrozenSeries, HeadSeries, Line
 
 HOUR_MS = 3_600_000
+MAX_SERIES = 20_000
+"""Of one source, those of the last hour together; all rules together count as one source."""
+MAX_LABEL_BYTES = 16 << 20
+"""Of one source's series, names and values together."""
+MAX_VALUE_BYTES = 4096
+"""Of one label's value."""
+BACK_MS = 10_000
+"""A clock that goes back by less is waited for: what is not newer is dropped. By more, the store goes back with it."""
 _TRIM_EVERY_MS = 60_000
+_RAW_MS = 300_000
+"""For how long samples are raw at least: most rules look back five minutes."""
+_SEALED_AT_ONCE = 40
+"""Series that are sealed at one scrape: some 50 us each."""
 
 
-class HeadSeries:
-    """One series: its labels, and its samples in two arrays. Implements ``monitor.selector.Series``."""
+class Journal(Protocol):
+    """Who is told of all that comes in, to keep it for longer. Must neither wait nor raise."""
 
-    __slots__ = ("__weakref__", "_times", "_values", "labels", "original", "source")
+    def scrape(self, series: Sequence[HeadSeries], at_ms: int, values: Sequence[float]) -> None:
+        """A scrape; the list of series is the same object for as long as they stay the same."""
 
-    def __init__(self, labels: Labels, original: Labels, source: str) -> None:
-        self.labels = labels
-        self.original = original
-        """As its source gave it, without the identity: what `/metrics` shows."""
-        self.source = source
-        """Where it came from; "" for what rules made, which is not re-exported."""
-        self._times = array("q")
-        self._values = array("d")
+    def sample(self, series: HeadSeries, at_ms: int, value: float) -> None:
+        """A sample by itself: a rule's result, or the marker where a series ends."""
 
-    def __len__(self) -> int:
-        return len(self._times)
+    def sealed(self, series: HeadSeries, chunk: Chunk) -> None:
+        """A chunk was made of samples that were told before."""
 
-    @property
-    def newest_ms(self) -> int | None:
-        """The time of the newest sample, or None where there is none left."""
-        return self._times[-1] if self._times else None
+    def rewound(self, to_ms: int) -> None:
+        """The clock went back: every sample after ``to_ms`` is void."""
 
-    @property
-    def ended(self) -> bool:
-        """Whether the newest sample is a staleness marker (or there is none)."""
-        return not self._values or is_stale(self._values[-1])
 
-    def push(self, at_ms: int, value: float) -> bool:
-        """Append; False where the sample is not newer than the newest, which is then kept as it is."""
-        if self._times and at_ms <= self._times[-1]:
-            return False
-        self._times.append(at_ms)
-        self._values.append(value)
-        return True
+class _Feed:
+    """The series of a shape, ready for its next scrape."""
 
-    def window(self, start_ms: int, end_ms: int) -> tuple[Sequence[int], Sequence[float]]:
-        times = self._times
-        first = bisect_right(times, start_ms)
-        last = bisect_right(times, end_ms, lo=first)
-        return times[first:last], self._values[first:last]
+    __slots__ = ("appends", "loose", "members", "picked", "version")
 
-    def last(self, start_ms: int, end_ms: int) -> tuple[int, float] | None:
-        times = self._times
-        if not times or times[0] > end_ms:
-            return None
-        # Nearly every question is about now: the newest sample answers without a search.
-        i = len(times) - 1 if times[-1] <= end_ms else bisect_right(times, end_ms) - 1
-        return (times[i], self._values[i]) if times[i] > start_ms else None
+    def __init__(self, handles: Sequence[HeadSeries | None], line: Line) -> None:
+        seen: set[HeadSeries] = set()
+        members: list[HeadSeries] = []
+        places: list[int] = []
+        for place, series in enumerate(handles):
+            if series is not None and series not in seen:  # a scrape that has a series twice: the first counts
+                seen.add(series)
+                members.append(series)
+                places.append(place)
+        self.members = members
+        self.picked = None if len(places) == len(handles) else places
+        """Which values are theirs; None where all are."""
+        self.appends: list[Callable[[float], None]] = []
+        self.loose: list[tuple[int, HeadSeries]] = []
+        """Those that are not in step with the source's line, and their place among the members."""
+        self.match(line)
 
-    def trim(self, before_ms: int) -> None:
-        """Forget the samples older than ``before_ms``."""
-        first = bisect_right(self._times, before_ms - 1)
-        if first:
-            del self._times[:first]
-            del self._values[:first]
+    def match(self, line: Line) -> None:
+        """Look again at who is in step."""
+        appends: list[Callable[[float], None]] = []
+        loose = []
+        for place, series in enumerate(self.members):
+            if series.join(line):
+                appends.append(series.append)
+            else:
+                appends.append(_nowhere)
+                loose.append((place, series))
+        self.appends, self.loose, self.version = appends, loose, line.version
+
+
+def _nowhere(value: float) -> None:
+    """Takes the value of a series that is not in step, which gets it by itself."""
 
 
 class Head:
     """All series of the last hour. Implements ``monitor.selector.Appendable``. Used from one thread."""
 
-    def __init__(self, job: str, instance: str, retention_ms: int = HOUR_MS) -> None:
+    def __init__(self, job: str, instance: str, retention_ms: int = HOUR_MS, *, max_series: int = MAX_SERIES) -> None:
         self.job = job
         self.instance = instance
         self.retention_ms = retention_ms
         self.families: dict[str, Family] = {}
         self.dropped_samples = 0
         """Samples that were not newer than their series' newest: a clock that went back, or a label set twice."""
+        self.refused: dict[str, int] = {}
+        """For each source, how many series were refused: too many, or labels too long."""
+        self.journal: Journal | None = None
+        self._max_series = max_series
         self._series: dict[Labels, HeadSeries] = {}
         self._by_name: dict[str, list[HeadSeries]] = {}
-        self._handles: WeakKeyDictionary[Shape, list[HeadSeries]] = WeakKeyDictionary()
+        self._feeds: WeakKeyDictionary[Shape, _Feed] = WeakKeyDictionary()
         self._current: dict[str, Shape] = {}
+        self._lines: dict[str, Line] = {}
+        self._weights: dict[str, tuple[int, int]] = {}
+        """For each source, its series and the bytes of their labels."""
         self._epoch = 0
         self._trimmed_ms = 0
         self._selected: dict[tuple[Matcher, ...], tuple[int, list[HeadSeries]]] = {}
+        self._decoded = Decoded()
+        self._kept: tuple[tuple[tuple[Matcher, ...], int], ...] = ()
+        self._sealing: deque[HeadSeries] = deque()
+        self._sealed_ms = 0
 
     # -- in ----------------------------------------------------------------------------------------------------------
 
     def ingest(self, source: str, scrape: Scrape) -> None:
         """Take a scrape. ``source`` says where it came from: series of its last scrape that are not in this one end."""
-        shape = scrape.shape
-        handles = self._handles.get(shape)
-        if handles is None:
-            handles = self._handles[shape] = [self._born(labels, source) for labels in shape.series]
+        shape, at_ms = scrape.shape, scrape.at_ms
+        line = self._lines.get(source)
+        if line is None:
+            line = self._lines[source] = Line(shared=True)
+        elif line.stamps and at_ms < line.stamps[-1] - BACK_MS:
+            self.rewind(at_ms - 1)
+        feed = self._feeds.get(shape)
+        if feed is None:
+            handles = [self._born(labels, source) for labels in shape.series]
+            feed = self._feeds[shape] = _Feed(handles, line)
             self.families.update(shape.families)
         previous = self._current.get(source)
-        if previous is not shape:
-            if previous is not None:
-                self._end(set(self._handles.get(previous, ())) - set(handles), scrape.at_ms)
-            self._current[source] = shape
-        at_ms = scrape.at_ms
-        for series, value in zip(handles, scrape.values, strict=True):
-            if not series.push(at_ms, value):
+        if previous is not shape or feed.version != line.version:
+            feed.match(line)
+        values = scrape.values if feed.picked is None else [scrape.values[i] for i in feed.picked]
+        self.dropped_samples += len(scrape.values) - len(values)
+        if line.stamps and at_ms <= line.stamps[-1]:
+            self.dropped_samples += len(values)
+            return
+        line.stamps.append(at_ms)
+        for append, value in zip(feed.appends, values, strict=True):
+            append(value)
+        for place, series in feed.loose:
+            if not series.push(at_ms, values[place]):
                 self.dropped_samples += 1
-        self._trim(at_ms)
+        if self.journal is not None:
+            self.journal.scrape(feed.members, at_ms, values)
+        if previous is not shape:
+            self._current[source] = shape
+            if previous is not None and (before := self._feeds.get(previous)) is not None:
+                self._end(set(before.members) - set(feed.members), at_ms)
+        self._tend(at_ms)
 
     def end(self, source: str, at_ms: int) -> None:
         """A source gave nothing: every series of its last scrape ends."""
         shape = self._current.pop(source, None)
-        if shape is not None:
-            self._end(self._handles.get(shape, ()), at_ms)
+        feed = self._feeds.get(shape) if shape is not None else None
+        if feed is not None:
+            line = self._lines[source]
+            if line.stamps and at_ms > line.stamps[-1]:
+                line.stamps.append(at_ms)
+            self._end(feed.members, at_ms)
 
     def append(self, labels: Labels, at_ms: int, value: float) -> None:
         """Add one sample of a series that rules made. Its identity is complete: nothing is added to it."""
         series = self._series.get(labels) or self._get(labels, labels, "")
-        if not series.push(at_ms, value):
+        if series is None or not series.push(at_ms, value):
             self.dropped_samples += 1
+        elif self.journal is not None:
+            self.journal.sample(series, at_ms, value)
+
+    def restore(self, labels: Labels, chunks: Sequence[Chunk], times: Sequence[int], values: Sequence[float]) -> None:
+        """Take back what an earlier run had of a series, before anything new comes in."""
+        series = self._get(labels, labels, "", limited=False)
+        if series is not None:
+            series.restore(chunks, times, values)
 
     def identify(self, labels: Labels) -> Labels:
         """``labels`` as the store knows them, with ``job`` and ``instance``."""
@@ -133,6 +188,33 @@ class Head:
         for key, value in labels:
             pairs[f"exported_{key}" if key in mine else key] = value
         return labels_of(pairs | mine)
+
+    def keep(self, needs: Iterable[tuple[tuple[Matcher, ...], int]]) -> None:
+        """Keep series for longer than the hour: those that all matchers match, for so many milliseconds. This is for
+        rules that look back further, since rules never wait for a disk. It replaces what was asked for before."""
+        self._kept = tuple(need for need in needs if need[1] > self.retention_ms)
+        for series in self._series.values():
+            series.keep_ms = self.kept_ms(series.labels)
+
+    def kept_ms(self, labels: Labels) -> int:
+        """For how long a series with these labels is kept in memory."""
+        longest = self.retention_ms
+        for matchers, reach_ms in self._kept:
+            if reach_ms > longest and all(m.matches(label(labels, m.name)) for m in matchers):
+                longest = reach_ms
+        return longest
+
+    def rewind(self, to_ms: int) -> None:
+        """Forget every sample after ``to_ms``: the clock went back, and life goes on from there."""
+        for series in self._series.values():
+            if (newest := series.newest_ms) is not None and newest > to_ms:
+                series.cut(to_ms)
+        for line in self._lines.values():
+            line.cut(to_ms)
+        self._trimmed_ms = min(self._trimmed_ms, to_ms)
+        self._sealed_ms = min(self._sealed_ms, to_ms)
+        if self.journal is not None:
+            self.journal.rewound(to_ms)
 
     # -- out ---------------------------------------------------------------------------------------------------------
 
@@ -148,15 +230,12 @@ class Head:
         return self._series.values()
 
     def select(self, matchers: Sequence[Matcher]) -> Sequence[Series]:
-        key = tuple(matchers)
-        cached = self._selected.get(key)
-        if cached is not None and cached[0] == self._epoch:
-            return cached[1]
-        found = self._search(key)
-        if len(self._selected) > 2000:
-            self._selected.clear()
-        self._selected[key] = (self._epoch, found)
-        return found
+        return self._select(tuple(matchers))
+
+    def freeze(self, selectors: Iterable[Sequence[Matcher]]) -> list[FrozenSeries]:
+        """The series that any of the selectors selects, as they are now, for another thread; sorted by labels."""
+        chosen = {series.labels: series for matchers in selectors for series in self._select(tuple(matchers))}
+        return [chosen[labels].freeze() for labels in sorted(chosen)]
 
     def metadata(self) -> Mapping[str, Family]:
         """Type and help of every family that was ever seen."""
@@ -165,15 +244,25 @@ class Head:
     def live(self) -> Iterable[tuple[HeadSeries, int, float]]:
         """The series that have not ended, each with its newest sample."""
         for series in self._series.values():
-            if not series.ended:
-                yield series, series._times[-1], series._values[-1]
+            if not series.ended and (newest := series.newest) is not None:
+                yield series, *newest
 
     @property
     def oldest_ms(self) -> int | None:
         """The time of the oldest sample of all."""
-        return min((series._times[0] for series in self._series.values() if series._times), default=None)
+        return min((at for series in self._series.values() if (at := series.oldest_ms) is not None), default=None)
 
     # -- within ------------------------------------------------------------------------------------------------------
+
+    def _select(self, key: tuple[Matcher, ...]) -> list[HeadSeries]:
+        cached = self._selected.get(key)
+        if cached is not None and cached[0] == self._epoch:
+            return cached[1]
+        found = self._search(key)
+        if len(self._selected) > 2000:
+            self._selected.clear()
+        self._selected[key] = (self._epoch, found)
+        return found
 
     def _search(self, matchers: tuple[Matcher, ...]) -> list[HeadSeries]:
         candidates: Iterable[HeadSeries] = self._series.values()
@@ -187,43 +276,95 @@ class Head:
         found.sort(key=lambda s: s.labels)
         return found
 
-    def _born(self, original: Labels, source: str) -> HeadSeries:
-        return self._get(self.identify(original), original, source)
+    def _born(self, original: Labels, source: str) -> HeadSeries | None:
+        labels = self.identify(original)
+        series = self._get(labels, original, source)
+        if series is not None and series.source == "":
+            # An earlier run had it: only now it is known whose it is.
+            self._weigh("", labels, -1)
+            self._weigh(source, labels, 1)
+            series.source, series.original = source, original
+        return series
 
-    def _get(self, labels: Labels, original: Labels, source: str) -> HeadSeries:
+    def _get(self, labels: Labels, original: Labels, source: str, *, limited: bool = True) -> HeadSeries | None:
         series = self._series.get(labels)
         if series is None:
-            series = self._series[labels] = HeadSeries(labels, original, source)
+            if limited and not self._has_room(labels, source):
+                self.refused[source] = self.refused.get(source, 0) + 1
+                return None
+            self._weigh(source, labels, 1)
+            series = HeadSeries(labels, original, source, self._decoded, self.kept_ms(labels))
+            self._series[labels] = series
             self._by_name.setdefault(label(labels, NAME), []).append(series)
             self._epoch += 1
         return series
 
+    def _has_room(self, labels: Labels, source: str) -> bool:
+        number, weight = self._weights.get(source, (0, 0))
+        size = _size(labels)
+        long = size > MAX_VALUE_BYTES and any(len(value) > MAX_VALUE_BYTES for _, value in labels)
+        return number < self._max_series and weight + size <= MAX_LABEL_BYTES and not long
+
+    def _weigh(self, source: str, labels: Labels, sign: int) -> None:
+        number, weight = self._weights.get(source, (0, 0))
+        self._weights[source] = (number + sign, weight + sign * _size(labels))
+
     def _end(self, ended: Iterable[HeadSeries], at_ms: int) -> None:
         for series in ended:
-            if not series.ended:
-                series.push(at_ms, STALE)
+            if not series.ended and series.push(at_ms, STALE) and self.journal is not None:
+                self.journal.sample(series, at_ms, STALE)
+
+    def _tend(self, now_ms: int) -> None:
+        """Seal a few of the series that are due, and once a minute let go of what is too old."""
+        boundary = (now_ms - _RAW_MS) // WINDOW_MS * WINDOW_MS
+        if boundary > self._sealed_ms:
+            self._sealed_ms = boundary
+            self._sealing = deque(self._series.values())
+        for _ in range(min(len(self._sealing), _SEALED_AT_ONCE)):
+            series = self._sealing.popleft()
+            if (raw := series.raw_ms) is None or raw > self._sealed_ms:
+                continue
+            for chunk in series.seal(self._sealed_ms):
+                if self.journal is not None:
+                    self.journal.sealed(series, chunk)
+            if not series.shared and (line := self._lines.get(series.source)) is not None and series.join(line):
+                line.version += 1  # its feed looks again
+        if not 0 <= now_ms - self._trimmed_ms < _TRIM_EVERY_MS:
+            self._trimmed_ms = now_ms
+            self._trim(now_ms)
 
     def _trim(self, now_ms: int) -> None:
-        """Once a minute, forget what is too old, and series that have nothing left and that no source feeds."""
-        if abs(now_ms - self._trimmed_ms) < _TRIM_EVERY_MS:
-            return
-        self._trimmed_ms = now_ms
-        before = now_ms - self.retention_ms
-        fed = {series for shape in self._current.values() for series in self._handles.get(shape, ())}
+        """Forget what is too old, and series that have nothing left and that no source feeds."""
+        fed = {series for shape in self._current.values() for series in self._feeds[shape].members}
         forgotten = []
+        needed: dict[Line, int] = {}
         for series in self._series.values():
-            series.trim(before)
+            series.trim(now_ms - series.keep_ms)
             if not len(series) and series not in fed:
                 forgotten.append(series)
+            elif series.shared:
+                line, first = series.place
+                if first < needed.get(line, line.end):
+                    needed[line] = first
+        for line in self._lines.values():
+            line.let_go(needed.get(line, line.end - 1))
         for series in forgotten:
-            del self._series[series.labels]
-            name = label(series.labels, NAME)
-            self._by_name[name].remove(series)
-            if not self._by_name[name]:
-                del self._by_name[name]
+            self._forget(series)
         if forgotten:
             self._epoch += 1
             gone = set(forgotten)
-            for shape, handles in list(self._handles.items()):
-                if gone.intersection(handles):
-                    del self._handles[shape]
+            for shape, feed in list(self._feeds.items()):
+                if not gone.isdisjoint(feed.members):
+                    del self._feeds[shape]
+
+    def _forget(self, series: HeadSeries) -> None:
+        del self._series[series.labels]
+        self._weigh(series.source, series.labels, -1)
+        name = label(series.labels, NAME)
+        self._by_name[name].remove(series)
+        if not self._by_name[name]:
+            del self._by_name[name]
+
+
+def _size(labels: Labels) -> int:
+    return sum(len(name) + len(value) for name, value in labels)

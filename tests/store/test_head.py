@@ -1,8 +1,17 @@
 """The store: identity, selection, ends of series, the hour."""
 
+import math
+import random
+import struct
+from collections.abc import Iterable, Sequence
+
+import pytest
+
 from monitor.samples import STALE, Family, Scrape, Shape, is_stale, label, make_labels
 from monitor.selector import Matcher
-from monitor.store.head import HOUR_MS, Head
+from monitor.store.chunk import Chunk
+from monitor.store.head import MAX_VALUE_BYTES, Head
+from monitor.store.series import WINDOW_MS, FrozenSeries, HeadSeries
 
 UTIL = Family("util", "gauge", "Utilization.")
 
@@ -96,8 +105,11 @@ def test_only_the_last_hour_is_kept_and_what_nobody_feeds_is_forgotten() -> None
     head.end("gone", 1000)
     for minute in range(121):
         head.ingest("s", Scrape(minute * 60_000, kept, [float(minute)]))
-    assert len(values_of(head, gpu="0")) == 61
-    assert head.oldest_ms == 120 * 60_000 - HOUR_MS
+    # What is sealed goes by chunks of five minutes.
+    kept_values = values_of(head, gpu="0")
+    assert kept_values == [float(minute) for minute in range(121 - len(kept_values), 121)]
+    assert 61 <= len(kept_values) <= 66
+    assert head.oldest_ms == (121 - len(kept_values)) * 60_000
     assert not head.select([Matcher("gpu", "=", "1")])
     # It may come back, through the same shape.
     head.ingest("gone", Scrape(121 * 60_000, gone, [9.0]))
@@ -121,3 +133,205 @@ def test_single_samples_keep_their_own_labels() -> None:
     head.append(labels, 2000, STALE)
     (series,) = head.all_series()
     assert (series.labels, series.source, series.ended) == (labels, "", True)
+
+
+class Model:
+    """What a store is: a list of samples for each series, and nothing clever."""
+
+    def __init__(self) -> None:
+        self.series: dict[str, list[tuple[int, float]]] = {}
+        self.current: dict[str, list[str]] = {}
+
+    def push(self, gpu: str, at_ms: int, value: float) -> None:
+        samples = self.series.setdefault(gpu, [])
+        if not samples or at_ms > samples[-1][0]:
+            samples.append((at_ms, value))
+
+    def end(self, gpus: Iterable[str], at_ms: int) -> None:
+        for gpu in gpus:
+            if self.series.get(gpu) and not is_stale(self.series[gpu][-1][1]):
+                self.push(gpu, at_ms, STALE)
+
+    def ingest(self, source: str, at_ms: int, gpus: list[str], values: list[float]) -> None:
+        for gpu, value in zip(gpus, values, strict=True):
+            self.push(gpu, at_ms, value)
+        self.end(set(self.current.get(source, [])) - set(gpus), at_ms)
+        self.current[source] = gpus
+
+
+def bits(samples: Iterable[tuple[int, float]]) -> list[tuple[int, bytes]]:
+    """Comparable also where values are NaN."""
+    return [(at_ms, struct.pack("d", value)) for at_ms, value in samples]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_comes_and_goes_the_samples_are_those_of_a_plain_list(seed: int) -> None:
+    rng = random.Random(seed)
+    head, model = Head("gpumon", "n"), Model()
+    shapes = {gpus: shape(*gpus) for gpus in ("0", "01", "12", "012", "2", "0123", "00", "3")}
+    last = dict.fromkeys("ab", "")
+    now_ms = 1_700_000_000_000
+    frozen: list[FrozenSeries] = []
+    for _ in range(2000):
+        source = rng.choice("ab")
+        now_ms += rng.choice((1000, 1000, 1000, 1003, 5000, 40_000, 0))
+        act = rng.random()
+        if act < 0.03:
+            head.end(source, now_ms)
+            model.end(model.current.pop(source, []), now_ms)
+        elif act < 0.05:
+            labels = head.identify(make_labels("util", gpu=rng.choice("0123")))
+            head.append(labels, now_ms, 7.5)
+            model.push(label(labels, "gpu"), now_ms, 7.5)
+        else:
+            gpus = last[source] if last[source] and rng.random() < 0.95 else rng.choice(list(shapes))
+            last[source] = gpus
+            values = [rng.choice((1.0, 2.0, math.nan, rng.random())) for _ in gpus]
+            newest = max((at for at in [head_newest(head, source)] if at is not None), default=-1)
+            head.ingest(source, Scrape(now_ms, shapes[gpus], values))
+            if now_ms > newest:  # a source whose time stands still has its whole scrape dropped
+                model.ingest(source, now_ms, list(gpus), values)
+        if rng.random() < 0.02:
+            frozen = head.freeze([[Matcher("__name__", "=", "util")]])
+            assert all(bits(zip(*one.window(0, now_ms), strict=True)) for one in frozen)
+    for one in head.all_series():
+        samples = model.series[label(one.labels, "gpu")]
+        (again,) = head.freeze([[Matcher("gpu", "=", label(one.labels, "gpu"))]])
+        for _ in range(50):
+            start_ms = now_ms - rng.randrange(3_500_000)
+            end_ms = start_ms + rng.choice((0, 1, 1000, 60_000, 300_000, 4_000_000))
+            expected = bits((at, value) for at, value in samples if start_ms < at <= end_ms)
+            for view in (one, again):
+                assert bits(zip(*view.window(start_ms, end_ms), strict=True)) == expected
+                found = view.last(start_ms, end_ms)
+                assert bits([found] if found else []) == expected[-1:]
+
+
+def head_newest(head: Head, source: str) -> int | None:
+    line = head._lines.get(source)
+    return line.stamps[-1] if line is not None and line.stamps else None
+
+
+class Ledger:
+    """A journal that remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.raw: dict[int, list[tuple[int, float]]] = {}
+        self.chunks: dict[int, list[Chunk]] = {}
+        self.rewinds: list[int] = []
+
+    def scrape(self, series: Sequence[HeadSeries], at_ms: int, values: Sequence[float]) -> None:
+        for one, value in zip(series, values, strict=True):
+            self.sample(one, at_ms, value)
+
+    def sample(self, series: HeadSeries, at_ms: int, value: float) -> None:
+        self.raw.setdefault(series.uid, []).append((at_ms, value))
+
+    def sealed(self, series: HeadSeries, chunk: Chunk) -> None:
+        self.chunks.setdefault(series.uid, []).append(chunk)
+
+    def rewound(self, to_ms: int) -> None:
+        self.rewinds.append(to_ms)
+
+
+def test_a_journal_is_told_of_every_sample_and_of_every_chunk_that_is_made_of_them() -> None:
+    head, ledger = Head("gpumon", "n"), Ledger()
+    head.journal = ledger
+    two, one = shape("0", "1"), shape("0")
+    for second in range(3000):
+        kept = two if second < 1500 else one
+        head.ingest("s", Scrape(1000 * second + second % 7, kept, [second / 3] * len(kept)))
+        if second % 15 == 0:
+            head.append(make_labels("rule"), 1000 * second, 1.0)
+    assert len(ledger.raw) == 3
+    for each in head.all_series():
+        told = ledger.raw[each.uid]
+        assert bits(told) == bits(zip(*each.window(-1, 10**13), strict=True))
+        sealed = [pair for chunk in ledger.chunks[each.uid] for pair in zip(*chunk.decode(), strict=True)]
+        assert len(sealed) > len(told) / 2
+        assert bits(sealed) == bits(told[: len(sealed)])
+        for chunk in ledger.chunks[each.uid]:
+            assert (chunk.start_ms - 1) // WINDOW_MS == (chunk.end_ms - 1) // WINDOW_MS
+            assert chunk.end_ms <= 2999_000 - 300_000
+    # The series of a scrape share their chunks' times.
+    of_both = [ledger.chunks[uid][1].times for uid in sorted(ledger.raw)[:2]]
+    assert of_both[0] is of_both[1]
+
+
+def test_what_an_earlier_run_had_is_taken_back_and_goes_on() -> None:
+    before, after, ledger = Head("gpumon", "n"), Head("gpumon", "n"), Ledger()
+    before.journal = ledger
+    kept = shape("0")
+    for second in range(1, 1201):
+        before.ingest("s", Scrape(1000 * second, kept, [float(second)]))
+    (series,) = before.all_series()
+    sealed_until = ledger.chunks[series.uid][-1].end_ms
+    raw = [pair for pair in ledger.raw[series.uid] if pair[0] > sealed_until]
+    after.restore(series.labels, ledger.chunks[series.uid], [at for at, _ in raw], [value for _, value in raw])
+    assert next(iter(after.live()))[0].source == ""  # nobody gave it yet: it is not re-exported
+    for second in range(1230, 2000):
+        after.ingest("s", Scrape(1000 * second, kept, [float(second)]))
+    (again,) = after.all_series()
+    assert (again.source, again.original) == ("s", kept.series[0])
+    assert list(again.window(0, 10**9)[1]) == [float(s) for s in (*range(1, 1201), *range(1230, 2000))]
+    assert after.dropped_samples == 0
+
+
+def test_a_clock_that_goes_back_takes_the_store_along() -> None:
+    head, ledger = Head("gpumon", "n"), Ledger()
+    head.journal = ledger
+    kept = shape("0", "1")
+    for second in range(4000):
+        head.ingest("s", Scrape(1000 * second, kept, [float(second)] * 2))
+        head.append(make_labels("rule"), 1000 * second, 1.0)
+    head.ingest("other", Scrape(3_999_000, shape("9"), [9.0]))
+    head.ingest("s", Scrape(2_000_500, kept, [-1.0, -1.0]))
+    assert ledger.rewinds == [2_000_499]
+    for gpu in "01":
+        assert values_of(head, gpu=gpu)[-2:] == [2000.0, -1.0]
+    assert not values_of(head, gpu="9")
+    head.append(make_labels("rule"), 2_000_700, 2.0)
+    for second in range(2001, 2400):
+        head.ingest("s", Scrape(1000 * second, kept, [float(second)] * 2))
+        head.ingest("other", Scrape(1000 * second, shape("9"), [9.0]))
+    assert head.dropped_samples == 0
+    assert values_of(head, gpu="0")[-400:] == [-1.0, *map(float, range(2001, 2400))]
+
+
+def test_series_that_rules_need_for_longer_stay() -> None:
+    head = Head("gpumon", "n")
+    kept = shape("0", "1")
+    head.ingest("s", Scrape(0, kept, [1.0, 1.0]))
+    head.keep([((Matcher("gpu", "=", "1"),), 3 * 3_600_000), ((Matcher("gpu", "=", "0"),), 1000)])
+    for minute in range(1, 241):
+        head.ingest("s", Scrape(60_000 * minute, kept, [float(minute)] * 2))
+    assert 61 <= len(values_of(head, gpu="0")) <= 66
+    assert 181 <= len(values_of(head, gpu="1")) <= 186
+    head.keep([])
+    for minute in range(241, 244):
+        head.ingest("s", Scrape(60_000 * minute, kept, [float(minute)] * 2))
+    assert len(values_of(head, gpu="1")) <= 66
+
+
+def test_a_source_that_explodes_is_limited_and_the_others_are_not() -> None:
+    head = Head("gpumon", "n", max_series=5)
+    for second in range(10):
+        many = shape("0", "1", f"new-{second}")
+        head.ingest("bad", Scrape(1000 * second, many, [float(second)] * 3))
+        head.ingest("good", Scrape(1000 * second, shape("7", "8"), [float(second)] * 2))
+    assert len(head) == 7
+    assert head.refused == {"bad": 7}
+    assert values_of(head, gpu="1") == [float(second) for second in range(10)]
+    # In an hour those that came and went are forgotten, and there is room again.
+    for minute in range(1, 70):
+        head.ingest("bad", Scrape(60_000 * minute, shape("0", "1"), [0.0, 0.0]))
+    head.ingest("bad", Scrape(60_000 * 70, shape("0", "1", "later"), [0.0, 0.0, 5.0]))
+    assert values_of(head, gpu="later") == [5.0]
+    assert head.refused == {"bad": 7}
+
+
+def test_a_label_that_is_too_long_is_refused() -> None:
+    head = Head("gpumon", "n")
+    head.ingest("s", Scrape(1000, shape("0", "x" * (MAX_VALUE_BYTES + 1)), [1.0, 2.0]))
+    assert len(head) == 1
+    assert head.refused == {"s": 1}
