@@ -105,7 +105,7 @@ def _shared_times(raw: bytes) -> tuple[int, int, int, bytes]:
     return times[0], times[-1], len(times), encoded
 
 
-# -- times -------------------------------------------------------------------------------------------------------------
+# -- times -----------------------------------------------------------------------------------------------------------
 
 
 def encode_times(times: Sequence[int]) -> bytes:
@@ -148,7 +148,7 @@ def _kept_times(data: bytes, start_ms: int, count: int) -> array[int]:
     return decode_times(data, start_ms, count)
 
 
-# -- values ------------------------------------------------------------------------------------------------------------
+# -- values ----------------------------------------------------------------------------------------------------------
 
 
 def encode_values(values: array[float]) -> bytes:
@@ -246,7 +246,32 @@ def _encode_floats(raw: bytes) -> bytes:
     return best if _pays(len(best), len(raw)) else bytes((_RAW,)) + raw
 
 
-# -- the parts of both -------------------------------------------------------------------------------------------------
+# -- integers, of any use --------------------------------------------------------------------------------------------
+
+
+def encode_integers(numbers: Sequence[int]) -> bytes:
+    """Encode integers of 64 bits, in any order. Raises ``ValueError`` for none or too many."""
+    _check_count(len(numbers), ValueError)
+    low, high = min(numbers), max(numbers)
+    if low == high:
+        return _closed(_TIMES_HEAD.pack(_EVEN, low), len(numbers))
+    return _closed(bytes((_UNEVEN,)) + _pack(numbers, _SIGNED), len(numbers))
+
+
+def decode_integers(data: bytes, count: int) -> Sequence[int]:
+    """The integers that ``encode_integers`` was given. Raises ``ChunkError``."""
+    body = _opened(data, count)
+    try:
+        if body[0] == _EVEN and len(body) == _TIMES_HEAD.size:
+            return [_TIMES_HEAD.unpack(body)[1]] * count
+        if body[0] == _UNEVEN:
+            return _unpack(body, 1, _SIGNED, count)
+    except (IndexError, ValueError) as error:
+        raise ChunkError(f"the numbers are damaged: {error}") from error
+    raise ChunkError("the numbers are damaged")
+
+
+# -- the parts of both -----------------------------------------------------------------------------------------------
 
 
 def _check_count(count: int, error: type[ValueError]) -> None:
@@ -273,7 +298,7 @@ def _width(low: int, high: int, types: str) -> int:
     return sum(high >> bits > 0 or low >> bits < -1 for bits in (7, 15, 31))
 
 
-def _pack(numbers: list[int], types: str) -> bytes:
+def _pack(numbers: Sequence[int], types: str) -> bytes:
     width = _width(min(numbers), max(numbers), types)
     raw = array(types[width], numbers).tobytes()
     if len(raw) >= _WORTH_DEFLATING:

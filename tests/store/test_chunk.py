@@ -17,8 +17,10 @@ from monitor.store.chunk import (
     MAX_COUNT,
     Chunk,
     ChunkError,
+    decode_integers,
     decode_times,
     decode_values,
+    encode_integers,
     encode_times,
     encode_values,
     seal,
@@ -229,3 +231,17 @@ def test_a_chunk_that_contradicts_itself_is_an_error() -> None:
     ):
         with pytest.raises(ChunkError):
             wrong.decode()
+
+
+def test_integers_come_back() -> None:
+    rng = random.Random(9)
+    for count in (1, 2, 60, 300):
+        for most in (0, 1, 100, 2**31, 2**63 - 1):
+            numbers = [rng.randrange(-most, most + 1) for _ in range(count)]
+            data = encode_integers(numbers)
+            assert list(decode_integers(data, count)) == numbers
+            damaged = bytearray(data)
+            damaged[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+            for wrong, of in ((bytes(damaged), count), (data, count + 1), (data[:-1], count), (b"", count)):
+                with pytest.raises(ChunkError):
+                    decode_integers(wrong, of)
