@@ -21,6 +21,7 @@ from monitor.config_values import (
     Api,
     Canary,
     Config,
+    Keeping,
     Polling,
     Receiver,
     Secret,
@@ -40,6 +41,7 @@ __all__ = [
     "Canary",
     "Config",
     "ConfigError",
+    "Keeping",
     "Polling",
     "Problem",
     "Receiver",
@@ -54,6 +56,7 @@ __all__ = [
 TOP_FIELDS = (
     "node",
     "state_directory",
+    "history",
     "api",
     "sources",
     "alerting",
@@ -65,6 +68,7 @@ TOP_FIELDS = (
     "heartbeat",
 )
 NODE_FIELDS = ("hostname", "job", "instance")
+HISTORY_FIELDS = ("enabled", "retention", "max_size")
 API_FIELDS = ("socket", "listen", "token")
 SOURCES_FIELDS = ("nvml", "host", "kernel_log", "vllm")
 POLLING_FIELDS = ("enabled", "interval", "deadline")
@@ -104,6 +108,8 @@ class _Reader:
             config = self._identity(top["node"], config)
         if "state_directory" in top and (text := top["state_directory"].text()) is not None:
             config = replace(config, state_directory=self._parts.path(text))
+        if "history" in top:
+            config = replace(config, history=_keeping(top["history"].fields(HISTORY_FIELDS), config.history))
         if "api" in top:
             config = replace(config, api=self._api(top["api"], config.api))
         if "sources" in top:
@@ -180,6 +186,13 @@ class _Reader:
             if "targets" in fields:
                 config = replace(config, latency_targets=read_targets(fields["targets"], config.latency_targets))
         return config
+
+
+def _keeping(fields: dict[str, Node], default: Keeping) -> Keeping:
+    enabled = fields["enabled"].boolean() if "enabled" in fields else default.enabled
+    retention_ms = fields["retention"].duration_ms(3_600_000, 10 * 366 * 86_400_000) if "retention" in fields else None
+    max_bytes = fields["max_size"].size(16 << 20) if "max_size" in fields else None
+    return Keeping(enabled is not False, retention_ms or default.retention_ms, max_bytes or default.max_bytes)
 
 
 def _polling(fields: dict[str, Node], default: Polling) -> Polling:

@@ -152,6 +152,15 @@ class Polling:
 
 
 @dataclass(frozen=True, slots=True)
+class Keeping:
+    """What history keeps on disk."""
+
+    enabled: bool = True
+    retention_ms: int = 7 * 86_400_000
+    max_bytes: int = 2 << 30
+
+
+@dataclass(frozen=True, slots=True)
 class Api:
     """Where the daemon answers."""
 
@@ -170,6 +179,7 @@ class Config:
     job: str = "gpumon"
     instance: str = ""
     state_directory: Path = SYSTEM_STATE
+    history: Keeping = Keeping()
     api: Api = Api(SYSTEM_SOCKET, ("127.0.0.1", DEFAULT_PORT))
     nvml: Polling = Polling(True, 1.0, 2.0)
     host: Polling = Polling(True, 2.0, 2.0)

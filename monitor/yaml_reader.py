@@ -94,6 +94,16 @@ def format_duration(ms: int) -> str:
     return out
 
 
+def parse_size(text: str) -> int | None:
+    """A size such as ``500MB`` or ``2GiB``: bytes, or None for what is none."""
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([kKMGT]i?)?B?", text)
+    if match is None:
+        return None
+    unit = match[2] or ""
+    factor = (1024 if unit.endswith("i") else 1000) ** " KMGT".index(unit[:1].upper() or " ")
+    return round(float(match[1]) * factor)
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`` (did you mean "x"?)`` where a known word is near, else nothing."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
@@ -191,6 +201,17 @@ class Node:
         if not least_ms <= value <= most_ms:
             bounds = f"{format_duration(least_ms)} to {format_duration(most_ms)}"
             self.problem(f"{format_duration(value)} is out of range: {bounds}")
+            return None
+        return value
+
+    def size(self, least: int, most: int = 2**62) -> int | None:
+        """A size in bytes, such as ``500MB`` or ``2GiB``."""
+        value = parse_size(str(self._node.value)) if isinstance(self._node, yaml.ScalarNode) else None
+        if value is None:
+            self.problem(f"expected a size such as 500MB or 2GiB, found {self._said()}")
+            return None
+        if not least <= value <= most:
+            self.problem(f"{self._node.value} is out of range: at least {least >> 20}MiB")
             return None
         return value
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.config import ConfigError, Secret, load, loads, parse_listen
+from monitor.config import ConfigError, Keeping, Secret, load, loads, parse_listen
 from monitor.notify.route import Route
 
 WHOLE = """
@@ -150,3 +150,31 @@ def test_what_is_no_loopback_listener(text: str) -> None:
 
 def test_ipv6_loopback_is_served() -> None:
     assert parse_listen("[::1]:9519") == ("::1", 9519)
+
+
+@pytest.mark.parametrize(
+    ("text", "keeping"),
+    [
+        ("history: {enabled: false}", Keeping(enabled=False)),
+        ("history: {retention: 30d, max_size: 500MB}", Keeping(True, 30 * 86_400_000, 500_000_000)),
+        ("history: {max_size: 1.5GiB}", Keeping(max_bytes=3 << 29)),
+        ("history:", Keeping()),
+    ],
+)
+def test_history(text: str, keeping: Keeping) -> None:
+    assert loads(text).history == keeping
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("history: {max_size: 2G2}", "expected a size such as 500MB or 2GiB, found "),
+        ("history: {max_size: 1MiB}", "1MiB is out of range: at least 16MiB"),
+        ("history: {retention: 5m}", "5m is out of range: 1h to "),
+        ("history: {keep: 5m}", 'unknown field "keep"'),
+    ],
+)
+def test_a_bad_history(text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loads(text)
+    assert said in str(caught.value)
