@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.resources
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from monitor.promql.errors import PromQLError
 from monitor.promql.plan import Plan, plan
+from monitor.rules.durations import duration_problem
 from monitor.rules.templates import Template, TemplateError
 from monitor.samples import NAME
-from monitor.yaml_reader import ConfigError, Node, Problem, Problems, compose, read_text
+from monitor.yaml_reader import ConfigError, Node, Problem, Problems, compose, parse_duration_ms, read_text
 
 _GROUP_FIELDS = ("name", "interval", "query_offset", "limit", "labels", "rules")
 _RULE_FIELDS = ("alert", "record", "expr", "for", "keep_firing_for", "labels", "annotations")
@@ -117,7 +119,7 @@ class _File:
             if group is None:
                 continue
             if group.name in names:
-                node.problem(f'the group name "{group.name}" stands in this file a second time')
+                node.problem(f'groupname: "{group.name}" is repeated in the same file')
             names.add(group.name)
             groups.append(group)
         return groups
@@ -127,16 +129,16 @@ class _File:
             node.problem("expected a group: a mapping with name and rules")
             return None
         fields = node.fields(_GROUP_FIELDS)
-        name = fields["name"].text() if "name" in fields else None
+        name = self.name(fields.get("name"))
         if not name:
-            (fields.get("name") or node).problem("a group needs a name")
-        interval = fields["interval"].duration_ms() if "interval" in fields else None
-        offset = fields["query_offset"].duration_ms() if "query_offset" in fields else None
-        limit = fields["limit"].integer() if "limit" in fields else None
+            (fields.get("name") or node).problem("Groupname must not be empty")
+        interval = self.duration(fields.get("interval"))
+        offset = self.duration(fields.get("query_offset"))
+        limit = self.limit(fields.get("limit"))
         labels = self.texts(fields.get("labels"), "label", templates=False)
         items = fields["rules"].items() if "rules" in fields else []
         rules = [rule for item in items if (rule := self.rule(item, labels)) is not None]
-        return Group(name or "", self.problems.path, tuple(rules), interval or None, offset or 0, limit or 0)
+        return Group(name or "", self.problems.path, tuple(rules), interval or None, offset or 0, limit)
 
     def rule(self, node: Node, group_labels: Mapping[str, Template]) -> Rule | None:
         if node.kind != "map":
@@ -147,20 +149,21 @@ class _File:
         alert = self.name(fields.get("alert"))
         record = self.name(fields.get("record"))
         if alert and record:
-            fields["record"].problem("only one of alert and record may stand in a rule")
+            fields["record"].problem("only one of 'record' and 'alert' must be set")
         elif not alert and not record:
-            node.problem("a rule needs a name: alert or record")
+            node.problem("one of 'record' or 'alert' must be set")
         expr, planned = self.expression(fields.get("expr"), node)
-        hold = fields["for"].duration_ms() if "for" in fields else None
-        keep = fields["keep_firing_for"].duration_ms() if "keep_firing_for" in fields else None
+        hold = self.duration(fields.get("for"))
+        keep = self.duration(fields.get("keep_firing_for"))
         labels = self.texts(fields.get("labels"), "label", templates=bool(alert))
         annotations = self.texts(fields.get("annotations"), "annotation", templates=bool(alert))
         if record:
             for name, given in (("annotations", annotations), ("for", hold), ("keep_firing_for", keep)):
                 if given:
-                    fields[name].problem(f"a recording rule has no {name}")
+                    fields[name].problem(f"invalid field '{name}' in recording rule")
             if "{" in record or "}" in record:
-                fields["record"].problem(f'"{record}" is no name of a metric: labels go into labels, braces into expr')
+                words = "braces present in the recording rule name; should it be in expr?"
+                fields["record"].problem(f"{words}: {record}")
         if planned is None or len(self.problems.found) > before:
             return None
         return Rule(
@@ -177,19 +180,50 @@ class _File:
         )
 
     @staticmethod
+    def duration(node: Node | None) -> int | None:
+        """Milliseconds; None for what does not stand there, and for what is none, which is a problem."""
+        if node is None or node.is_null:
+            return None
+        text = node.text()
+        problem = duration_problem(text) if text is not None else None
+        if text is None or problem is not None:
+            if problem is not None:
+                node.problem(problem)
+            return None
+        return parse_duration_ms(text)
+
+    def limit(self, node: Node | None) -> int:
+        """A number as YAML writes it, also hexadecimal; nothing and less than nothing are no limit."""
+        if node is None or node.is_null:
+            return 0
+        text = node.text()
+        if text is None:
+            return 0
+        try:
+            value = float(int(text, 0) if text[:2] in ("0x", "0o", "0b") else float(text))
+        except ValueError:
+            value = math.nan
+        if self.is_quoted(node) or not abs(value) < 2**63:
+            node.problem(f'cannot take "{text}" for a limit: expected a whole number')
+            return 0
+        return max(0, int(value))
+
+    def is_quoted(self, node: Node) -> bool:
+        return self.lines[node.line - 1][node.column - 1 : node.column] in ("'", '"')
+
+    @staticmethod
     def name(node: Node | None) -> str | None:
         return node.text() if node is not None and not node.is_null else None
 
     def expression(self, node: Node | None, rule: Node) -> tuple[str, Plan | None]:
         if node is None or node.is_null:
-            (node or rule).problem("a rule needs an expr")
+            (node or rule).problem("field 'expr' must be set in rule")
             return "", None
         text = node.text()
-        if text is None:
+        if not text:
+            if text is not None:
+                node.problem("field 'expr' must be set in rule")
             return "", None
-        if not text.strip():
-            node.problem("a rule needs an expr")
-            return text, None
         try:
             planned = plan(text)
             if planned.type in ("vector", "scalar"):
@@ -198,7 +232,9 @@ class _File:
             return text, None
         except PromQLError as error:
             line, column = self.place(node, text, error.position)
-            self.problems.add(f"could not parse expression: {error.message}", line, column)
+            # A space that is none, pasted from a web page, has to be seen.
+            said = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in error.message)
+            self.problems.add(f"could not parse expression: {said}", line, column)
             return text, None
 
     def texts(self, node: Node | None, what: str, *, templates: bool) -> dict[str, Template]:
@@ -210,9 +246,9 @@ class _File:
             if name is None or text is None:
                 continue
             if not name or (name == NAME and what == "label"):
-                key.problem(f'"{name}" cannot be the name of a{"n" if what == "annotation" else ""} {what}')
+                key.problem(f"invalid {what} name: " + (name or '""'))
             elif name in out:
-                key.problem(f'the {what} "{name}" stands here a second time')
+                key.problem(f'the {what} "{name}" is already defined: it stands here a second time')
             elif not templates:
                 out[name] = Template(text, None)
             else:
