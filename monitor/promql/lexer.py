@@ -1,276 +1,365 @@
-"""A light lexer: where the tokens of a query are, and whether the query is one that the parser may be shown.
+"""From the text of a query to its tokens, as Prometheus cuts it: with its states, its literals and its messages.
 
-The parser is native code. It crashes on input that is nested too deep, panics on a negative ``@``, takes more than
-Prometheus does and says no positions. So the text is cut into tokens first, refused here where it can be, and what the
-parser reads wrongly (numbers, regular expressions, the times of ``@``) is put in its hands as plain numbers and names,
-and put back afterwards.
+What stands in brackets is read by rules of its own, words are keywords only where it says so, and the first character
+that fits nowhere ends the tokens with an error, which is raised when (and only if) the parser gets there.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from monitor.promql.errors import PromQLError
-from monitor.promql.signatures import AGGREGATIONS, EXPERIMENTAL, FUNCTIONS, NATIVE_HISTOGRAMS, NOT_CALLS
+from monitor.promql.literals import is_alphanumeric, scan_number
+from monitor.promql.signatures import AGGREGATIONS
 
 MAX_BYTES = 4096
 MAX_DEPTH = 150
 """Brackets that are open at once and operators, together: so deep can a tree become."""
 
-_SECONDS = {"y": 31_536_000, "w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
-_MAX_SECONDS = 2**63 / 1e9
-"""Prometheus keeps durations as nanoseconds in 64 bits: 292 years."""
+Kind: TypeAlias = Literal[
+    "identifier", "metric", "number", "duration", "string", "keyword", "aggregation", "op", "end", "error"
+]
 
-_TOKEN = re.compile(
-    r"""(?P<space>[\x20\t\r\n]+|\#[^\n]*)
-      | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|`[^`]*`)
-      | (?P<number>0[xX][0-9A-Fa-f_]+|(?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d+)?(?![0-9A-Za-z_.]))
-      | (?P<duration>(?:\d+(?:ms|[smhdwy]))+(?![0-9A-Za-z_.]))
-      | (?P<name>[A-Za-z_:][A-Za-z0-9_:]*)
-      | (?P<op>=~|!~|==|!=|>=|<=|[-+*/%^=<>(){}\[\],@:])""",
-    re.VERBOSE,
-)
-_INNER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_DURATION = re.compile(r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
-_CLOSES = {")": "(", "]": "[", "}": "{"}
-_BRACKETS = {"(": "parenthesis", "[": "bracket", "{": "brace"}
+KEYWORDS = frozenset(("offset", "by", "without", "on", "ignoring", "group_left", "group_right", "bool", "start", "end"))
+WORD_OPERATORS = frozenset(("and", "or", "unless", "atan2"))
+_AGGREGATIONS = frozenset((*AGGREGATIONS, "limitk", "limit_ratio"))
+_NUMBERS = frozenset(("inf", "nan"))
 
-Token = tuple[Literal["string", "number", "duration", "name", "op"], str, int]
-"""Kind, text and offset."""
+
+_SPACE = re.compile(r"[ \t\r\n]+")
+_WORD = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
+_INNER_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_COMMENT = re.compile(r"#[^\r\n]*")
+_OPERATORS = re.compile(r"==|!=|<=|>=|[-+*/%^<>=(),@]")
+_MATCH_OPERATORS = re.compile(r"=~|!~|!=|=|,")
+_REST_OF_DURATION = re.compile(r"[smhdwy]s?(?:[0-9]+[smhdw]s?)*")
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A query as the parser is shown it, and what stands behind the plain numbers and names in it."""
+class Token:
+    """A token: what it is, its text, and the offset of its first character."""
 
+    kind: Kind
     text: str
-    patterns: tuple[tuple[str, int], ...]
-    """The regular expressions, each with its offset: the matcher with the value ``"3"`` has the fourth."""
-    times_ms: tuple[int, ...]
-    """The times of ``@``: ``@ 3`` is the fourth."""
-    tokens: tuple[Token, ...]
+    at: int
+
+    @property
+    def end(self) -> int:
+        """The offset behind its last character."""
+        return self.at + len(self.text)
+
+    @property
+    def word(self) -> str:
+        """Its text, as keywords, aggregations and operators are compared: they are the same in capitals."""
+        return self.text.lower() if self.kind in ("keyword", "aggregation", "op") else ""
+
+    def described(self) -> str:
+        """How Prometheus names it in an error."""
+        shown = _quoted(self.text)
+        match self.kind:
+            case "end":
+                return "end of input"
+            case "keyword":
+                return f"<{self.text}>"
+            case "aggregation":
+                return f"<aggr:{self.text}>"
+            case "op" if self.text.lower() in WORD_OPERATORS or self.text not in (
+                "(",
+                ")",
+                "{",
+                "}",
+                "[",
+                "]",
+                ",",
+                "@",
+                ":",
+                "=",
+            ):
+                return f"<op:{self.text}>"
+            case "identifier":
+                return f"identifier {shown}"
+            case "metric":
+                return f"metric identifier {shown}"
+        if len(self.text) > 10:
+            shown = _quoted(self.text[:10]) + "..."
+        return shown if self.kind == "op" else f"{self.kind} {shown}"
 
 
-def prepare(text: str) -> Prepared:
-    """Check a query's tokens and make it ready for the parser. Raises ``PromQLError``, nearly always with a place."""
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
+
+
+def tokens_of(text: str) -> list[Token]:
+    """Cut a query into tokens; the last is an end or an error.
+
+    Raises ``PromQLError`` for a query that is too long, or could be nested too deep, for it to be read at all.
+    """
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise PromQLError(f"the query is longer than {MAX_BYTES} bytes")
-    tokens = _tokens(text)
-    if not tokens:
-        raise PromQLError("no expression found in input", 0, text=text)
-    _check_brackets(tokens, text)
-    _check_names(tokens, text)
-    return _rewrite(tokens, text)
+    found = _Lexer(text).run()
+    _check_depth(found, text)
+    return found
 
 
-def _tokens(text: str) -> list[Token]:
-    tokens: list[Token] = []
-    inside: list[str] = []
-    at = 0
-    while at < len(text):
-        found = _TOKEN.match(text, at)
-        if found is None:
-            raise _bad_character(text, at, inside)
-        kind, value = found.lastgroup, found[0]
-        # A colon belongs to a metric's name, but between brackets it parts a range from its step.
-        if kind == "name" and ":" in value and inside and inside[-1] in "[{":
-            short = _INNER_NAME.match(text, at)
-            kind, value = ("name", short[0]) if short else ("op", ":")
-        if kind == "op" and value == ":" and (not inside or inside[-1] != "["):
-            where = " inside braces" if inside and inside[-1] == "{" else ""
-            raise PromQLError(f"unexpected character{where}: ':'", at, text=text)
-        if kind == "op" and value in "([{":
-            inside.append(value)
-        elif kind == "op" and value in ")]}" and inside:
-            inside.pop()
-        if kind is not None and kind != "space":
-            tokens.append((kind, value, at))  # type: ignore[arg-type] # the names of the pattern's groups
-        at += len(value)
-    return tokens
-
-
-def _bad_character(text: str, at: int, inside: list[str]) -> PromQLError:
-    char = text[at]
-    if char in "\"'`":
-        return PromQLError(f"unterminated {'raw' if char == '`' else 'quoted'} string", at, text=text)
-    if char.isdigit() or (char == "." and text[at + 1 : at + 2].isdigit()):
-        word = re.match(r"[0-9A-Za-z_.]+", text[at:])
-        return PromQLError(f'bad number or duration syntax: "{word[0] if word else char}"', at, text=text)
-    if char == "!":
-        return PromQLError('unexpected character after "!"', at, text=text)
-    where = {"{": " inside braces", "[": " inside brackets"}.get(inside[-1] if inside else "", "")
-    return PromQLError(f"unexpected character{where}: {char!r}", at, text=text)
-
-
-def _check_brackets(tokens: list[Token], text: str) -> None:
-    opened: list[Token] = []
-    deepest = operators = 0
+def _check_depth(tokens: list[Token], text: str) -> None:
+    opened = deepest = operators = 0
+    in_braces = False
     for token in tokens:
-        kind, value, at = token
-        if kind == "name":
-            operators += value.lower() in ("and", "or", "unless", "atan2")
-        elif kind != "op":
+        if token.kind != "op":
             continue
-        elif value in "([{":
-            opened.append(token)
-            deepest = max(deepest, len(opened))
-        elif value in _CLOSES:
-            if not opened:
-                raise PromQLError(f'unexpected right {_BRACKETS[_CLOSES[value]]} "{value}"', at, text=text)
-            if opened[-1][1] != _CLOSES[value]:
-                where = opened[-1]
-                raise PromQLError(f"unclosed left {_BRACKETS[where[1]]}", where[2], text=text)
-            opened.pop()
-        elif not (opened and opened[-1][1] == "{") and value not in ",@:":
+        if token.text in ("{", "}"):
+            in_braces = token.text == "{"
+        elif token.text in ("(", "["):
+            opened += 1
+            deepest = max(deepest, opened)
+        elif token.text in (")", "]"):
+            opened -= 1
+        elif not in_braces and token.text not in (",", "@", ":"):
             operators += 1
         if deepest + operators > MAX_DEPTH:
-            raise PromQLError(f"the query has more than {MAX_DEPTH} operators and levels of nesting", at, text=text)
-    if opened:
-        where = opened[-1]
-        raise PromQLError(f"unclosed left {_BRACKETS[where[1]]}", where[2], text=text)
+            raise PromQLError(
+                f"the query has more than {MAX_DEPTH} operators and levels of nesting", token.at, text=text
+            )
 
 
-def _check_names(tokens: list[Token], text: str) -> None:
-    """Refuse calls of what is not a function of stable Prometheus, and the words of its experimental syntax."""
-    braces = 0
-    for i, (kind, value, at) in enumerate(tokens):
-        if kind == "op":
-            braces += (value == "{") - (value == "}")
-            continue
-        if kind != "name":
-            continue
-        if braces:
-            if value == "or" and i + 1 < len(tokens) and tokens[i - 1][1] not in ("{", ","):
-                message = 'unexpected identifier "or" in label matching, expected "," or "}"'
-                raise PromQLError(message, at, text=text)
-            continue
-        following = tokens[i + 1][1] if i + 1 < len(tokens) else ""
-        before = tokens[i - 1][1] if i else ""
-        if following == "(" and not (before == "@" and value in ("start", "end")):
-            _check_call(value, at, text)
-        elif value in ("smoothed", "anchored") and before in (")", "]", "}"):
-            raise PromQLError(f'the modifier "{value}" is experimental in Prometheus: not supported', at, text=text)
+class _Bad(Exception):
+    """The text cannot be cut any further."""
+
+    def __init__(self, message: str, at: int) -> None:
+        super().__init__(message)
+        self.at = at
 
 
-def _check_call(name: str, at: int, text: str) -> None:
-    if name in FUNCTIONS or name.lower() in AGGREGATIONS or name.lower() in NOT_CALLS:
-        return
-    if name in EXPERIMENTAL:
-        raise PromQLError(f'function "{name}" is experimental in Prometheus: not supported', at, text=text)
-    if name in NATIVE_HISTOGRAMS:
-        raise PromQLError(f'function "{name}" is for native histograms, which gpumon does not keep', at, text=text)
-    if name.startswith("fill"):
-        raise PromQLError(f'"{name}" is experimental in Prometheus: not supported', at, text=text)
-    if name == "holt_winters":
-        raise PromQLError('function "holt_winters" was removed in Prometheus 3', at, text=text)
-    near = difflib.get_close_matches(name.lower(), [*FUNCTIONS, *AGGREGATIONS], n=1, cutoff=0.7)
-    hint = f': did you mean "{near[0]}"?' if near else ""
-    raise PromQLError(f'unknown function with name "{name}"{hint}', at, text=text)
+class _Lexer:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.tokens: list[Token] = []
+        self.parens: list[int] = []
+        self.bracket: int | None = None
+        """Where the bracket is that is open. There is never a second one."""
+        self.got_colon = self.got_duration = False
+        self.state: Callable[[], None] = self._statement
 
+    def run(self) -> list[Token]:
+        try:
+            while self.at < len(self.text):
+                self.state()
+            if self.state == self._braces:
+                raise _Bad("unexpected end of input inside braces", self.at)
+            if self.parens:
+                raise _Bad("unclosed left parenthesis", self.parens[-1])
+            if self.bracket is not None:
+                raise _Bad("unclosed left bracket", self.bracket)
+            self.tokens.append(Token("end", "", self.at))
+        except _Bad as bad:
+            self.tokens.append(Token("error", str(bad), bad.at))
+        return self.tokens
 
-def _rewrite(tokens: list[Token], text: str) -> Prepared:
-    """Replace what the parser would misread. All else, the gaps between tokens too, stays as it is."""
-    out: list[str] = []
-    patterns: list[tuple[str, int]] = []
-    times: list[int] = []
-    end = 0
-    skip = False
-    for i, (kind, value, at) in enumerate(tokens):
-        out.append(" " if skip else text[end:at])
-        end = at + len(value)
-        before = tokens[i - 1][1] if i else ""
-        signed = before in ("-", "+") and i > 1 and tokens[i - 2][1] == "@"
-        if kind == "string" and before in ("=~", "!~"):
-            out.append(f'"{len(patterns)}"')
-            patterns.append((unquote(value, at, text), at))
-        elif kind in ("number", "duration"):
-            seconds = number(value, at, text) if kind == "number" else duration_seconds(value, at, text)
-            if before == "@" or signed:
-                out.append(str(len(times)))
-                times.append(_time_ms(-seconds if before == "-" else seconds, at, text))
-            else:
-                _check_length(tokens, i, seconds, text)
-                out.append(_plain(value, seconds))
-        elif value in ("-", "+") and before == "@" and tokens[i + 1 : i + 2] and tokens[i + 1][0] == "number":
-            skip = True
-            continue
-        elif value == "+" and before in ("[", ":"):
-            out.append(" ")  # a sign that the parser does not know there
+    def _emit(self, kind: Kind, text: str) -> None:
+        self.tokens.append(Token(kind, text, self.at))
+        self.at += len(text)
+
+    def _peek(self, ahead: int = 0) -> str:
+        return self.text[self.at + ahead : self.at + ahead + 1]
+
+    def _skip(self) -> bool:
+        """Go over white space or a comment; False where there is neither."""
+        found = _SPACE.match(self.text, self.at) or _COMMENT.match(self.text, self.at)
+        if found:
+            self.at = found.end()
+        return bool(found)
+
+    def _statement(self) -> None:
+        """Outside of braces; in brackets, too, behind the first number."""
+        if self._skip():
+            return
+        char = self.text[self.at]
+        if char.isascii() and (char.isalpha() or char in "_:"):
+            self._word()
+        elif _is_number(self.text, self.at):
+            self._number()
+        elif char in "\"'`":
+            self._string()
+        elif char in "()":
+            self._parenthesis(char)
+        elif char == "{":
+            self._emit("op", char)
+            self.state = self._braces
+        elif char == "[":
+            self._open_bracket()
+        elif char == "]":
+            if self.bracket is None:
+                raise _Bad("unexpected right bracket ']'", self.at)
+            self._close_bracket()
+        elif found := _OPERATORS.match(self.text, self.at):
+            if char == "=" and self._peek(1) == "~":
+                raise _Bad("unexpected character after '=': '~'", self.at)
+            self._emit("op", found[0])
+        elif char == "!":
+            raise _Bad(f"unexpected character after '!': {_rune(self._peek(1))}", self.at)
         else:
-            out.append(value)
-        skip = False
-    out.append(text[end:])
-    return Prepared("".join(out), tuple(patterns), tuple(times), tuple(tokens))
+            raise _Bad(f"unexpected character: {_rune(char)}", self.at)
+
+    def _word(self) -> None:
+        if self.bracket is not None:
+            # Whatever letter stands here is taken for the colon of a subquery.
+            if self.got_colon:
+                raise _Bad(f"unexpected colon {_rune(self.text[self.at])}", self.at)
+            self.got_colon = True
+            self.tokens.append(Token("op", ":", self.at))
+            self.at += 1
+            return
+        found = _WORD.match(self.text, self.at)
+        assert found is not None  # noqa: S101 # its first character was looked at
+        word = found[0]
+        self._emit(_kind_of(word), word)
+
+    def _parenthesis(self, char: str) -> None:
+        if char == "(":
+            self.parens.append(self.at)
+        elif not self.parens:
+            raise _Bad("unexpected right parenthesis ')'", self.at)
+        else:
+            self.parens.pop()
+        self._emit("op", char)
+
+    def _open_bracket(self) -> None:
+        if self.bracket is not None:
+            raise _Bad("unexpected left bracket '['", self.at)
+        self.bracket = self.at
+        self.got_colon = self.got_duration = False
+        self._emit("op", "[")
+        self.state = self._brackets
+
+    def _close_bracket(self) -> None:
+        self.bracket = None
+        self._emit("op", "]")
+        self.state = self._statement
+
+    def _brackets(self) -> None:
+        """Behind a left bracket, as far as the first number."""
+        if found := _SPACE.match(self.text, self.at):
+            self.at = found.end()
+            return
+        char = self.text[self.at]
+        if char == "]":
+            self._close_bracket()
+        elif char == ":":
+            if not self.got_duration:
+                raise _Bad("unexpected colon before duration in duration expression", self.at)
+            self.got_colon = True
+            self._emit("op", char)
+        elif char in "()":
+            self._parenthesis(char)
+        elif char in "+-*/%^":
+            self._emit("op", char)
+        elif _is_number(self.text, self.at):
+            self.got_duration = True
+            self.state = self._statement
+            self._number()
+        else:
+            raise _Bad(f"unexpected character in duration expression: {_rune(char)}", self.at)
+
+    def _braces(self) -> None:
+        if self._skip():
+            return
+        char = self.text[self.at]
+        if found := _INNER_WORD.match(self.text, self.at):
+            self._emit("identifier", found[0])
+        elif char in "\"'`":
+            self._string()
+        elif found := _MATCH_OPERATORS.match(self.text, self.at):
+            self._emit("op", found[0])
+        elif char == "}":
+            self._emit("op", char)
+            self.state = self._statement
+        elif char == "!":
+            raise _Bad(f"unexpected character after '!' inside braces: {_rune(self._peek(1))}", self.at)
+        elif char == "{":
+            raise _Bad("unexpected left brace '{'", self.at)
+        else:
+            raise _Bad(f"unexpected character inside braces: {_rune(char)}", self.at)
+
+    def _number(self) -> None:
+        end, is_number = scan_number(self.text, self.at)
+        if is_number:
+            self._emit("number", self.text[self.at : end])
+            return
+        found = _REST_OF_DURATION.match(self.text, end)
+        if found is None or is_alphanumeric(self.text[found.end() : found.end() + 1]):
+            end = found.end() + 1 if found else end
+            raise _Bad(f"bad number or duration syntax: {_quoted(self.text[self.at : end])}", self.at)
+        self._emit("duration", self.text[self.at : found.end()])
+
+    def _string(self) -> None:
+        quote = self.text[self.at]
+        if quote == "`":
+            end = self.text.find("`", self.at + 1)
+            inside = self.text[self.at + 1 : end if end >= 0 else len(self.text)]
+            if "\ufffd" in inside:
+                raise _Bad("invalid UTF-8 rune", self.at)
+            if end < 0:
+                raise _Bad("unterminated raw string", self.at)
+            self._emit("string", self.text[self.at : end + 1])
+            return
+        end = self.at + 1
+        while (char := self.text[end : end + 1]) != quote:
+            if char in ("", "\n"):
+                raise _Bad("unterminated quoted string", self.at)
+            if char == "\ufffd" or "\ud800" <= char <= "\udfff":
+                raise _Bad("invalid UTF-8 rune", self.at)
+            end += self._escape(end, quote) if char == "\\" else 1
+        self._emit("string", self.text[self.at : end + 1])
+
+    def _escape(self, at: int, quote: str) -> int:
+        """The length of the escape sequence at this place."""
+        char = self.text[at + 1 : at + 2]
+        if char and char in "abfnrtv\\" + quote:
+            return 2
+        digits, base, most = {"x": (2, 16, 255), "u": (4, 16, 0x10FFFF), "U": (8, 16, 0x10FFFF)}.get(char, (3, 8, 255))
+        if not char:
+            raise _Bad("escape sequence not terminated", self.at)
+        if base == 8 and char not in "01234567":
+            raise _Bad(f"unknown escape sequence U+{ord(char):04X} '{char}'", self.at)
+        start = at + 1 if base == 8 else at + 2
+        word = self.text[start : start + digits]
+        wrong = next((c for c in word if c not in "0123456789abcdefABCDEF"[: 8 if base == 8 else None]), None)
+        if wrong is not None:
+            raise _Bad(f"illegal character U+{ord(wrong):04X} '{wrong}' in escape sequence", self.at)
+        if len(word) < digits:
+            raise _Bad("escape sequence not terminated", self.at)
+        code = int(word, base)
+        if code > most or 0xD800 <= code < 0xE000:
+            raise _Bad("escape sequence is an invalid Unicode code point", self.at)
+        return start + digits - at
 
 
-def _plain(text: str, value: float) -> str:
-    """A number as the parser reads it: it knows no ``1_000``, an octal ``017`` it takes for 17, and ``offset 0s`` it
-    refuses."""
-    return repr(value) if value == 0 or "_" in text or re.fullmatch(r"0\d+", text) else text
+def _kind_of(word: str) -> Kind:
+    small = word.lower()
+    if small in KEYWORDS:
+        return "keyword"
+    if small in WORD_OPERATORS:
+        return "op"
+    if small in _AGGREGATIONS:
+        return "aggregation"
+    if small in _NUMBERS:
+        return "number"
+    return "metric" if ":" in word else "identifier"
 
 
-def _time_ms(seconds: float, at: int, text: str) -> int:
-    if not abs(seconds) < 2**63:
-        raise PromQLError(f"timestamp out of bounds for @ modifier: {seconds:f}", at, text=text)
-    # Go's math.Round: halves go away from zero.
-    return int(abs(seconds) * 1000 + 0.5) * (-1 if seconds < 0 else 1)
+def _rune(char: str) -> str:
+    """A character as Go's ``%q`` shows it; -1 is the end of the text."""
+    if not char:
+        return "'\\ufffd'"
+    return {"'": "'\\''", "\\": "'\\\\'", "\n": "'\\n'", "\t": "'\\t'"}.get(char, f"'{char}'")
 
 
-def _check_length(tokens: list[Token], i: int, seconds: float, text: str) -> None:
-    """Refuse a range, a step or an offset of over 292 years."""
-    before = tokens[i - 1][1].lower() if i else ""
-    if before in ("-", "+") and i > 1:
-        before = tokens[i - 2][1].lower()
-    if before in ("[", ":", "offset") and seconds >= _MAX_SECONDS:
-        raise PromQLError("duration out of range", tokens[i][2], text=text)
-
-
-def number(word: str, at: int, text: str) -> float:
-    """A number as Go reads it: ``1e3``, ``0x1F``, ``017`` (octal), ``1_000``."""
-    try:
-        if re.fullmatch(r"0[xX](_?[0-9A-Fa-f])+", word):
-            return float(int(word, 16))
-        if re.fullmatch(r"0(_?[0-7])+", word):
-            return float(int(word.replace("_", ""), 8))
-        if "_" in word and not re.fullmatch(r"[1-9](_?\d)*", word):
-            raise ValueError(word)
-        return float(word)
-    except (ValueError, OverflowError) as error:
-        raise PromQLError(f'bad number or duration syntax: "{word}"', at, text=text) from error
-
-
-def duration_seconds(word: str, at: int, text: str) -> float:
-    """The length of ``1h30m`` in seconds. The units must come in the order of their size, each once."""
-    found = _DURATION.fullmatch(word)
-    if found is None:
-        raise PromQLError(f'not a valid duration string: "{word}"', at, text=text)
-    total = sum(int(part) * unit for part, unit in zip(found.groups(), _SECONDS.values(), strict=False) if part)
-    seconds = total + (int(found[7]) / 1000 if found[7] else 0)
-    if seconds >= _MAX_SECONDS:
-        raise PromQLError("duration out of range", at, text=text)
-    return seconds
-
-
-_ESCAPE = re.compile(r"\\(?:([abfnrtv\\\"'])|x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|([0-7]{3}))?")
-_PLAIN_ESCAPES = dict(zip("abfnrtv\\\"'", "\a\b\f\n\r\t\v\\\"'", strict=True))
-
-
-def unquote(word: str, at: int, text: str) -> str:
-    """The value of a string literal, by Go's rules; nothing is an escape between backquotes."""
-    inside = word[1:-1]
-    if word[0] == "`" or "\\" not in inside:
-        return inside
-
-    def escape(found: re.Match[str]) -> str:
-        if found[1]:
-            return _PLAIN_ESCAPES[found[1]]
-        digits = found[2] or found[3] or found[4]
-        code = int(digits, 16) if digits else int(found[5], 8) if found[5] else -1
-        if not 0 <= code <= 0x10FFFF:
-            raise PromQLError("unknown escape sequence in a string", at + 1 + found.start(), text=text)
-        return chr(code)
-
-    return _ESCAPE.sub(escape, inside)
+def _is_number(text: str, at: int) -> bool:
+    char = text[at]
+    if char == ".":
+        char = text[at + 1 : at + 2] or "."
+    return char in "0123456789"

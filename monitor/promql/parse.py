@@ -1,24 +1,21 @@
-"""From the text of a query to its tree, checked as Prometheus checks it.
+"""From the text of a query to its tree, by the grammar of Prometheus.
 
-The grammar is promql-parser's; what it gets wrong, ``monitor.promql.lexer`` keeps from it. The checks of types and the
-words of messages are ours, after Prometheus'.
+Operators are read by their precedence, modifiers by what they may follow. What only the types of both sides can tell is
+checked afterwards, by ``monitor.promql.check``, as Prometheus does: of two errors the same comes first.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from dataclasses import replace
 
-import promql_parser
-
+from monitor.promql.check import COMPARISONS, SET_OPERATORS, Checker, why_not
+from monitor.promql.cursor import Cursor
 from monitor.promql.errors import PromQLError
-from monitor.promql.lexer import Prepared, Token, prepare
+from monitor.promql.lexer import Token
+from monitor.promql.literals import MAX_SECONDS, duration_seconds, is_utf8, milliseconds, number, rounded, unquote
 from monitor.promql.regex import RegexError, to_python
 from monitor.promql.signatures import AGGREGATIONS, FUNCTIONS
 from monitor.promql.tree import (
-    DOCUMENTED,
     Aggregate,
     Binary,
     Call,
@@ -31,33 +28,31 @@ from monitor.promql.tree import (
     Selector,
     String,
     Subquery,
-    ValueType,
     When,
-    type_of,
 )
 from monitor.samples import NAME
 from monitor.selector import Matcher, MatchOp
 
-COMPARISONS = frozenset(("==", "!=", ">", "<", ">=", "<="))
-SET_OPERATORS = frozenset(("and", "or", "unless"))
+__all__ = ["COMPARISONS", "SET_OPERATORS", "parse", "parse_selector"]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
+_PRECEDENCE = {
+    **dict.fromkeys(("or",), 1),
+    **dict.fromkeys(("and", "unless"), 2),
+    **dict.fromkeys(COMPARISONS, 3),
+    **dict.fromkeys(("+", "-"), 4),
+    **dict.fromkeys(("*", "/", "%", "atan2"), 5),
+    "^": 6,
+}
+_UNARY = 5
+"""A sign binds as ``*`` does: ``-x ^ 2`` is ``-(x ^ 2)``."""
+_NAME_KEYWORDS = frozenset(("by", "offset", "without", "start", "end"))
+"""Keywords that a metric may have for its name."""
+_MATCH_OPS: dict[str, MatchOp] = {"=": "=", "!=": "!=", "=~": "=~", "!~": "!~"}
 
 
 def parse(text: str) -> Expr:
-    """Read a query. Raises ``PromQLError``, with a place where one is known."""
-    prepared = prepare(text)
-    try:
-        raw = promql_parser.parse(prepared.text)
-    except ValueError as error:
-        raise _explain(str(error), prepared, text) from error
-    except BaseException as error:
-        # A panic of the native code is no Exception; all that is not one goes its way.
-        if type(error).__name__ != "PanicException":
-            raise
-        raise PromQLError("the query cannot be read") from error
-    return _Reader(prepared, text).read(raw)
+    """Read a query. Raises ``PromQLError``, with its place."""
+    return _Parser(text).whole()
 
 
 def parse_selector(text: str) -> tuple[Matcher, ...]:
@@ -68,244 +63,337 @@ def parse_selector(text: str) -> tuple[Matcher, ...]:
     return expr.matchers
 
 
-class _Reader:
-    """Turns the parser's tree into ours, children first, and checks each node."""
+class _Parser(Cursor):
+    """Goes through the tokens once, one token ahead."""
 
-    def __init__(self, prepared: Prepared, text: str) -> None:
-        self._prepared = prepared
-        self._text = text
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._checker = Checker(text)
 
-    def read(self, raw: Any) -> Expr:
-        """``raw`` is a node of promql-parser, told apart by its class."""
-        match raw:
-            case promql_parser.NumberLiteral():
-                return Number(float(raw.val))
-            case promql_parser.StringLiteral():
-                return String(raw.val)
-            case promql_parser.ParenExpr():
-                return Paren(self.read(raw.expr))
-            case promql_parser.UnaryExpr():
-                inner = self.read(raw.expr)
-                if (got := type_of(inner)) not in ("scalar", "vector"):
-                    raise self._error(
-                        "unary expression only allowed on expressions of type scalar or instant vector, "
-                        f'got "{DOCUMENTED[got]}"'
-                    )
-                return Negation(inner)
-            case promql_parser.VectorSelector():
-                return self._selector(raw)
-            case promql_parser.MatrixSelector():
-                return Range(self._selector(raw.vector_selector), _milliseconds(raw.range))
-            case promql_parser.SubqueryExpr():
-                inner = self.read(raw.expr)
-                if (got := type_of(inner)) != "vector":
-                    raise self._error(f"subquery is only allowed on instant vector, got {got} instead")
-                step = _milliseconds(raw.step) if raw.step is not None else None
-                return Subquery(inner, _milliseconds(raw.range or timedelta()), step, self._when(raw))
-            case promql_parser.Call():
-                return self._call(raw)
-            case promql_parser.AggregateExpr():
-                return self._aggregate(raw)
-            case promql_parser.BinaryExpr():
-                return self._binary(raw)
-        raise self._error(f"{type(raw).__name__} is not supported")
+    def whole(self) -> Expr:
+        if self.peek().kind == "end":
+            raise PromQLError("no expression found in input", 0, text=self.text)
+        expr = self._expression(0)
+        if self.peek().kind != "end":
+            self.unexpected()
+        self._checker.check(expr)
+        return expr
 
-    def _selector(self, raw: Any) -> Selector:
-        if raw.matchers.or_matchers:
-            raise self._error('unexpected "or" in label matching, expected "," or "}"')
-        matchers = [self._matcher(m) for m in raw.matchers.matchers]
-        if raw.name:
-            # A name in quotes comes as a matcher too.
-            matchers = [m for m in matchers if m.name != NAME]
-            matchers.append(Matcher(NAME, "=", raw.name))
-        if all(m.matches("") for m in matchers):
-            raise self._error("vector selector must contain at least one non-empty matcher")
-        return Selector(tuple(matchers), self._when(raw))
+    def _began(self, expr: Expr, at: int) -> Expr:
+        self._checker.began(expr, at)
+        return expr
 
-    def _matcher(self, raw: Any) -> Matcher:
-        ops: dict[str, MatchOp] = {"Equal": "=", "NotEqual": "!=", "Re": "=~", "NotRe": "!~"}
-        op = ops[str(raw.op).rpartition(".")[2]]
-        if op not in ("=~", "!~"):
-            return Matcher(raw.name, op, raw.value)
-        pattern, at = self._prepared.patterns[int(raw.value)]
-        try:
-            return Matcher(raw.name, op, to_python(pattern))
-        except RegexError as error:
-            raise PromQLError(str(error), at, text=self._text) from error
+    # -- expressions -------------------------------------------------------------------------------------------------
 
-    def _when(self, raw: Any) -> When:
-        offset = _milliseconds(raw.offset) if raw.offset is not None else 0
-        if raw.at is None:
-            return When(offset)
-        kind = str(raw.at.type).rpartition(".")[2]
-        if kind == "Start":
-            return When(offset, "start")
-        if kind == "End":
-            return When(offset, "end")
-        at = raw.at.at
-        index = (at - (_EPOCH if at.tzinfo else _EPOCH.replace(tzinfo=None))) // timedelta(seconds=1)
-        return When(offset, self._prepared.times_ms[index])
+    def _expression(self, at_least: int) -> Expr:
+        """An expression whose operators bind at least so tightly."""
+        left = self._operand()
+        while True:
+            token = self.peek()
+            precedence = _PRECEDENCE.get(token.word, -1) if token.kind == "op" else -1
+            if precedence < max(at_least, 1):
+                return left
+            left = self._binary(left, self.take(), precedence)
 
-    def _call(self, raw: Any) -> Call:
-        name = raw.func.name
+    def _binary(self, left: Expr, token: Token, precedence: int) -> Expr:
+        op = token.text.lower()
+        with_bool = self.accept("bool") is not None
+        on = False
+        labels: tuple[str, ...] = ()
+        include: tuple[str, ...] = ()
+        card = ""
+        if clause := self.accept("on", "ignoring"):
+            on = clause.word == "on"
+            labels = self._labels()
+            if group := self.accept("group_left", "group_right"):
+                card = group.word
+                include = self._labels() if self.stands("(") else ()
+        # Of equal operators the left comes first, but for powers.
+        right = self._expression(precedence if op == "^" else precedence + 1)
+        if op in SET_OPERATORS and not card:
+            matching = Matching("many-to-many", on, labels)
+        elif card:
+            matching = Matching("many-to-one" if card == "group_left" else "one-to-many", on, labels, include)
+        else:
+            matching = Matching("one-to-one", on, labels)
+        expr = Binary(op, left, right, with_bool, matching)
+        self._checker.operator(expr, token.at)
+        return self._began(expr, self._checker.start(left))
+
+    def _operand(self) -> Expr:
+        if sign := self.accept("-", "+"):
+            inner = self._expression(_UNARY + 1)
+            if isinstance(inner, Number):
+                return self._began(Number(-inner.value) if sign.text == "-" else inner, sign.at)
+            self._checker.signed(inner, sign.at)
+            return self._began(Negation(inner), sign.at) if sign.text == "-" else inner
+        return self._modified(self._primary())
+
+    def _primary(self) -> Expr:
+        token = self.peek()
+        following = self.following()
+        match token.kind:
+            case "number" | "duration":
+                return self._began(Number(self._seconds(self.take())), token.at)
+            case "string":
+                self.take()
+                return self._began(String(unquote(token.text, token.at, self.text)), token.at)
+            case "identifier" if following.text == "(" and following.kind == "op":
+                return self._call()
+            case "aggregation" if following.word in ("(", "by", "without"):
+                return self._aggregate()
+            case "identifier" | "metric" | "aggregation":
+                return self._selector()
+        if token.word in _NAME_KEYWORDS or token.word in SET_OPERATORS or token.text == "{":
+            return self._selector()
+        if not self.accept("("):
+            self.unexpected()
+        inner = self._expression(0)
+        self.expect(")")
+        return self._began(Paren(inner), token.at)
+
+    def _seconds(self, token: Token) -> float:
+        read = duration_seconds if token.kind == "duration" else number
+        return read(token.text, token.at, self.text)
+
+    def _arguments(self) -> list[Expr]:
+        self.expect("(")
+        arguments: list[Expr] = []
+        if self.accept(")"):
+            return arguments
+        while True:
+            arguments.append(self._expression(0))
+            if self.accept(")"):
+                return arguments
+            comma = self.expect(",")
+            if self.stands(")", ","):
+                raise self.error("trailing commas not allowed in function call args", comma.at)
+
+    def _call(self) -> Expr:
+        token = self.take()
+        name = token.text
+        arguments = self._arguments()
         signature = FUNCTIONS.get(name)
         if signature is None:
-            raise self._error(f'function "{name}" is not supported', name)
-        arguments = tuple(self.read(argument) for argument in raw.args)
-        count, wanted = len(arguments), len(signature.arguments)
-        if signature.variadic == 0 and count != wanted:
-            raise self._error(f'expected {wanted} argument(s) in call to "{name}", got {count}', name)
-        if signature.variadic and count < wanted - 1:
-            raise self._error(f'expected at least {wanted - 1} argument(s) in call to "{name}", got {count}', name)
-        if signature.variadic > 0 and count > wanted - 1 + signature.variadic:
-            most = wanted - 1 + signature.variadic
-            raise self._error(f'expected at most {most} argument(s) in call to "{name}", got {count}', name)
-        for i, argument in enumerate(arguments):
-            self._expect(argument, signature.arguments[min(i, wanted - 1)], f'call to function "{name}"', name)
-        return Call(name, arguments, signature.returns)
+            raise self.error(why_not(name), token.at)
+        return self._began(Call(name, tuple(arguments), signature.returns), token.at)
 
-    def _aggregate(self, raw: Any) -> Aggregate:
-        op = str(raw.op)
+    def _aggregate(self) -> Expr:
+        token = self.take()
+        op = token.text.lower()
+        self.contexts.append("aggregation")
+        without, names, said = self._grouping()
+        arguments = self._arguments()
+        if not said:
+            without, names, _ = self._grouping()
+        self.contexts.pop()
+        if not arguments:
+            raise self.error("no arguments for aggregate expression provided", token.at)
         if op not in AGGREGATIONS:
-            raise self._error(f'aggregation "{op}" is experimental in Prometheus: not supported', op)
-        inner = self.read(raw.expr)
-        self._expect(inner, "vector", "aggregation expression", op)
-        wanted = AGGREGATIONS[op]
-        parameter = self.read(raw.param) if raw.param is not None else None
-        if wanted is not None:
-            if parameter is None:
-                raise self._error("wrong number of arguments for aggregate expression provided, expected 2, got 1", op)
-            self._expect(parameter, wanted, "aggregation parameter", op)
-        modifier = raw.modifier
-        without = modifier is not None and str(modifier.type).endswith("Without")
-        labels = self._label_names(modifier.labels) if modifier is not None else ()
-        return Aggregate(op, inner, parameter, without, labels)
+            raise self.error(f"{op}() is experimental in Prometheus: not supported", token.at)
+        wanted = 1 if AGGREGATIONS[op] is None else 2
+        if len(arguments) != wanted:
+            message = "wrong number of arguments for aggregate expression provided"
+            raise self.error(f"{message}, expected {wanted}, got {len(arguments)}", token.at)
+        parameter = arguments[0] if wanted == 2 else None
+        return self._began(Aggregate(op, arguments[-1], parameter, without, names), token.at)
 
-    def _binary(self, raw: Any) -> Binary:
-        op = str(raw.op)
-        left, right = self.read(raw.lhs), self.read(raw.rhs)
-        for side in (left, right):
-            if type_of(side) not in ("scalar", "vector"):
-                raise self._error("binary expression must contain only scalar and instant vector types", op)
-        vectors = type_of(left) == "vector" and type_of(right) == "vector"
-        scalars = type_of(left) == "scalar" and type_of(right) == "scalar"
-        modifier = raw.modifier
-        with_bool = modifier is not None and bool(modifier.return_bool)
-        if modifier is not None and (modifier.fill_values.lhs, modifier.fill_values.rhs) != (None, None):
-            raise self._error("fill is experimental in Prometheus: not supported", "fill")
-        if with_bool and op not in COMPARISONS:
-            raise self._error("bool modifier can only be used on comparison operators", op)
-        if scalars and op in COMPARISONS and not with_bool:
-            raise self._error("comparisons between scalars must use BOOL modifier", op)
-        if op in SET_OPERATORS and not vectors:
-            raise self._error(f'set operator "{op}" not allowed in binary scalar expression', op)
-        matching = self._matching(modifier, op)
-        if not vectors and matching.labels:
-            raise self._error("vector matching only allowed between instant vectors", op)
-        return Binary(op, left, right, with_bool, matching)
+    def _grouping(self) -> tuple[bool, tuple[str, ...], bool]:
+        clause = self.accept("by", "without")
+        if clause is None:
+            return False, (), False
+        return clause.word == "without", self._labels(), True
 
-    def _matching(self, modifier: Any, op: str) -> Matching:
-        is_set = op in SET_OPERATORS
-        if modifier is None:
-            return Matching("many-to-many" if is_set else "one-to-one")
-        on = modifier.matching is not None and str(modifier.matching.type).endswith("Include")
-        labels = self._label_names(modifier.matching.labels) if modifier.matching is not None else ()
-        card = str(modifier.card).rpartition(".")[2]
-        if is_set:
-            if card in ("ManyToOne", "OneToMany"):
-                raise self._error(f'no grouping allowed for "{op}" operation', op)
-            return Matching("many-to-many", on, labels)
-        include = self._label_names(modifier.group_labels or ())
-        for name in include:
-            if on and name in labels:
-                raise self._error(f'label "{name}" must not occur in ON and GROUP clause at once', op)
-        if card == "ManyToOne":
-            return Matching("many-to-one", on, labels, include)
-        if card == "OneToMany":
-            return Matching("one-to-many", on, labels, include)
-        return Matching("one-to-one", on, labels)
+    def _labels(self) -> tuple[str, ...]:
+        """``(a, b)``: names of labels, which may be keywords, too."""
+        self.expect("(", "grouping opts", '"("')
+        names: list[str] = []
+        if self.accept(")"):
+            return ()
+        while True:
+            names.append(self._label())
+            if self.accept(")"):
+                return tuple(names)
+            self.expect(",", "grouping opts", '"," or ")"')
+            if self.accept(")"):
+                return tuple(names)
 
-    def _label_names(self, names: Sequence[str]) -> tuple[str, ...]:
-        if "" in names:
-            raise self._error('invalid label name for grouping: ""')
-        return tuple(names)
+    def _label(self) -> str:
+        token = self.peek()
+        is_word = token.kind in ("identifier", "metric", "aggregation") or (
+            token.kind in ("keyword", "op") and token.text[0].isalpha() and token.word != "without"
+        )
+        if not is_word and token.kind != "string":
+            self.unexpected("grouping opts", "label")
+        self.take()
+        name = unquote(token.text, token.at, self.text) if token.kind == "string" else token.text
+        if not name or not is_utf8(name):
+            raise self.error(f'invalid label name for grouping: "{name}"', token.at)
+        return name
 
-    def _expect(self, expr: Expr, wanted: ValueType, context: str, word: str) -> None:
-        if (got := type_of(expr)) != wanted:
-            raise self._error(f"expected type {DOCUMENTED[wanted]} in {context}, got {DOCUMENTED[got]}", word)
+    # -- selectors ---------------------------------------------------------------------------------------------------
 
-    def _error(self, message: str, word: str = "") -> PromQLError:
-        return PromQLError(message, _only_place(word, self._prepared.tokens), text=self._text)
+    def _selector(self) -> Expr:
+        token = self.peek()
+        name = self.take().text if token.text != "{" else ""
+        matchers: list[Matcher] = []
+        if self.accept("{"):
+            while not self.accept("}"):
+                matchers.append(self._matcher())
+                if not self.stands("}"):
+                    self.expect(",", "label matching", '"," or "}"')
+        expr = Selector((*matchers, Matcher(NAME, "=", name)) if name else tuple(matchers), When(), token.at)
+        if name:
+            self._checker.named(expr, name)
+        return self._began(expr, token.at)
+
+    def _matcher(self) -> Matcher:
+        token = self.peek()
+        if token.kind not in ("identifier", "string"):
+            self.unexpected("label matching", 'identifier or "}"')
+        self.take()
+        name = unquote(token.text, token.at, self.text) if token.kind == "string" else token.text
+        if token.kind == "string" and self.stands(",", "}"):
+            return Matcher(NAME, "=", name)
+        operator = self.accept(*_MATCH_OPS)
+        if operator is None:
+            if token.kind == "string":
+                self.unexpected("label matching", '"," or "}"')
+            self.unexpected("label matching", "label matching operator")
+        written = self.peek()
+        if written.kind != "string":
+            self.unexpected("label matching", "string")
+        self.take()
+        value = unquote(written.text, written.at, self.text)
+        op = _MATCH_OPS[operator.text]
+        if op in ("=", "!="):
+            return Matcher(name, op, value)
+        try:
+            return Matcher(name, op, to_python(value))
+        except RegexError as error:
+            raise self.error(str(error), written.at) from error
+
+    # -- modifiers ---------------------------------------------------------------------------------------------------
+
+    def _modified(self, expr: Expr) -> Expr:
+        """What stands behind an operand: ranges, ``offset`` and ``@``."""
+        at = self._checker.start(expr)
+        while True:
+            if self.accept("offset"):
+                expr = self._with_offset(expr, self._offset(), at)
+            elif self.accept("@"):
+                expr = self._with_time(expr, at)
+            elif bracket := self.accept("["):
+                expr = self._range(expr, bracket)
+            else:
+                return expr
+            self._began(expr, at)
+
+    def _duration(self) -> float:
+        """A length of time in brackets, in seconds, as far as it is not experimental."""
+        start = self.peek()
+        sign = 1.0
+        while token := self.accept("-", "+"):
+            sign = -sign if token.text == "-" else sign
+        if self.stands("("):
+            raise self._experimental(start.at)
+        token = self.peek()
+        if token.kind not in ("number", "duration"):
+            self.unexpected("subquery selector", "number or duration")
+        seconds = sign * self._seconds(self.take())
+        if self.stands("+", "-", "*", "/", "%", "^"):
+            raise self._experimental(start.at)
+        if abs(seconds) > MAX_SECONDS:
+            raise self.error("duration out of range", start.at)
+        if seconds <= 0:
+            raise self.error("duration must be greater than 0", start.at)
+        return seconds
+
+    def _experimental(self, at: int) -> PromQLError:
+        return self.error("arithmetic of durations is experimental in Prometheus: not supported", at)
+
+    def _range(self, expr: Expr, bracket: Token) -> Expr:
+        range_ms = milliseconds(self._duration())
+        if self.accept(":"):
+            step_ms = None
+            if not self.stands("]"):
+                if not self.stands("-", "+", "(") and self.peek().kind not in ("number", "duration"):
+                    self.unexpected("subquery selector", 'number or duration or "]"')
+                step_ms = milliseconds(self._duration())
+            self.expect("]", "subquery selector", '"]"')
+            return Subquery(expr, range_ms, step_ms or None, When())
+        self.expect("]", "subquery or range", '":" or "]"')
+        if not isinstance(expr, Selector):
+            raise self.error("ranges only allowed for vector selectors", bracket.at)
+        if expr.when.offset_ms:
+            raise self.error("no offset modifiers allowed before range", bracket.at)
+        if isinstance(expr.when.at, int):
+            raise self.error("no @ modifiers allowed before range", bracket.at)
+        return Range(expr, range_ms)
+
+    def _offset(self) -> int:
+        """The length behind ``offset``, in milliseconds."""
+        start = self.peek()
+        signs = 0
+        sign = 1.0
+        while token := self.accept("-", "+"):
+            signs += 1
+            sign = -sign if token.text == "-" else sign
+        if self.stands("("):
+            raise self._experimental(start.at)
+        token = self.peek()
+        if token.kind not in ("number", "duration"):
+            self.unexpected("offset", "number or duration")
+        seconds = sign * self._seconds(self.take())
+        if signs > 1 and self.stands("+", "-", "*", "/", "%", "^"):
+            raise self._experimental(start.at)
+        if abs(seconds) > MAX_SECONDS:
+            raise self.error("duration out of range", start.at)
+        return milliseconds(seconds)
+
+    def _with_offset(self, expr: Expr, offset_ms: int, at: int) -> Expr:
+        when = _when(expr)
+        if when is None:
+            what = "an instant vector selector or range vector selector or a subquery"
+            raise self.error(f"offset modifier must be preceded by {what}", at)
+        if when.offset_ms:
+            raise self.error("offset may not be set multiple times", at)
+        return _moved(expr, replace(when, offset_ms=offset_ms))
+
+    def _with_time(self, expr: Expr, at: int) -> Expr:
+        border = self.accept("start", "end")
+        seconds = 0.0
+        if border:
+            self.expect("(", "@", "timestamp")
+            self.expect(")", "@", "timestamp")
+        else:
+            sign = self.accept("-", "+")
+            token = self.peek()
+            if token.kind not in ("number", "duration"):
+                self.unexpected("@", "timestamp")
+            seconds = self._seconds(self.take()) * (-1 if sign and sign.text == "-" else 1)
+            if not abs(seconds) < 2**63:
+                raise self.error(f"timestamp out of bounds for @ modifier: {seconds:f}".replace("nan", "NaN"), at)
+        when = _when(expr)
+        if when is None:
+            what = "an instant vector selector or range vector selector or a subquery"
+            raise self.error(f"@ modifier must be preceded by {what}", at)
+        if when.at is not None:
+            raise self.error("@ <timestamp> may not be set multiple times", at)
+        if border:
+            return _moved(expr, replace(when, at="start" if border.word == "start" else "end"))
+        return _moved(expr, replace(when, at=rounded(seconds * 1000)))
 
 
-def _milliseconds(length: timedelta) -> int:
-    return length // _MILLISECOND
+def _when(expr: Expr) -> When | None:
+    match expr:
+        case Selector(when=when) | Range(selector=Selector(when=when)) | Subquery(when=when):
+            return when
+    return None
 
 
-def _only_place(word: str, tokens: tuple[Token, ...]) -> int | None:
-    """The offset of a word, where it stands in the query once: the parser gives no positions."""
-    places = [at for kind, value, at in tokens if kind in ("name", "op") and value.lower() == word]
-    return places[0] if len(places) == 1 else None
-
-
-_DOCUMENTED_TYPES = re.compile(r"(expected type |got |between |scalar or |preceded by an )(vector|matrix)\b")
-
-
-def _explain(message: str, prepared: Prepared, text: str) -> PromQLError:
-    """The parser's message, in Prometheus' words where they are known, with a place where one can be found."""
-    if message == "invalid promql query":
-        return _syntax_error(prepared, text)
-    words = _DOCUMENTED_TYPES.sub(
-        lambda found: found[1] + ("instant vector" if found[2] == "vector" else "range vector"),
-        re.sub(r"'([^']*)'", r'"\1"', message),
-    )
-    at = None
-    for word in reversed(re.findall(r'"([^"]+)"', words)):
-        at = at if at is not None else _only_place(word.lower(), prepared.tokens)
-    return PromQLError(words, at, text=text)
-
-
-_OPERATOR_WORDS = frozenset(("and", "or", "unless", "atan2"))
-_BINARY = frozenset(("+", "-", "*", "/", "%", "^", *COMPARISONS))
-
-
-def _syntax_error(prepared: Prepared, text: str) -> PromQLError:
-    """Find the token that cannot follow the one before it: the parser only says that there is one."""
-    tokens = prepared.tokens
-    kind, value, at = tokens[-1]
-    if value in _BINARY or value in (",", "@") or value.lower() in NOT_LAST:
-        return PromQLError("unexpected end of input", len(text), text=text)
-    previous: Token = ("op", "(", 0)
-    for token in tokens:
-        kind, value, at = token
-        if _ends_operand(previous) and _begins_operand(token):
-            what = "identifier" if kind == "name" else kind
-            shown = value if kind == "string" else f'"{value}"'
-            return PromQLError(f"unexpected {what} {shown}", at, text=text)
-        if not _ends_operand(previous) and previous[1] != "(" and (value in (")", ",") or _only_binary(token)):
-            return PromQLError(f'unexpected "{value}"', at, text=text)
-        previous = token
-    return PromQLError("the query cannot be read", text=text)
-
-
-NOT_LAST = frozenset(("by", "without", "on", "ignoring", "bool", "offset", "group_left", "group_right", "atan2"))
-_MODIFIERS = NOT_LAST | _OPERATOR_WORDS | {"by", "without", "start", "end"}
-
-
-def _ends_operand(token: Token) -> bool:
-    kind, value, _ = token
-    if kind == "name":
-        return value.lower() not in _MODIFIERS and value.lower() not in AGGREGATIONS
-    return kind in ("number", "duration", "string") or value in ("]", "}")
-
-
-def _begins_operand(token: Token) -> bool:
-    kind, value, _ = token
-    return kind in ("number", "duration", "string") or (kind == "name" and value.lower() not in _MODIFIERS)
-
-
-def _only_binary(token: Token) -> bool:
-    kind, value, _ = token
-    return (kind == "op" and value in _BINARY and value not in ("+", "-")) or (
-        kind == "name" and value.lower() in _OPERATOR_WORDS
-    )
+def _moved(expr: Expr, when: When) -> Expr:
+    if isinstance(expr, Range):
+        return replace(expr, selector=replace(expr.selector, when=when))
+    assert isinstance(expr, Selector | Subquery)  # noqa: S101 # what else has a time was refused
+    return replace(expr, when=when)

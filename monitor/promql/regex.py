@@ -46,8 +46,8 @@ class RegexError(ValueError):
 def to_python(pattern: str) -> str:
     """The same regular expression for Python's ``re``, to be compiled with ``re.DOTALL`` and matched in full.
 
-    Raises ``RegexError`` where Prometheus would refuse it, and for the two things of RE2 that Python lacks: classes of
-    Unicode (``\\pL``) and the flag ``U``.
+    Raises ``RegexError`` where Prometheus would refuse it, and for what of RE2 Python lacks: classes of Unicode
+    (``\\pL``).
     """
     translated = _Translator(pattern).translate()
     try:
@@ -129,8 +129,10 @@ class _Translator:
             raise RegexError(f"error parsing regexp: invalid repeat count: `{operator}`")
         self.largest = max(self.largest, size)
         after = self.at + len(operator)
-        lazy = "?" if self.text[after : after + 1] == "?" else ""
-        self._emit(operator + lazy, len(operator) + len(lazy), repeatable=False)
+        marked = self.text[after : after + 1] == "?"
+        # The flag U makes greedy what is not marked, and the other way round.
+        lazy = "?" if marked != ("U" in self.flags) else ""
+        self._emit(operator + lazy, len(operator) + marked, repeatable=False)
 
     def _open(self) -> None:
         saved = (self.flags, self.opened, self.inline, self.largest)
@@ -142,10 +144,6 @@ class _Translator:
             self.names.add(name)
         elif found := _FLAGS.match(self.text, self.at):
             on, off, end = frozenset(found[1]), frozenset(found[2] or ""), found[3]
-            if "U" in on | off:
-                raise RegexError("the flag U of regular expressions is not supported")
-            if not found[1] and not found[2] and end == ")":
-                raise RegexError("error parsing regexp: missing argument to repetition operator: `?`")
             if end == ":":
                 self._push(saved, "(?:", len(found[0]))
             flags = (self.flags | on) - off

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from monitor.promql.errors import PromQLError
 from monitor.promql.frame import Context, Derived, Frame, Relabelled, SeriesLabels, fold, relabel
+from monitor.promql.literals import is_utf8
 from monitor.promql.nodes import VectorNode
 from monitor.promql.regex import RegexError, expand, to_python
 from monitor.samples import Labels, label, labels_of
@@ -58,5 +59,5 @@ def label_join(inner: VectorNode, to: str, separator: str, sources: list[str]) -
 
 
 def _check_name(name: str, what: str) -> None:
-    if not name:
+    if not name or not is_utf8(name):
         raise PromQLError(f"invalid {what}: {name}", kind="execution")

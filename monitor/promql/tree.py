@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from monitor.selector import Matcher
@@ -54,6 +54,8 @@ class Selector:
 
     matchers: tuple[Matcher, ...]
     when: When
+    at: int | None = field(default=None, compare=False)
+    """The offset of its first character in the text; None where it was not read from one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from monitor.promql.lexer import unquote
+from monitor.promql.literals import unquote
 from monitor.samples import Labels, is_stale, labels_of
 from tests.promql.generate import STEP_MS, Made, written
 

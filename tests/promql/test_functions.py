@@ -120,6 +120,8 @@ def test_label_replace_and_label_join() -> None:
         instant(plan('label_replace(x, "a", "same", "a", ".*")'), head, 0)
     with pytest.raises(PromQLError, match="invalid regular expression"):
         plan('label_replace(x, "a", "b", "c", "(")')
+    with pytest.raises(PromQLError, match="invalid destination label name"):
+        plan(r'label_replace(x, "\xff", "b", "c", "d")')
 
 
 def histogram(**counts: float) -> Head:

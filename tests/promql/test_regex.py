@@ -34,6 +34,8 @@ def matches(pattern: str, text: str) -> bool:
         ("(?P<n>a)(?<m>b)", "ab", "a"),
         ("^*a", "a", "^a"),
         ("[a&&b~~|]", "&", "c"),
+        ("(?U)a+b", "aab", "b"),
+        ("(?)a", "a", ""),
         ("", "", "a"),
     ],
 )
@@ -65,6 +67,12 @@ def test_it_matches_what_re2_matches(pattern: str, yes: str, no: str) -> None:
 def test_what_re2_refuses_is_refused(pattern: str) -> None:
     with pytest.raises(RegexError):
         to_python(pattern)
+
+
+def test_the_flag_u_makes_repetitions_lazy() -> None:
+    found = re.fullmatch(to_python("(?U)(a*)(a*?)(?-U:(a*))"), "aaa")
+    assert found is not None
+    assert found.groups() == ("", "aaa", "")
 
 
 @pytest.mark.parametrize(
