@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import TypeAlias
 
+from monitor.promql.extrapolate import Window, highest, lowest, stretched
 from monitor.promql.frame import Context, Derived, Frame, Row, fold, nameless, relabel, transpose
 from monitor.promql.gomath import NAN, add_compensated, div, quantile, sqrt
 from monitor.promql.nodes import ScalarNode, VectorNode
-from monitor.promql.selectors import Column, RangeNode, Window
+from monitor.promql.rolled import ROLLED, Rolled, rollable
+from monitor.promql.selectors import Column, RangeNode
 from monitor.samples import Labels
 
 Times: TypeAlias = Sequence[int]
@@ -24,51 +26,27 @@ Function: TypeAlias = Callable[[Times, Values, Window, int, float], "float | Non
 """Times, values (at least one), the window, the step's own time, and the parameter of those that have one."""
 
 
-def _stretched(
-    column: Column, low: int, high: int, window: Window, *, is_counter: bool, per_second: bool = False
-) -> float | None:
-    """The difference between the ends of the samples ``low`` to ``high - 1``, without a counter's resets, stretched
-    towards the borders of the window as far as samples can be expected there."""
-    gaps = high - low - 1
-    if gaps < 1:
-        return None
-    first_ms, last_ms, first = column.times[low], column.times[high - 1], column.values[low]
-    result = column.values[high - 1] - first
-    if is_counter and column.resets:
-        for at_ms, before in column.resets:
-            if first_ms < at_ms <= last_ms:
-                result += before
-    start, end = window
-    to_start = (first_ms - start) / 1000
-    to_end = (end - last_ms) / 1000
-    sampled = (last_ms - first_ms) / 1000
-    spacing = sampled / gaps
-    threshold = spacing * 1.1
-    if to_start >= threshold:
-        to_start = spacing / 2
-    if is_counter and result > 0 and first >= 0:
-        # A counter is never negative: it cannot have begun before the line through it meets zero.
-        to_zero = sampled * (first / result)
-        if to_zero < to_start:
-            to_start = to_zero
-    if to_end >= threshold:
-        to_end = spacing / 2
-    factor = (sampled + to_start + to_end) / sampled
-    if per_second:
-        factor /= (end - start) / 1000
-    return result * factor
-
-
 def _delta(column: Column, low: int, high: int, window: Window) -> float | None:
-    return _stretched(column, low, high, window, is_counter=False)
+    times, values, end = column.times, column.values, high - 1
+    if low >= end:
+        return None
+    return stretched(times[low], values[low], times[end], values[end], end - low, None, window)
 
 
 def _increase(column: Column, low: int, high: int, window: Window) -> float | None:
-    return _stretched(column, low, high, window, is_counter=True)
+    times, values, end = column.times, column.values, high - 1
+    if low >= end:
+        return None
+    return stretched(times[low], values[low], times[end], values[end], end - low, column.resets, window)
 
 
 def _rate(column: Column, low: int, high: int, window: Window) -> float | None:
-    return _stretched(column, low, high, window, is_counter=True, per_second=True)
+    times, values, end = column.times, column.values, high - 1
+    if low >= end:
+        return None
+    return stretched(
+        times[low], values[low], times[end], values[end], end - low, column.resets, window, per_second=True
+    )
 
 
 ENDS: dict[str, Callable[[Column, int, int, Window], float | None]] = {
@@ -184,19 +162,11 @@ def _avg(times: Times, values: Values, window: Window, now: int, _: float) -> fl
 
 
 def _max(times: Times, values: Values, window: Window, now: int, _: float) -> float:
-    most = values[0]
-    for value in values:
-        if value > most or most != most:
-            most = value
-    return most
+    return highest(values)
 
 
 def _min(times: Times, values: Values, window: Window, now: int, _: float) -> float:
-    least = values[0]
-    for value in values:
-        if value < least or least != least:
-            least = value
-    return least
+    return lowest(values)
 
 
 def _variance(times: Times, values: Values, window: Window, now: int, _: float) -> float:
@@ -255,14 +225,17 @@ class OverTime(VectorNode):
     def __init__(self, name: str, over: RangeNode, parameter: ScalarNode | None) -> None:
         self._of_ends = ENDS.get(name)
         self._function = OVER_TIME.get(name, _last)
+        self._of_minutes = ROLLED.get(name)
         self._over = over
         self._parameter = parameter
         # last_over_time is the same metric still; all others make another of it.
         self._names = Derived(relabel if name == "last_over_time" else nameless)
 
     def frame(self, context: Context) -> Frame:
-        labels, columns = self._over.columns(context)
         windows = self._over.windows(context)
+        if self._of_minutes is not None and rollable(windows):
+            return self._rolled(context, windows, self._of_minutes)
+        labels, columns = self._over.columns(context)
         parameters = self._parameter.values(context) if self._parameter else [0.0] * len(windows)
         rows: Sequence[Row]
         if len(windows) == 1:
@@ -271,6 +244,13 @@ class OverTime(VectorNode):
             out = [self._slide(column, windows, context.steps, parameters) for column in columns]
             rows = transpose(out, len(windows))
         return fold(self._names(labels), rows, over_steps=True)
+
+    def _rolled(self, context: Context, windows: Sequence[Window], of_minutes: Rolled) -> Frame:
+        """The same from roll-ups, of the series that have them; none of these functions has a parameter."""
+        labels, found = self._over.answered(context, lambda minutes: of_minutes(minutes, windows))
+        none = [0.0] * len(windows)
+        out = [self._slide(one, windows, context.steps, none) if isinstance(one, Column) else one for one in found]
+        return fold(self._names(labels), transpose(out, len(windows)), over_steps=True)
 
     def _at_once(self, columns: Iterable[Column], window: Window, now: int, parameter: float) -> Row:
         if (of_ends := self._of_ends) is not None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TypeAlias
 
+from monitor.promql.extrapolate import Window
 from monitor.promql.frame import Context, Frame, Row, SeriesLabels, transpose
 from monitor.promql.nodes import VectorNode
+from monitor.promql.rolled import WORTH_MS, newest_of, on_minutes
 from monitor.promql.tree import Selector, When
 from monitor.samples import is_stale
-from monitor.selector import Series, Storage
+from monitor.selector import MINUTE_MS, Minutes, Reset, Series, Storage
 
 
 class Column:
@@ -27,11 +29,8 @@ class Column:
         """Where a value is less than the one before it, for those who asked for it; also from before the first."""
 
 
-Reset: TypeAlias = tuple[int, float]
-"""The time of a value that is less than the one before it, and the one before it."""
-
-Window: TypeAlias = tuple[int, int]
-"""``start < t <= end``."""
+Answer: TypeAlias = "list[float | None]"
+"""The values of one series at all steps."""
 
 
 class Selection:
@@ -88,7 +87,7 @@ class Instant(VectorNode):
         if len(times) == 1:
             row: Row = [None if found is None else found[1] for found in self._newest(series, times[0])]
             return Frame(labels, [row])
-        return Frame(labels, transpose([self._column(one, times)[1] for one in series], len(times)))
+        return Frame(labels, transpose(self._columns(series, times, context, stamps=False), len(times)))
 
     def timestamps(self, context: Context) -> Frame:
         """As ``frame``, with each sample's own time, in seconds, for its value."""
@@ -98,7 +97,7 @@ class Instant(VectorNode):
         if len(times) == 1:
             row: Row = [None if found is None else found[0] / 1000 for found in self._newest(series, times[0])]
             return Frame(labels, [row])
-        return Frame(labels, transpose([self._column(one, times)[0] for one in series], len(times)))
+        return Frame(labels, transpose(self._columns(series, times, context, stamps=True), len(times)))
 
     def latest(self, context: Context) -> list[tuple[int, int, float]]:
         """For each series that has a sample at the first step: its index, the sample's own time and its value."""
@@ -116,11 +115,27 @@ class Instant(VectorNode):
             out.append(None if found is None or (found[1] != found[1] and is_stale(found[1])) else found)
         return out
 
-    def _column(self, series: Series, at: Sequence[int]) -> tuple[list[float | None], list[float | None]]:
-        """The times (in seconds) and values of one series at all steps, from a single look into the store."""
+    def _columns(
+        self, series: Sequence[Series], at: Sequence[int], context: Context, *, stamps: bool
+    ) -> list[Sequence[float | None]]:
+        """The values of each series at all steps, or with ``stamps`` the samples' own times, in seconds."""
+        if at[-1] - at[0] < WORTH_MS or self.lookback_ms < MINUTE_MS or not on_minutes(at):
+            return [self._column(one, at, stamps=stamps) for one in series]
+        out: list[Sequence[float | None]] = []
+        oldest = (at[0] - self.lookback_ms) // MINUTE_MS * MINUTE_MS
+        for one in series:
+            minutes = one.minutes(oldest, at[-1])
+            if minutes is None:
+                out.append(self._column(one, at, stamps=stamps))
+            else:
+                context.budget.take(minutes.length)
+                out.append(self._rolled(minutes, at, stamps=stamps))
+        return out
+
+    def _column(self, series: Series, at: Sequence[int], *, stamps: bool) -> Sequence[float | None]:
+        """From the samples, in a single look into the store."""
         lookback = self.lookback_ms
         times, values = series.window(at[0] - lookback, at[-1])
-        stamps: list[float | None] = [None] * len(at)
         column: list[float | None] = [None] * len(at)
         place = 0
         for k, moment_ms in enumerate(at):
@@ -128,9 +143,24 @@ class Instant(VectorNode):
             if place and times[place - 1] > moment_ms - lookback:
                 value = values[place - 1]
                 if value == value or not is_stale(value):
-                    column[k] = value
-                    stamps[k] = times[place - 1] / 1000
-        return stamps, column
+                    column[k] = times[place - 1] / 1000 if stamps else value
+        return column
+
+    def _rolled(self, minutes: Minutes, at: Sequence[int], *, stamps: bool) -> Sequence[float | None]:
+        """From roll-ups, for steps on whole minutes: the last sample of the minutes up to each."""
+        newest = newest_of(minutes.count, minutes.ended)
+        places = [newest[(moment_ms - minutes.first_ms) // MINUTE_MS - 1] for moment_ms in at]
+        lookback, last_at = self.lookback_ms, minutes.last_at
+        if stamps:
+            return [
+                last_at[i] / 1000 if i >= 0 and last_at[i] > moment_ms - lookback else None
+                for i, moment_ms in zip(places, at, strict=True)
+            ]
+        last = minutes.last
+        return [
+            last[i] if i >= 0 and last_at[i] > moment_ms - lookback else None
+            for i, moment_ms in zip(places, at, strict=True)
+        ]
 
 
 class RangeNode(ABC):
@@ -146,6 +176,13 @@ class RangeNode(ABC):
     def windows(self, context: Context) -> list[Window]:
         """Which of them belong to each step."""
 
+    def answered(
+        self, context: Context, answer: Callable[[Minutes], Answer | None]
+    ) -> tuple[SeriesLabels, Iterable[Column | Answer]]:
+        """As ``columns``, for windows on whole minutes; with the answer, in place of the samples, for each series
+        whose roll-ups give one."""
+        return self.columns(context)
+
 
 class RangeOf(RangeNode):
     """``selector[5m]``."""
@@ -158,13 +195,22 @@ class RangeOf(RangeNode):
         self._scans: list[_Scan] = []
 
     def columns(self, context: Context) -> tuple[SeriesLabels, Iterable[Column]]:
+        labels, start, end = self._resolve(context)
+        return labels, self._read(start, end, context)
+
+    def answered(
+        self, context: Context, answer: Callable[[Minutes], Answer | None]
+    ) -> tuple[SeriesLabels, Iterable[Column | Answer]]:
+        labels, start, end = self._resolve(context)
+        return labels, self._answers(start, end, context, answer)
+
+    def _resolve(self, context: Context) -> tuple[SeriesLabels, int, int]:
         labels, series = self.selection.resolve(context.storage)
         if labels is not self._labels or any(a.series is not b for a, b in zip(self._scans, series, strict=True)):
             self._labels, self._scans = labels, [_Scan(one, resets=self._resets) for one in series]
         windows = self.windows(context)
-        start, end = windows[0][0], windows[-1][1]
         context.budget.take(len(series) * len(context.steps))
-        return labels, self._read(start, end, context)
+        return labels, windows[0][0], windows[-1][1]
 
     def _read(self, start_ms: int, end_ms: int, context: Context) -> Iterator[Column]:
         # One by one: what is let go at once leaves its memory, still in the cache, to the next.
@@ -172,6 +218,22 @@ class RangeOf(RangeNode):
             column = scan.column(start_ms, end_ms)
             context.budget.take(len(column.times))
             yield column
+
+    def _answers(
+        self, start_ms: int, end_ms: int, context: Context, answer: Callable[[Minutes], Answer | None]
+    ) -> Iterator[Column | Answer]:
+        for scan in self._scans:
+            minutes = scan.series.minutes(start_ms, end_ms)
+            found = None
+            if minutes is not None:
+                context.budget.take(minutes.length)
+                found = answer(minutes)
+            if found is None:
+                column = scan.column(start_ms, end_ms)
+                context.budget.take(len(column.times))
+                yield column
+            else:
+                yield found
 
     def windows(self, context: Context) -> list[Window]:
         return [(end - self.range_ms, end) for end in moments(self.selection.when, context)]
