@@ -23,12 +23,12 @@ from monitor.api.node import Node
 from monitor.api.server import ApiServer, CannotListen
 from monitor.clock import Clock
 from monitor.config import Config, ConfigError
-from monitor.own_series import OwnSeries
+from monitor.own_series import SELF, OwnSeries
 from monitor.rules.engine import Engine
 from monitor.rules.rule_file import RuleSet, default_rules_path, load_rules
-from monitor.samples import label
+from monitor.samples import Event, label
 from monitor.sd_notify import notify, watchdog_seconds
-from monitor.store.head import Head
+from monitor.store.head import BACK_MS, Head
 from monitor.telling import Telling
 from monitor.watching import Watching
 
@@ -38,10 +38,11 @@ PRIVATE_LINGER = 600.0
 """Seconds that a private daemon stays after its last client has gone."""
 _TRANSITIONS_KEPT = 1000
 _EVENTS_KEPT = 2000
-_SELF = "gpumon"
 _SERVING = ("api", "notifications", "alertmanagers", "heartbeats")
 """Tasks that end by themselves when they are closed, after the others were cancelled."""
 _ALIVE_EVERY = 10.0
+_PAUSE_MS = 3_000
+"""For how long rules are not evaluated after the clock went back: longer than most sources' intervals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +196,7 @@ class Daemon:
         while True:
             rows = self._watching.engine_gpus()
             scrape = self._own.scrape(self._clock.now_ms(), self._node, self._engine, self._telling.add_to, rows)
-            self._head.ingest(_SELF, scrape)
+            self._head.ingest(SELF, scrape)
             if self._lock is not None and time.monotonic() - alive >= _ALIVE_EVERY:
                 alive = time.monotonic()
                 os.utime(self._lock)
@@ -207,15 +208,36 @@ class Daemon:
         """Evaluate each group when it is due. This loop alone feeds systemd's watchdog."""
         beat = watchdog_seconds()
         fed = 0.0
+        last_ms, rewinds, anew_at_ms = 0, 0, None
         while True:
             now_ms = self._clock.now_ms()
-            if now_ms >= self._engine.next_due_ms:
+            if now_ms < last_ms - BACK_MS and self._head.rewinds == rewinds:
+                self._head.rewind(now_ms)
+            if self._head.rewinds != rewinds:
+                rewinds = self._head.rewinds
+                anew_at_ms = now_ms + _PAUSE_MS
+                self._clock_went_back(now_ms, last_ms)
+            last_ms = now_ms
+            if now_ms >= (self._engine.next_due_ms if anew_at_ms is None else anew_at_ms):
+                anew_at_ms = None
                 self._evaluate(now_ms)
             if beat is not None and time.monotonic() - fed >= beat / 2:
                 notify("WATCHDOG=1")
                 fed = time.monotonic()
             wait = (self._engine.next_due_ms - self._clock.now_ms()) / 1000 / self._clock.speed
             await asyncio.sleep(min(max(wait, 0.01), beat / 2 if beat else 1.0, 1.0))
+
+    def _clock_went_back(self, now_ms: int, last_ms: int) -> None:
+        """Rules wait until every source has been read again; what fires goes on firing meanwhile."""
+        self._engine.hold(now_ms)
+        back = max(0, last_ms - now_ms) / 1000
+        title = f"the clock went back by {back:.0f} s; the hour in memory begins anew"
+        log.warning(title)
+        self._tell(Event(now_ms, "clock_back", "warning", title))
+
+    def _tell(self, event: Event) -> None:
+        """Put an event of the daemon's own among those of the sources."""
+        self._node.events.append(event)
 
     def _evaluate(self, now_ms: int) -> None:
         transitions = self._engine.step(now_ms, self._head, gone=self._watching.gone)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from monitor import __version__
 from monitor.api.node import Node
@@ -12,6 +12,9 @@ from monitor.notify import alertmanagers, families, heartbeat
 from monitor.rules.engine import Engine
 from monitor.samples import Scrape, ScrapeBuilder
 from monitor.sources import engines
+
+SELF = "gpumon"
+"""What the store calls the source of these series."""
 
 FAMILIES = (
     ("gpumon_build_info", "gauge", "1, with the version of gpumon."),
@@ -22,6 +25,8 @@ FAMILIES = (
     ("gpumon_rule_evaluation_failures_total", "counter", "Evaluations of rules that failed."),
     ("gpumon_store_series", "gauge", "Series in memory."),
     ("gpumon_store_dropped_samples_total", "counter", "Samples not newer than their series' newest."),
+    ("gpumon_store_series_refused_total", "counter", "Series refused: too many of one source, or labels too long."),
+    ("gpumon_store_rewinds_total", "counter", "How often the clock went back, and the samples after it were dropped."),
     ("gpumon_process_resident_memory_bytes", "gauge", "Resident memory of the daemon, without children."),
     ("gpumon_process_cpu_seconds_total", "counter", "CPU time of the daemon, without children."),
     (engines.NAME, "gauge", engines.HELP),
@@ -66,6 +71,9 @@ class OwnSeries:
         b.add("gpumon_rule_evaluation_failures_total", engine.failures)
         b.add("gpumon_store_series", len(node.head))
         b.add("gpumon_store_dropped_samples_total", node.head.dropped_samples)
+        b.add("gpumon_store_rewinds_total", node.head.rewinds)
+        for key, labels in (*_sources(node), ("", (("source", "rules"),))):
+            b.add("gpumon_store_series_refused_total", node.head.refused.get(key, 0), labels)
         b.add("gpumon_process_cpu_seconds_total", time.process_time())
         b.add("gpumon_process_resident_memory_bytes", self._resident())
         for row in engine_gpus:
@@ -83,3 +91,10 @@ class OwnSeries:
                 return int(statm.read().split()[1]) * self._page
         except (OSError, IndexError, ValueError):
             return None  # no /proc here: the reading is absent
+
+
+def _sources(node: Node) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
+    """What the store calls each source, and its labels."""
+    for status in node.statuses:
+        yield status.key, (("source", status.source), ("server", status.server))
+    yield SELF, (("source", SELF),)

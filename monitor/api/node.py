@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from monitor.api.queries import Queries
 from monitor.clock import Clock
 from monitor.config import Config
 from monitor.notify.notifier import Notifier
@@ -14,6 +15,9 @@ from monitor.rules.engine import Engine
 from monitor.rules.transition import Transition
 from monitor.samples import Event, GpuProcess
 from monitor.store.head import Head
+
+if TYPE_CHECKING:
+    from monitor.store.history import History
 
 
 class Status(Protocol):
@@ -28,6 +32,9 @@ class Status(Protocol):
     last_success_ms: int | None
     poll_seconds: float | None
     facts: dict[str, str]
+
+    @property
+    def key(self) -> str: ...
 
 
 @dataclass(slots=True)
@@ -51,6 +58,8 @@ class Node:
     events: deque[Event] = field(default_factory=deque)
     """The newest events of the sources, oldest first."""
     notifier: Notifier | None = None
+    history: History | None = None
+    """What is kept on disk; None where nothing is."""
     last_scrape_ms: int | None = None
     """When somebody last read ``/metrics`` over TCP."""
     notifies: bool = False
@@ -58,3 +67,8 @@ class Node:
     ready: bool = False
     clients: int = 0
     """Streams that are open."""
+    queries: Queries = field(init=False)
+    """Evaluates what the API is asked."""
+
+    def __post_init__(self) -> None:
+        self.queries = Queries(self.head, self.history, self.clock.now_ms)

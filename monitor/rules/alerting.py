@@ -167,7 +167,8 @@ class Alerts:
         return now_ms - alert.keep_firing_since_ms < self.rule.keep_firing_for_ms
 
     def _advance(self, alert: ActiveAlert, now_ms: int) -> None:
-        alert.active_at_ms = min(alert.active_at_ms, now_ms)  # the clock went back
+        if alert.active_at_ms > now_ms:  # the clock went back: what fires does so still
+            alert.active_at_ms = now_ms if alert.state == "pending" else now_ms - self.rule.for_ms
         age = now_ms - alert.active_at_ms
         if alert.state == "pending" and age >= self.rule.for_ms:
             alert.state, alert.fired_at_ms = "firing", now_ms

@@ -293,6 +293,12 @@ class Engine:
                 lost.active[alert.labels] = alert
                 self._removed.append((lost, alert))
 
+    def hold(self, now_ms: int) -> None:
+        """Let no alert end for a while for want of samples: the store begins anew, as after a start."""
+        for state in self._states():
+            for alert in state.alerts.active.values():
+                alert.held_until_ms = now_ms + self._hold_ms
+
     def configure(self, external_labels: Mapping[str, str], external_url: str) -> None:
         """Take over what templates call ``$externalLabels`` and ``externalURL``."""
         self._external_labels = dict(external_labels)

@@ -186,6 +186,7 @@ NOTES = (
     Note("gpumon", "gpumon_process_resident_memory_bytes", "", "/proc/self/statm", _OWN, "20 µs"),
     Note("gpumon", "gpumon_simulated", "", "gpumon", _OWN, "none"),
     Note("gpumon", "gpumon_rule_evaluation_failures_total", "", "gpumon", _OWN, "none"),
+    Note("gpumon", "gpumon_store_series_refused_total", "source server", "gpumon", _OWN, "none"),
     Note("gpumon", "gpumon_store_*", "", "gpumon", _OWN, "none"),
     Note("gpumon", "gpumon_state_*", "", "gpumon", _OWN, "none"),
     Note("gpumon", "gpumon_process_cpu_seconds_total", "", "gpumon", _OWN, "none"),

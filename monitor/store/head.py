@@ -28,7 +28,7 @@ MAX_LABEL_BYTES = 16 << 20
 MAX_VALUE_BYTES = 4096
 """Of one label's value."""
 BACK_MS = 10_000
-"""A clock that goes back by less is waited for: what is not newer is dropped. By more, the store goes back with it."""
+"""A clock that goes back by less is waited for: what is not newer is dropped. By more, memory begins anew."""
 _TRIM_EVERY_MS = 60_000
 _RAW_MS = 300_000
 """For how long samples are raw at least: most rules look back five minutes."""
@@ -47,9 +47,6 @@ class Journal(Protocol):
 
     def sealed(self, series: HeadSeries, chunk: Chunk) -> None:
         """A chunk was made of samples that were told before."""
-
-    def rewound(self, to_ms: int) -> None:
-        """The clock went back: every sample after ``to_ms`` is void."""
 
 
 class _Feed:
@@ -103,6 +100,10 @@ class Head:
         """Samples that were not newer than their series' newest: a clock that went back, or a label set twice."""
         self.refused: dict[str, int] = {}
         """For each source, how many series were refused: too many, or labels too long."""
+        self.rewinds = 0
+        """How often the clock went back by more than ``BACK_MS``."""
+        self.since_ms = 0
+        """Since when memory has all that came in, as far as ``retention_ms`` goes."""
         self.journal: Journal | None = None
         self._max_series = max_series
         self._series: dict[Labels, HeadSeries] = {}
@@ -129,7 +130,7 @@ class Head:
         if line is None:
             line = self._lines[source] = Line(shared=True)
         elif line.stamps and at_ms < line.stamps[-1] - BACK_MS:
-            self.rewind(at_ms - 1)
+            self.rewind(at_ms)
         feed = self._feeds.get(shape)
         if feed is None:
             handles = [self._born(labels, source) for labels in shape.series]
@@ -204,17 +205,19 @@ class Head:
                 longest = reach_ms
         return longest
 
-    def rewind(self, to_ms: int) -> None:
-        """Forget every sample after ``to_ms``: the clock went back, and life goes on from there."""
+    def rewind(self, now_ms: int) -> None:
+        """The clock went back to ``now_ms``: forget the hour before it and all that is after it. What is left there is
+        of another time: a counter would seem to have jumped."""
+        to_ms = now_ms - self.retention_ms
         for series in self._series.values():
             if (newest := series.newest_ms) is not None and newest > to_ms:
                 series.cut(to_ms)
         for line in self._lines.values():
             line.cut(to_ms)
-        self._trimmed_ms = min(self._trimmed_ms, to_ms)
-        self._sealed_ms = min(self._sealed_ms, to_ms)
-        if self.journal is not None:
-            self.journal.rewound(to_ms)
+        self._sealing.clear()
+        self._trimmed_ms = self._sealed_ms = 0
+        self.rewinds += 1
+        self.since_ms = now_ms
 
     # -- out ---------------------------------------------------------------------------------------------------------
 

@@ -323,6 +323,23 @@ def test_a_clock_that_goes_back_stops_nothing() -> None:
     assert [one.after for one in stage.engine.step(START + 10_000, early)] == ["firing"]
 
 
+def test_what_fires_does_so_still_after_a_clock_that_went_back() -> None:
+    stage = Stage(alert(more="  for: 10s"))
+    stage.at(1000, (X, 1))
+    assert stage.changes(1010, (X, 1)) == [("pending", "firing")]
+    early = Head("gpumon", "n:9519")
+    assert stage.engine.step(START, early) != []  # without its data it ends
+    stage = Stage(alert(more="  for: 10s"))
+    stage.at(1000, (X, 1))
+    stage.at(1010, (X, 1))
+    stage.engine.hold(START)
+    assert stage.engine.step(START, early) == []
+    early.append(X, START + 10_000, 1)
+    assert stage.engine.step(START + 10_000, early) == []
+    assert [one.state for one in stage.engine.alerts()] == ["firing"]
+    assert [one.after for one in stage.engine.step(START + 400_000, early)] == ["inactive"]
+
+
 # -- reload ----------------------------------------------------------------------------------------------------------
 
 

@@ -218,7 +218,6 @@ class Ledger:
     def __init__(self) -> None:
         self.raw: dict[int, list[tuple[int, float]]] = {}
         self.chunks: dict[int, list[Chunk]] = {}
-        self.rewinds: list[int] = []
 
     def scrape(self, series: Sequence[HeadSeries], at_ms: int, values: Sequence[float]) -> None:
         for one, value in zip(series, values, strict=True):
@@ -229,9 +228,6 @@ class Ledger:
 
     def sealed(self, series: HeadSeries, chunk: Chunk) -> None:
         self.chunks.setdefault(series.uid, []).append(chunk)
-
-    def rewound(self, to_ms: int) -> None:
-        self.rewinds.append(to_ms)
 
 
 def test_a_journal_is_told_of_every_sample_and_of_every_chunk_that_is_made_of_them() -> None:
@@ -277,25 +273,27 @@ def test_what_an_earlier_run_had_is_taken_back_and_goes_on() -> None:
     assert after.dropped_samples == 0
 
 
-def test_a_clock_that_goes_back_takes_the_store_along() -> None:
-    head, ledger = Head("gpumon", "n"), Ledger()
-    head.journal = ledger
+def test_after_a_clock_that_went_back_memory_begins_anew() -> None:
+    head = Head("gpumon", "n")
     kept = shape("0", "1")
-    for second in range(4000):
+    for second in range(9000):
         head.ingest("s", Scrape(1000 * second, kept, [float(second)] * 2))
         head.append(make_labels("rule"), 1000 * second, 1.0)
-    head.ingest("other", Scrape(3_999_000, shape("9"), [9.0]))
-    head.ingest("s", Scrape(2_000_500, kept, [-1.0, -1.0]))
-    assert ledger.rewinds == [2_000_499]
+    head.ingest("other", Scrape(8_999_000, shape("9"), [9.0]))
+    head.ingest("s", Scrape(8_995_000, kept, [0.0, 0.0]))  # a few seconds are waited for
+    assert (head.rewinds, head.dropped_samples) == (0, 2)
+    head.ingest("s", Scrape(7_000_500, kept, [-1.0, -1.0]))
+    assert (head.rewinds, head.since_ms) == (1, 7_000_500)
     for gpu in "01":
-        assert values_of(head, gpu=gpu)[-2:] == [2000.0, -1.0]
+        assert values_of(head, gpu=gpu)[-1] == -1.0
+        assert all(value <= 3400 for value in values_of(head, gpu=gpu))
     assert not values_of(head, gpu="9")
-    head.append(make_labels("rule"), 2_000_700, 2.0)
-    for second in range(2001, 2400):
+    head.append(make_labels("rule"), 7_000_700, 2.0)
+    for second in range(7001, 7900):
         head.ingest("s", Scrape(1000 * second, kept, [float(second)] * 2))
         head.ingest("other", Scrape(1000 * second, shape("9"), [9.0]))
-    assert head.dropped_samples == 0
-    assert values_of(head, gpu="0")[-400:] == [-1.0, *map(float, range(2001, 2400))]
+    assert (head.rewinds, head.dropped_samples) == (1, 2)
+    assert values_of(head, gpu="0")[-900:] == [-1.0, *map(float, range(7001, 7900))]
 
 
 def test_series_that_rules_need_for_longer_stay() -> None:
