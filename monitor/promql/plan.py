@@ -49,6 +49,7 @@ from monitor.promql.tree import (
     String,
     Subquery,
     ValueType,
+    When,
     bare,
     type_of,
 )
@@ -76,6 +77,11 @@ class Plan:
     is_selector: bool
     """Whether it is an instant selector by itself: its samples have times of their own then."""
     root: VectorNode | ScalarNode | RangeNode | str
+    expr: Expr
+
+    def earliest_ms(self, start_ms: int) -> int:
+        """The oldest moment that the query may look at, where its first step is at ``start_ms``."""
+        return _earliest_ms(self.expr, start_ms, self.lookback_ms)
 
 
 def plan(text: str, *, lookback_ms: int = LOOKBACK_MS, subquery_step_ms: int = SUBQUERY_STEP_MS) -> Plan:
@@ -103,7 +109,7 @@ def plan_of(
         case "string":
             root = builder.string(expr)
     reach = builder.reach(expr)
-    return Plan(text, kind, tuple(builder.selectors), lookback_ms, reach, isinstance(bare(expr), Selector), root)
+    return Plan(text, kind, tuple(builder.selectors), lookback_ms, reach, isinstance(bare(expr), Selector), root, expr)
 
 
 def absent_labels(expr: Expr) -> Labels:
@@ -302,6 +308,20 @@ class _Builder:
             case Subquery(inner, range_ms, _, when):
                 return 0 if when.at is not None else range_ms + when.offset_ms + self.reach(inner)
         return max((self.reach(child) for child in _children(expr)), default=0)
+
+
+def _earliest_ms(expr: Expr, start_ms: int, lookback_ms: int) -> int:
+    def moment(when: When) -> int:
+        return (when.at if isinstance(when.at, int) else start_ms) - when.offset_ms
+
+    match expr:
+        case Selector(when=when):
+            return moment(when) - lookback_ms
+        case Range(selector, range_ms):
+            return moment(selector.when) - range_ms
+        case Subquery(inner, range_ms, _, when):
+            return _earliest_ms(inner, moment(when) - range_ms, lookback_ms)
+    return min((_earliest_ms(child, start_ms, lookback_ms) for child in _children(expr)), default=start_ms)
 
 
 def _children(expr: Expr) -> Sequence[Expr]:

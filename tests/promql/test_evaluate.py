@@ -187,3 +187,21 @@ def test_a_range_query_is_the_instant_query_at_each_step(seed: int) -> None:
         assert {labels: [(t, repr(v)) for t, v in points] for labels, points in found} == expected, text
         compared += bool(expected)
     assert compared > 40
+
+
+@pytest.mark.parametrize(
+    ("text", "earliest_ms"),
+    [
+        ("x", 700_000),
+        ("x + 1", 700_000),
+        ("rate(x[10m]) / y", 400_000),
+        ("x offset 1h", -2_900_000),
+        ("x @ 500", 200_000),
+        ("x @ start() offset 1m", 640_000),
+        ("max_over_time(rate(x[1m])[10m:1m])", 340_000),
+        ("max_over_time((x @ 50)[10m:1m] @ 5000)", -250_000),
+        ("time()", 1_000_000),
+    ],
+)
+def test_the_oldest_moment_that_a_query_looks_at(text: str, earliest_ms: int) -> None:
+    assert plan(text).earliest_ms(1_000_000) == earliest_ms
