@@ -2,7 +2,8 @@
 
     python -m tests.bench [--seconds 60] [NAME…]
 
-NAME is one of the measurements: scrape, rules, start, daemon, delivery. Numbers are of this machine, as it is now.
+NAME is one of the measurements: scrape, rules, store, start, daemon, delivery. Numbers are of this machine, as it is
+now.
 """
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from monitor.rules.engine import Engine
@@ -30,28 +30,14 @@ from monitor.sources.exposition import ExpositionReader
 from monitor.sources.simulated import past, simulated_sources
 from monitor.sources.story import Story
 from monitor.store.head import Head
+from tests.bench.store import store
+from tests.bench.weigh import cpu_ms, line, weigh
 from tests.live import install_prometheus, servers
 from tests.live.cache import InstallError
 from tests.nvml_stub.control import Stub, compile_library
 
 DATA = Path(__file__).parent.parent / "data"
 GPUS = 8
-
-
-def line(what: str, ours: str, peer: str = "", aim: str = "") -> None:
-    """One row of the report."""
-    print(f"{what:52}  {ours:>18}  {peer:40}  {aim}", flush=True)
-
-
-def cpu_ms(work: Callable[[], object], times: int) -> float:
-    """CPU milliseconds of one call, the median of five rounds."""
-    rounds = []
-    for _ in range(5):
-        started = time.process_time()
-        for _ in range(times):
-            work()
-        rounds.append((time.process_time() - started) / times * 1000)
-    return statistics.median(rounds)
 
 
 def scrape(seconds: float) -> None:
@@ -130,32 +116,6 @@ def static_server(pages: dict[str, bytes]) -> Iterator[str]:
             yield f"127.0.0.1:{int(process.stdout.readline())}"
         finally:
             process.kill()
-
-
-def family(pid: int) -> list[psutil.Process]:
-    """A process and all below it."""
-    top = psutil.Process(pid)
-    return [top, *top.children(recursive=True)]
-
-
-def weigh(pids: list[int], seconds: float) -> tuple[float, float]:
-    """Per cent of a core, and MiB of proportional memory at the end, of processes with their children."""
-
-    def spent() -> dict[int, float]:
-        found = {}
-        for pid in pids:
-            for one in family(pid):
-                times = one.cpu_times()
-                found[one.pid] = times.user + times.system
-        return found
-
-    before = spent()
-    started = time.monotonic()
-    time.sleep(seconds)
-    after = spent()
-    cpu = sum(value - before.get(pid, 0.0) for pid, value in after.items()) / (time.monotonic() - started) * 100
-    memory = sum(one.memory_full_info().pss for pid in pids for one in family(pid)) / (1 << 20)
-    return cpu, memory
 
 
 def _alertmanager(stack: ExitStack, folder: Path) -> list[int]:
@@ -308,7 +268,7 @@ def _deliver(kind: str) -> list[float]:
     return taken
 
 
-MEASUREMENTS = {one.__name__: one for one in (scrape, rules, start, daemon, delivery)}
+MEASUREMENTS = {one.__name__: one for one in (scrape, rules, store, start, daemon, delivery)}
 
 
 def main() -> int:
