@@ -13,7 +13,8 @@ from weakref import WeakKeyDictionary
 from prometheus_client.utils import floatToGoString
 
 from monitor.samples import NAME, Family, format_labels, label
-from monitor.store.head import Head, HeadSeries
+from monitor.store.head import Head
+from monitor.store.series import HeadSeries
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

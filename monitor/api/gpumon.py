@@ -46,7 +46,7 @@ class Ticker:
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self.live = LiveQueries(node.head)
+        self.live = LiveQueries(node.queries, node.head)
         self._woken = asyncio.Event()
         self._streams = 0
         self._task: asyncio.Task[None] | None = None
@@ -110,16 +110,16 @@ class _Stream:
         self._sources: list[Any] = []
         self._sources_sent_ms = 0
 
-    def open(self) -> None:
-        """Plan all queries. Raises ``PromQLError`` naming the bad one."""
+    async def open(self) -> None:
+        """Plan and evaluate all queries. Raises ``PromQLError`` naming the bad one."""
         try:
             for spec in self._request.queries:
                 try:
-                    query = self._ticker.live.acquire(spec, self._ticker.node.clock.now_ms())
+                    query = await self._ticker.live.acquire(spec, self._ticker.node.clock.now_ms())
                 except PromQLError as error:
                     raise BadRequest(f'query "{spec.id}": {error}') from None
                 self._queries.append((spec, query))
-        except BadRequest:
+        except BaseException:  # a client that left while the past was read, too
             self.release()
             raise
 
@@ -253,8 +253,8 @@ def routes(ticker: Ticker) -> list[Route]:
         ticker.enter()
         one = _Stream(ticker, wanted)
         try:
-            one.open()
-        except BadRequest:
+            await one.open()
+        except BaseException:
             ticker.leave()
             raise
         return StreamingResponse(one.events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})

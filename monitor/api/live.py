@@ -6,13 +6,15 @@ lost a frame because it was slow, gets the whole.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from dataclasses import dataclass
 
 import msgspec
 
-from monitor.promql.errors import PromQLError
+from monitor.api.queries import Queries
+from monitor.promql.errors import DEFAULT_LIMITS, Limits, PromQLError
 from monitor.promql.evaluate import latest, range_query
 from monitor.promql.plan import Plan, plan
 from monitor.samples import Labels
@@ -20,6 +22,10 @@ from monitor.selector import Storage
 
 MAX_POINTS = 11_000
 """Of a range, for each series; Prometheus' own limit."""
+_CATCH_UP = 60
+"""A range that is more steps behind is evaluated anew."""
+_DEEP_SECONDS = 10.0
+"""A query that looks beyond memory at each evaluation is evaluated this often."""
 
 
 class LiveQuerySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,7 +47,8 @@ class _Picture:
 
 
 class LiveQuery:
-    """A query that somebody watches. ``refresh`` evaluates it; ``delta`` and ``full`` are what then goes to clients."""
+    """A query that somebody watches. ``fill`` evaluates the whole of it, ``refresh`` what is new; ``delta`` and
+    ``full`` are what then goes to clients."""
 
     def __init__(self, spec: LiveQuerySpec) -> None:
         self._plan: Plan = plan(spec.expr)
@@ -50,24 +57,62 @@ class LiveQuery:
         self._picture: _Picture | None = None
         self._error = ""
         self._full: msgspec.Raw | None = None
+        self.tell = False
+        """Whether a picture came between two ticks, which some who watch have not seen."""
         self.delta: msgspec.Raw | None = None
         """What the last refresh changed, or None where it changed nothing."""
         self.watchers = 0
+        self.filling: asyncio.Task[None] | None = None
+        self.due = 0.0
+        """When a query that looks beyond memory is evaluated again, on the loop's clock."""
 
-    def refresh(self, storage: Storage, now_ms: int) -> None:
-        """Evaluate at ``now_ms``."""
-        self.delta = None
+    def is_deep(self, queries: Queries, now_ms: int) -> bool:
+        """Whether each evaluation looks at what only history has."""
+        return queries.has_history and not queries.in_memory(self._plan.earliest_ms(now_ms))
+
+    async def fill(self, queries: Queries, now_ms: int) -> None:
+        """Evaluate the whole at ``now_ms``, wherever that is done."""
         try:
             if self._range_ms:
-                self._refresh_range(storage, now_ms)
+                end = now_ms - now_ms % self._step_ms
+                start = end - self._range_ms
+                answer = await queries.run(
+                    self._plan, start, end, lambda storage, limits: self._evaluate(storage, start, end, limits)
+                )
+                times, rows = answer.value
+                picture = _Picture([labels for labels, _ in rows], times, [values for _, values in rows])
             else:
-                self._refresh_instant(storage, now_ms)
+                found = await queries.run(
+                    self._plan, now_ms, now_ms, lambda storage, limits: latest(self._plan, storage, now_ms, limits)
+                )
+                picture = _instant_picture(found.value)
         except PromQLError as error:
-            if str(error) != self._error:
-                self._error, self._picture = str(error), None
-                self._full = self.delta = _raw({"error": self._error})
+            self._fail(error)
         else:
             self._error = ""
+            self._show(picture)
+        self.tell = True
+
+    def refresh(self, storage: Storage, now_ms: int) -> bool:
+        """Evaluate what is new at ``now_ms``; False where the whole is wanted anew."""
+        self.delta = None
+        if self.tell:
+            self.tell = False
+            self.delta = self.full
+            return True
+        try:
+            if self._range_ms:
+                return self._refresh_range(storage, now_ms)
+            self._show(_instant_picture(latest(self._plan, storage, now_ms)))
+            self._error = ""
+        except PromQLError as error:
+            self._fail(error)
+        return True
+
+    def heed(self) -> None:
+        """Of a query that is only filled: tell those who watch of a new picture."""
+        self.delta = self.full if self.tell else None
+        self.tell = False
 
     @property
     def full(self) -> msgspec.Raw | None:
@@ -76,45 +121,61 @@ class LiveQuery:
             self._full = _raw(self._whole(self._picture))
         return self._full
 
+    def _fail(self, error: PromQLError) -> None:
+        if str(error) != self._error:
+            self._error, self._picture = str(error), None
+            self._full = self.delta = _raw({"error": self._error})
+
     def _whole(self, picture: _Picture) -> dict[str, object]:
         labels = [dict(one) for one in picture.labels]
         if self._range_ms:
             return {"reset": True, "labels": labels, "times": picture.times, "values": picture.values}
         return {"labels": labels, "times": picture.times, "values": [row[0] for row in picture.values]}
 
-    def _refresh_instant(self, storage: Storage, now_ms: int) -> None:
-        rows = sorted(latest(self._plan, storage, now_ms))
-        picture = _Picture(
-            [labels for labels, _, _ in rows], [at for _, _, at in rows], [[_number(v)] for _, v, _ in rows]
-        )
+    def _show(self, picture: _Picture) -> None:
         before = self._picture
         if before == picture:
             return
         self._picture, self._full = picture, None
-        if before is not None and before.labels == picture.labels:
+        if before is not None and before.labels == picture.labels and not self._range_ms:
             self.delta = _raw({"times": picture.times, "values": [row[0] for row in picture.values]})
         else:
             self.delta = self.full
 
-    def _refresh_range(self, storage: Storage, now_ms: int) -> None:
-        step = self._step_ms
-        end = now_ms - now_ms % step
-        before = self._picture
-        if before is not None and before.times:
-            newest = before.times[-1]
-            if end == newest:
-                return
-            if newest < end <= newest + self._range_ms:
-                times, rows = self._evaluate(storage, newest + step, end)
-                if [labels for labels, _ in rows] == before.labels:
-                    self._append(before, times, [values for _, values in rows], end)
-                    return
-        times, rows = self._evaluate(storage, end - self._range_ms, end)
-        self._picture = _Picture([labels for labels, _ in rows], times, [values for _, values in rows])
-        self._full = None
+    def _refresh_range(self, storage: Storage, now_ms: int) -> bool:
+        end = now_ms - now_ms % self._step_ms
+        picture = self._picture
+        if picture is None or not picture.times:
+            return False
+        newest = picture.times[-1]
+        if end == newest:
+            return True
+        if not newest < end <= newest + min(self._range_ms, _CATCH_UP * self._step_ms):
+            return False
+        times, rows = self._evaluate(storage, newest + self._step_ms, end)
+        labels = [one for one, _ in rows]
+        if labels == picture.labels:
+            surplus = self._extend(picture, times, [values for _, values in rows], end)
+            self.delta = _raw({"times": times, "values": [values for _, values in rows]})
+            if not surplus or all(any(v is not None for v in row) for row in picture.values):
+                return True
+        else:
+            # A series that was not in the picture had no value at any of its times; one that is not in the news has
+            # none at theirs.
+            found = dict(rows)
+            for one in labels:
+                if one not in picture.labels:
+                    picture.labels.append(one)
+                    picture.values.append([None] * len(picture.times))
+            self._extend(picture, times, [found.get(one, [None] * len(times)) for one in picture.labels], end)
+        pairs = zip(picture.labels, picture.values, strict=True)
+        kept = sorted((one, row) for one, row in pairs if any(v is not None for v in row))
+        picture.labels, picture.values = [one for one, _ in kept], [row for _, row in kept]
         self.delta = self.full
+        return True
 
-    def _append(self, picture: _Picture, times: list[int], rows: list[list[float | None]], end: int) -> None:
+    def _extend(self, picture: _Picture, times: list[int], rows: list[list[float | None]], end: int) -> int:
+        """Add new points, and drop the old ones; how many were dropped."""
         picture.times.extend(times)
         surplus = sum(1 for at in picture.times if at < end - self._range_ms)
         del picture.times[:surplus]
@@ -122,15 +183,15 @@ class LiveQuery:
             kept.extend(new)
             del kept[:surplus]
         self._full = None
-        self.delta = _raw({"times": times, "values": rows})
+        return surplus
 
     def _evaluate(
-        self, storage: Storage, start: int, end: int
+        self, storage: Storage, start: int, end: int, limits: Limits = DEFAULT_LIMITS
     ) -> tuple[list[int], list[tuple[Labels, list[float | None]]]]:
         times = list(range(start, end + 1, self._step_ms))
         place = {at: i for i, at in enumerate(times)}
         rows: list[tuple[Labels, list[float | None]]] = []
-        for labels, points in sorted(range_query(self._plan, storage, start, end, self._step_ms)):
+        for labels, points in sorted(range_query(self._plan, storage, start, end, self._step_ms, limits)):
             row: list[float | None] = [None] * len(times)
             for at, value in points:
                 row[place[at]] = _number(value)
@@ -141,14 +202,15 @@ class LiveQuery:
 class LiveQueries:
     """The queries of all streams. ``acquire`` and ``release`` count who watches; ``tick`` refreshes them all."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, queries: Queries, storage: Storage) -> None:
+        self._evaluating = queries
         self._storage = storage
         self._queries: dict[tuple[str, float | None, float | None], LiveQuery] = {}
         self.tick_number = 0
         self.tick_seconds = 0.0
         """What the last tick cost."""
 
-    def acquire(self, spec: LiveQuerySpec, now_ms: int) -> LiveQuery:
+    async def acquire(self, spec: LiveQuerySpec, now_ms: int) -> LiveQuery:
         """The live query for ``spec``, evaluated once where it is new. Raises ``PromQLError`` for a bad one."""
         if spec.range_seconds is not None:
             step = spec.step_seconds or 1
@@ -159,9 +221,15 @@ class LiveQueries:
         key = (spec.expr, spec.range_seconds, spec.step_seconds)
         query = self._queries.get(key)
         if query is None:
-            query = LiveQuery(spec)
-            query.refresh(self._storage, now_ms)
-            self._queries[key] = query
+            query = self._queries[key] = LiveQuery(spec)
+            query.watchers = 1
+            try:
+                await query.fill(self._evaluating, now_ms)
+            except BaseException:  # a client that did not wait for it
+                self.release(spec)
+                raise
+            query.tell = query.watchers > 1
+            return query
         query.watchers += 1
         return query
 
@@ -171,15 +239,39 @@ class LiveQueries:
         query = self._queries[key]
         query.watchers -= 1
         if not query.watchers:
+            if query.filling is not None:
+                query.filling.cancel()
             del self._queries[key]
 
     def tick(self, now_ms: int) -> None:
-        """Evaluate everything that is watched."""
+        """Evaluate what is new of everything that is watched."""
         started = time.perf_counter()
         self.tick_number += 1
         for query in self._queries.values():
-            query.refresh(self._storage, now_ms)
+            if query.filling is not None:
+                query.heed()
+            elif query.is_deep(self._evaluating, now_ms):
+                query.heed()
+                if started >= query.due:
+                    query.due = started + _DEEP_SECONDS
+                    self._fill(query, now_ms)
+            elif not query.refresh(self._storage, now_ms):
+                self._fill(query, now_ms)
         self.tick_seconds = time.perf_counter() - started
+
+    def _fill(self, query: LiveQuery, now_ms: int) -> None:
+        async def fill() -> None:
+            try:
+                await query.fill(self._evaluating, now_ms)
+            finally:
+                query.filling = None
+
+        query.filling = asyncio.get_running_loop().create_task(fill(), name="live query")
+
+
+def _instant_picture(found: list[tuple[Labels, float, int]]) -> _Picture:
+    rows = sorted(found)
+    return _Picture([labels for labels, _, _ in rows], [at for _, _, at in rows], [[_number(v)] for _, v, _ in rows])
 
 
 def _number(value: float) -> float | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -22,19 +21,18 @@ from monitor.api.http import (
     success,
 )
 from monitor.api.node import Node
-from monitor.promql.errors import Limits, PromQLError
-from monitor.promql.evaluate import Result, instant, range_query
+from monitor.api.queries import Answer
+from monitor.promql.errors import PromQLError
+from monitor.promql.evaluate import Result
 from monitor.promql.plan import Plan, plan
 from monitor.rules.engine import RuleStatus
 from monitor.rules.transition import Alert
 from monitor.samples import NAME, Labels, label
-from monitor.selector import Matcher, Series
+from monitor.selector import Matcher
 
 T = TypeVar("T")
 
 _MAX_POINTS = 11_000
-_QUERY_SECONDS = 2.0
-"""Queries share the loop with everything else: one that takes longer is refused."""
 
 
 def routes(node: Node) -> list[Route]:
@@ -43,8 +41,8 @@ def routes(node: Node) -> list[Route]:
     async def query(request: Request) -> Response:
         found = await parameters(request)
         at_ms = parse_time_ms(found["time"][0], "time") if found.get("time") else node.clock.now_ms()
-        result = _evaluate(lambda limits: instant(_plan(found), node.head, at_ms, limits))
-        return success(_result_json(result, at_ms))
+        answer = await _evaluated(node.queries.instant(_plan(found), at_ms))
+        return success(_result_json(answer.value, at_ms), answer.warnings)
 
     async def query_range(request: Request) -> Response:
         found = await parameters(request)
@@ -63,27 +61,30 @@ def routes(node: Node) -> list[Route]:
                 "exceeded maximum resolution of 11,000 points per timeseries. "
                 "Try decreasing the query resolution (?step=XX)"
             )
-        rows = _evaluate(lambda limits: range_query(_plan(found), node.head, start_ms, end_ms, step_ms, limits))
+        answer = await _evaluated(node.queries.range(_plan(found), start_ms, end_ms, step_ms))
         result = [
             {"metric": dict(labels), "values": [[seconds(at), go_float(value)] for at, value in points]}
-            for labels, points in sorted(rows)
+            for labels, points in sorted(answer.value)
         ]
-        return success({"resultType": "matrix", "result": result})
+        return success({"resultType": "matrix", "result": result}, answer.warnings)
 
     async def series(request: Request) -> Response:
         found = await parameters(request)
         if not found.get("match[]"):
             raise BadRequest("no match[] parameter provided")
-        return success([dict(one.labels) for one in _matching(node, found)])
+        answer = await _matching(node, found)
+        return success([dict(one) for one in answer.value], answer.warnings)
 
     async def labels(request: Request) -> Response:
         found = await parameters(request)
-        return success(sorted({key for one in _matching(node, found) for key, _ in one.labels}))
+        answer = await _matching(node, found)
+        return success(sorted({key for one in answer.value for key, _ in one}), answer.warnings)
 
     async def label_values(request: Request) -> Response:
         found = await parameters(request)
         name = request.path_params["name"]
-        return success(sorted({value for one in _matching(node, found) if (value := label(one.labels, name))}))
+        answer = await _matching(node, found)
+        return success(sorted({value for one in answer.value if (value := label(one, name))}), answer.warnings)
 
     async def metadata(request: Request) -> Response:
         wanted = request.query_params.get("metric")
@@ -224,10 +225,9 @@ def _plan(found: dict[str, list[str]]) -> Plan:
         raise BadRequest(f'invalid parameter "query": {error}') from None
 
 
-def _evaluate(work: Callable[[Limits], T]) -> T:
-    limit = time.monotonic() + _QUERY_SECONDS
+async def _evaluated(work: Awaitable[T]) -> T:
     try:
-        return work(Limits(expired=lambda: time.monotonic() > limit))
+        return await work
     except PromQLError as error:
         status = {"bad_data": 400, "execution": 422, "timeout": 503}[error.kind]
         raise BadRequest(str(error), error.kind, status) from None
@@ -251,17 +251,13 @@ def _result_json(result: Result, at_ms: int) -> dict[str, Any]:
     return {"resultType": result.type, "result": value}
 
 
-def _matching(node: Node, found: dict[str, list[str]]) -> Sequence[Series]:
-    """The series of the store that any ``match[]`` selects, with a sample between ``start`` and ``end``."""
+async def _matching(node: Node, found: dict[str, list[str]]) -> Answer[list[Labels]]:
+    """The series that any ``match[]`` selects, with a sample between ``start`` and ``end``, sorted."""
     now_ms = node.clock.now_ms()
     start_ms = parse_time_ms(found["start"][0], "start") if found.get("start") else now_ms - node.head.retention_ms
     end_ms = parse_time_ms(found["end"][0], "end") if found.get("end") else now_ms
-    chosen: dict[Labels, Series] = {}
-    for matchers in [_matchers(text) for text in found.get("match[]", [])] or [[Matcher(NAME, "!=", "")]]:
-        for one in node.head.select(matchers):
-            if one.last(start_ms - 1, end_ms) is not None:
-                chosen[one.labels] = one
-    return [chosen[key] for key in sorted(chosen)]
+    selectors = [_matchers(text) for text in found.get("match[]", [])] or [[Matcher(NAME, "!=", "")]]
+    return await node.queries.labels(selectors, start_ms - 1, end_ms)
 
 
 def _matchers(text: str) -> Sequence[Matcher]:

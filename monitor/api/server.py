@@ -98,6 +98,7 @@ class ApiServer:
         try:
             await self._server.serve(sockets=self._sockets)
         finally:
+            self._node.queries.close()
             self._unlink()
 
     def close(self) -> None:

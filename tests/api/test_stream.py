@@ -6,6 +6,7 @@ from typing import Any
 
 from monitor.api.gpumon import StreamRequest, Ticker, _Stream
 from monitor.api.live import LiveQueries, LiveQuerySpec
+from monitor.api.queries import Queries
 from monitor.samples import Event, Scrape, Shape, make_labels
 from monitor.store.head import Head
 from tests.api.running import Running, running
@@ -19,11 +20,15 @@ def part(raw: Any) -> Any:
     return None if raw is None else json.loads(bytes(raw))
 
 
+def live_queries(head: Head) -> LiveQueries:
+    return LiveQueries(Queries(head, None, lambda: T0), head)
+
+
 def test_an_instant_query_sends_its_labels_only_when_they_change() -> None:
     head = Head("j", "i")
-    live = LiveQueries(head)
+    live = live_queries(head)
     head.ingest("s", Scrape(T0, BOTH, [1.0, 2.0]))
-    query = live.acquire(LiveQuerySpec("u", "util"), T0)
+    query = asyncio.run(live.acquire(LiveQuerySpec("u", "util"), T0))
     whole = part(query.full)
     assert [one["gpu"] for one in whole["labels"]] == ["0", "1"]
     assert (whole["times"], whole["values"]) == ([T0, T0], [1.0, 2.0])
@@ -40,11 +45,11 @@ def test_an_instant_query_sends_its_labels_only_when_they_change() -> None:
 
 def test_a_range_sends_the_whole_and_then_its_new_points() -> None:
     head = Head("j", "i")
-    live = LiveQueries(head)
+    live = live_queries(head)
     for i in range(6):
         head.ingest("s", Scrape(T0 + i * 1000, ONE, [float(i)]))
     spec = LiveQuerySpec("u", "util", range_seconds=4, step_seconds=2)
-    query = live.acquire(spec, T0 + 5000)
+    query = asyncio.run(live.acquire(spec, T0 + 5000))
     whole = part(query.full)
     assert whole["reset"] is True
     assert (whole["times"], whole["values"]) == ([T0, T0 + 2000, T0 + 4000], [[0.0, 2.0, 4.0]])
@@ -63,9 +68,9 @@ def test_a_range_sends_the_whole_and_then_its_new_points() -> None:
 
 
 def test_equal_queries_are_one_and_are_forgotten_with_their_last_watcher() -> None:
-    live = LiveQueries(Head("j", "i"))
+    live = live_queries(Head("j", "i"))
     first, second = LiveQuerySpec("a", "util"), LiveQuerySpec("b", "util")
-    assert live.acquire(first, T0) is live.acquire(second, T0)
+    assert asyncio.run(live.acquire(first, T0)) is asyncio.run(live.acquire(second, T0))
     live.release(first)
     assert len(live._queries) == 1
     live.release(second)
@@ -79,7 +84,7 @@ def test_a_client_that_missed_ticks_gets_the_whole_and_the_count() -> None:
         async with running(head) as api:
             ticker = Ticker(api.node)
             stream = _Stream(ticker, StreamRequest([LiveQuerySpec("u", "last_over_time(util[100y])")]))
-            stream.open()
+            await stream.open()
             frames = [stream.frame()]
             ticker.live.tick(T0 + 1)
             head.ingest("s", Scrape(T0 + 1000, ONE, [1.0]))

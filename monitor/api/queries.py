@@ -1,0 +1,169 @@
+"""Where a query of the API is evaluated: in the loop what is small and lies in memory, in a thread all else.
+
+Rules and scrapes share the loop and never wait for a query. The thread works on copies of what memory has, and on the
+history's file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from monitor.promql.errors import Limits
+from monitor.promql.evaluate import Result, instant, range_query
+from monitor.promql.plan import Plan
+from monitor.samples import Labels
+from monitor.selector import Matcher, Storage
+from monitor.store.head import Head
+from monitor.store.history_schema import HistoryError
+from monitor.store.past import Past, Readable, Reader
+from monitor.store.series import FrozenSeries
+
+T = TypeVar("T")
+
+QUERY_SECONDS = 15.0
+"""A query that takes longer is refused."""
+_IN_LOOP = 40_000
+"""Samples that a query may read in the loop: a few milliseconds."""
+_AHEAD_MS = 400 * 86_400_000
+"""What a query may look at after its last step: a negative offset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """What a query gave, and what a person should know of it."""
+
+    value: T
+    warnings: list[str] = field(default_factory=list)
+
+
+class Queries:
+    """Evaluates queries over memory and history. ``now_ms`` tells the node's time."""
+
+    def __init__(self, head: Head, history: Readable | None, now_ms: Callable[[], int]) -> None:
+        self._head = head
+        self._history = history
+        self._now_ms = now_ms
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="queries")
+        self._reader: Reader | None = None
+        self._closing = threading.Event()
+
+    async def instant(self, plan: Plan, at_ms: int) -> Answer[Result]:
+        """An instant query. Raises ``PromQLError``."""
+        return await self.run(plan, at_ms, at_ms, lambda storage, limits: instant(plan, storage, at_ms, limits))
+
+    async def range(
+        self, plan: Plan, start_ms: int, end_ms: int, step_ms: int
+    ) -> Answer[list[tuple[Labels, list[tuple[int, float]]]]]:
+        """A range query. Raises ``PromQLError``."""
+
+        def work(storage: Storage, limits: Limits) -> list[tuple[Labels, list[tuple[int, float]]]]:
+            return range_query(plan, storage, start_ms, end_ms, step_ms, limits)
+
+        return await self.run(plan, start_ms, end_ms, work)
+
+    async def run(self, plan: Plan, start_ms: int, end_ms: int, work: Callable[[Storage, Limits], T]) -> Answer[T]:
+        """Do ``work``, which evaluates ``plan`` at times from ``start_ms`` to ``end_ms``, over the store that holds
+        them. Raises what it raises."""
+        earliest_ms = plan.earliest_ms(start_ms)
+        in_memory = self._history is None or self.in_memory(earliest_ms)
+        if in_memory and self._samples(plan.selectors, end_ms - earliest_ms) <= _IN_LOOP:
+            return Answer(work(self._head, self._limits()))
+        return await self.in_thread(plan.selectors, earliest_ms, end_ms + _AHEAD_MS, work)
+
+    @property
+    def has_history(self) -> bool:
+        """Whether there is more than what memory has."""
+        return self._history is not None
+
+    def in_memory(self, earliest_ms: int) -> bool:
+        """Whether memory has all that there is since a time."""
+        return earliest_ms >= max(self._now_ms() - self._head.retention_ms, self._head.since_ms)
+
+    async def in_thread(
+        self,
+        selectors: Sequence[Sequence[Matcher]],
+        start_ms: int,
+        end_ms: int,
+        work: Callable[[Storage, Limits], T],
+    ) -> Answer[T]:
+        """Do ``work`` in the thread, over what the selectors select between the two times. Raises what it raises."""
+        frozen = self._head.freeze(selectors)
+        from_disk = self._history is not None and not self.in_memory(start_ms)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._work, frozen, from_disk, start_ms, end_ms, work
+        )
+
+    async def labels(self, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int) -> Answer[list[Labels]]:
+        """The label sets, sorted, that any of the selectors selects and that have a sample with
+        ``start_ms < t <= end_ms``."""
+
+        def there(storage: Storage, limits: Limits) -> list[Labels]:
+            return sorted(
+                {
+                    series.labels
+                    for matchers in selectors
+                    for series in storage.select(matchers)
+                    if series.last(start_ms, end_ms) is not None
+                }
+            )
+
+        if self._history is None or self.in_memory(start_ms + 1):
+            return Answer(there(self._head, self._limits()))
+        return await self.in_thread(selectors, start_ms, end_ms, there)
+
+    def close(self) -> None:
+        """End what runs, and let go of the history's file."""
+        if not self._closing.is_set():
+            self._closing.set()
+            if self._reader is not None:
+                self._threads.submit(self._close_reader)
+            self._threads.shutdown(wait=False)
+
+    # -- in the thread -----------------------------------------------------------------------------------------------
+
+    def _work(
+        self,
+        frozen: Sequence[FrozenSeries],
+        from_disk: bool,
+        start_ms: int,
+        end_ms: int,
+        work: Callable[[Storage, Limits], T],
+    ) -> Answer[T]:
+        warnings = []
+        if from_disk:
+            try:
+                reader = self._open_reader()
+                with reader.snapshot():
+                    value = work(Past(frozen, reader, start_ms, end_ms), self._limits())
+                return Answer(value, reader.warnings())
+            except HistoryError as error:
+                self._close_reader()
+                warnings.append(f"only what is in memory was read: {error}")
+        return Answer(work(Past(frozen, None, start_ms, end_ms), self._limits()), warnings)
+
+    def _open_reader(self) -> Reader:
+        if self._reader is None:
+            assert self._history is not None  # noqa: S101 # asked before
+            self._reader = self._history.reader()
+        return self._reader
+
+    def _close_reader(self) -> None:
+        if self._reader is not None:
+            reader, self._reader = self._reader, None
+            reader.close()
+
+    # -- limits ------------------------------------------------------------------------------------------------------
+
+    def _limits(self) -> Limits:
+        until = time.monotonic() + QUERY_SECONDS
+        return Limits(expired=lambda: self._closing.is_set() or time.monotonic() > until)
+
+    def _samples(self, selectors: Sequence[Sequence[Matcher]], span_ms: int) -> int:
+        """About how many samples a query reads: a sample a second of each series."""
+        return sum(len(self._head.select(matchers)) for matchers in selectors) * max(1, span_ms // 1000)

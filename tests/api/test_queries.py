@@ -1,0 +1,190 @@
+"""Where queries are evaluated: memory in the loop, all else in a thread, and what happens when the disk fails."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import pytest
+
+from monitor.api.live import LiveQueries, LiveQuery, LiveQuerySpec
+from monitor.api.queries import Answer, Queries
+from monitor.promql.errors import Limits, PromQLError
+from monitor.promql.plan import plan
+from monitor.samples import Scrape, Shape, make_labels
+from monitor.selector import Matcher, Series, Storage
+from monitor.store.head import HOUR_MS, Head
+from monitor.store.history_schema import HistoryError
+from tests.store.test_past import Disk, Plain
+
+T0 = 1_700_000_000_000 // HOUR_MS * HOUR_MS
+NOW = T0 + 5 * HOUR_MS
+SHAPE = Shape([make_labels("g")], {})
+
+
+class Library:
+    """A history that is in memory; ``broken`` says why it cannot be read."""
+
+    def __init__(self, disk: Disk, broken: str = "", warnings: list[str] | None = None) -> None:
+        self._disk = disk
+        self.broken = broken
+        self._warnings = warnings or []
+        self.opened = self.closed = 0
+        self.threads: set[int] = set()
+
+    def reader(self) -> Library:
+        self.opened += 1
+        return self
+
+    def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> Sequence[Series]:
+        self.threads.add(threading.get_ident())
+        if self.broken:
+            raise HistoryError(self.broken)
+        return self._disk.select(matchers, start_ms, end_ms)
+
+    def snapshot(self) -> nullcontext[None]:
+        return nullcontext()
+
+    def warnings(self) -> list[str]:
+        return self._warnings
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def stage(**more: object) -> tuple[Head, Library]:
+    """Five hours of a gauge, a sample each 10 s, of which memory has the last one and the disk the others."""
+    head = Head("j", "i")
+    stored = Plain(head.identify(SHAPE.series[0]), rolled_up=True)
+    for at_ms in range(T0, NOW + 1, 10_000):
+        value = float((at_ms - T0) // 1000)
+        head.ingest("s", Scrape(at_ms, SHAPE, [value]))
+        stored.times.append(at_ms)
+        stored.values.append(value)
+    return head, Library(Disk([stored]), **more)  # type: ignore[arg-type]
+
+
+def run(head: Head, library: Library | None, text: str, at_ms: int) -> Answer[list[float]]:
+    async def main() -> Answer[list[float]]:
+        queries = Queries(head, library, lambda: NOW)
+        try:
+            answer = await queries.instant(plan(text), at_ms)
+            return Answer([value for _, value in answer.value.vector], answer.warnings)
+        finally:
+            queries.close()
+
+    return asyncio.run(main())
+
+
+def test_the_last_hour_is_answered_in_the_loop_and_what_is_older_in_a_thread() -> None:
+    head, library = stage()
+    assert run(head, library, "g", NOW).value == [18000.0]
+    assert run(head, library, "max_over_time(g[30m])", NOW).value == [18000.0]
+    assert not library.threads
+    assert run(head, library, "g offset 3h", NOW).value == [7200.0]
+    assert run(head, library, "g", T0 + HOUR_MS).value == [3600.0]
+    assert run(head, library, f"g @ {T0 / 1000}", NOW).value == [0.0]
+    assert run(head, library, "min_over_time(g[4h])", NOW).value == [3610.0]
+    assert run(head, library, "count_over_time(g[5h])", NOW).value == [1800.0]
+    assert library.threads
+    assert threading.get_ident() not in library.threads
+    assert library.opened == library.closed == 5
+
+
+def test_without_history_all_is_answered_from_memory() -> None:
+    head, _ = stage()
+    assert run(head, None, "g offset 3h", NOW) == Answer([], [])
+
+
+def test_a_history_that_cannot_be_read_is_told_and_memory_answers() -> None:
+    head, library = stage(broken="page 7 is damaged")
+    assert run(head, library, "count_over_time(g[2h])", NOW).value[0] < 400
+    assert run(head, library, "g offset 3h", NOW) == Answer([], ["only what is in memory was read: page 7 is damaged"])
+    head, library = stage(warnings=["an hour is damaged"])
+    assert run(head, library, "g offset 3h", NOW) == Answer([7200.0], ["an hour is damaged"])
+
+
+def test_after_a_clock_went_back_the_hour_comes_from_the_disk() -> None:
+    head, library = stage()
+    head.rewind(NOW - 10_000)
+    head.ingest("s", Scrape(NOW, SHAPE, [1.0]))
+    assert run(head, library, "g offset 10m", NOW).value == [17400.0]
+    assert run(head, library, "g", NOW).value == [1.0]
+
+
+def test_a_query_in_the_thread_does_not_hold_up_the_loop_and_ends_when_all_ends() -> None:
+    head, library = stage()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def endless(storage: Storage, limits: Limits) -> int:
+        begun.set()
+        assert go_on.wait(30)
+        assert limits.expired is not None
+        if limits.expired():
+            raise PromQLError("query timed out in expression evaluation", kind="timeout")
+        return 1
+
+    async def main() -> int:
+        queries = Queries(head, library, lambda: NOW)
+        task = asyncio.create_task(queries.run(plan("g offset 3h"), NOW, NOW, endless))
+        ticks = 0
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+            ticks += 1
+        queries.close()
+        go_on.set()
+        with pytest.raises(PromQLError, match="timed out"):
+            await task
+        return ticks
+
+    assert asyncio.run(main()) > 0
+
+
+def test_a_live_range_begins_with_the_past_and_goes_on_from_memory() -> None:
+    head, library = stage()
+
+    async def main() -> tuple[LiveQuery, LiveQueries]:
+        queries = Queries(head, library, lambda: NOW)
+        live = LiveQueries(queries, head)
+        query = await live.acquire(LiveQuerySpec("g", "g", range_seconds=4 * 3600, step_seconds=600), NOW)
+        asked = len(library.threads)
+        head.ingest("s", Scrape(NOW + 600_000, SHAPE, [5.0]))
+        live.tick(NOW + 600_000)
+        assert len(library.threads) == asked == 1
+        # One that was asleep for long is filled anew, in the background.
+        late_ms = NOW + 100 * 600_000
+        head.ingest("s", Scrape(late_ms, SHAPE, [6.0]))
+        live.tick(late_ms)
+        assert query.delta is None
+        assert query.filling is not None
+        await query.filling
+        live.tick(late_ms + 1000)
+        queries.close()
+        return query, live
+
+    query, _ = asyncio.run(main())
+    assert query.delta is not None
+    assert query.delta == query.full
+
+
+def test_a_live_query_that_always_looks_beyond_memory_is_evaluated_in_the_thread() -> None:
+    head, library = stage()
+
+    async def main() -> list[bool]:
+        queries = Queries(head, library, lambda: NOW)
+        live = LiveQueries(queries, head)
+        query = await live.acquire(LiveQuerySpec("g", "max_over_time(g[3h])"), NOW)
+        told = [b"18000.0" in bytes(query.full or b"")]
+        head.ingest("s", Scrape(NOW + 1000, SHAPE, [99999.0]))
+        for _ in range(2):
+            live.tick(NOW + 1000)
+            if query.filling is not None:
+                await query.filling
+        told.append(b"99999.0" in bytes(query.delta or b""))
+        live.release(LiveQuerySpec("g", "max_over_time(g[3h])"))
+        queries.close()
+        return told
+
+    assert asyncio.run(main()) == [True, True]
