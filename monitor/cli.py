@@ -156,13 +156,30 @@ def snapshot(url: str | None, as_json: bool) -> None:
 @cli.command(context_settings={"ignore_unknown_options": True})
 @click.argument("expr")
 @_URL
-@click.option("--time", "at", metavar="TIME", help="When, as seconds since the epoch or RFC 3339. Default: now.")
-@click.option("--json", "as_json", is_flag=True, help="The answer's data as JSON.")
-def query(expr: str, url: str | None, at: str | None, as_json: bool) -> None:
-    """Evaluate a PromQL expression, once."""
-    from monitor.commands.query import run
+@click.option("--at", "--time", "at", metavar="TIME", help="When: 18:00, 2026-11-21T18:00Z, -1h, epoch. Default: now.")
+@click.option("--since", metavar="DURATION", help="Over the last 30m, 6h, 7d.")
+@click.option("--start", metavar="TIME", help="Over a range: from when.")
+@click.option("--end", metavar="TIME", help="Until when. Default: now.")
+@click.option("--step", metavar="DURATION", help="The range's resolution. Default: what fits.")
+@click.option("--graph", "output", flag_value="graph", help="Draw it; of the last hour, unless you say.")
+@click.option("--json", "output", flag_value="json", help="As JSON: what Prometheus' API has under `data`.")
+@click.option("--csv", "output", flag_value="csv", help="As CSV: a sample a line, a column for each label.")
+@click.option("--timeout", type=click.FloatRange(0.1, 3600), default=30.0, show_default=True, metavar="SECONDS")
+def query(
+    expr: str,
+    url: str | None,
+    at: str | None,
+    since: str | None,
+    start: str | None,
+    end: str | None,
+    step: str | None,
+    output: str | None,
+    timeout: float,
+) -> None:
+    """Evaluate a PromQL expression: now, at a time, or over a range."""
+    from monitor.commands.query import Asked, run
 
-    sys.exit(run(expr, url, at=at, as_json=as_json))
+    sys.exit(run(expr, url, Asked(at, since, start, end, step), output or "table", timeout))
 
 
 _ALERTMANAGER = click.option(
@@ -274,14 +291,77 @@ def notify_test(receiver: str | None, url: str | None, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
-def check(files: tuple[Path, ...]) -> None:
+@click.option("--against", metavar="URL", help="A daemon or a Prometheus: has it the series that the rules select?")
+@click.option("--strict", is_flag=True, help="Exit 1 for a warning, too.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def check(files: tuple[Path, ...], against: str | None, strict: bool, as_json: bool) -> None:
     """Check configurations and rule files; name every problem with its place.
 
-    A file with `groups:` at its top is a rule file, any other a configuration. Exits 1 when there is a problem.
+    A file with `groups:` at its top is a rule file, any other a configuration. Exits 1 when there is a problem, 2 when
+    the server of --against cannot be asked.
     """
     from monitor.commands.check import run
 
-    sys.exit(run(files))
+    sys.exit(run(files, against=against, strict=strict, as_json=as_json))
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RULES.yaml…")
+@click.option("--since", default="24h", show_default=True, metavar="TIME", help="How far back: 24h, 7d, or a time.")
+@click.option("--until", metavar="TIME", help="Until when: 18:00, 2026-11-21T18:00. Default: now.")
+@click.option(
+    "--rules",
+    "old_files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="OLD",
+    help="Rules to compare with: tells the difference; may be given again.",
+)
+@click.option(
+    "--interval",
+    metavar="DURATION",
+    help="How often groups are evaluated that say no interval of their own. Default: 15s.",
+)
+@_URL
+@click.option(
+    "--history",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A daemon's history.sqlite. Default: this machine's, where it can be read, else the daemon's API.",
+)
+@click.option("--all", "everything", is_flag=True, help="List every firing.")
+@click.option("--json", "as_json", is_flag=True, help="All of it as JSON, for programs.")
+def backtest(
+    files: tuple[Path, ...],
+    since: str,
+    until: str | None,
+    old_files: tuple[Path, ...],
+    interval: str | None,
+    url: str | None,
+    history: Path | None,
+    everything: bool,
+    as_json: bool,
+) -> None:
+    """Tell which alerts RULES would have fired over the stored past, and when.
+
+    Exits 0 whatever would have fired, 1 where that could not be found out or a rule failed.
+    """
+    from monitor.commands.backtest import Range, run
+
+    if url and history is not None:
+        raise click.UsageError("give --url or --history, not both")
+
+    code = run(
+        files,
+        asked=Range(since, until),
+        old_files=old_files,
+        interval=interval,
+        url=url,
+        history=history,
+        everything=everything,
+        as_json=as_json,
+    )
+    sys.exit(code)
 
 
 @cli.command()

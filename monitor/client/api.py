@@ -169,8 +169,8 @@ class Client:
         method: str,
         path: str,
         *,
-        fields: Mapping[str, str] | None = None,
-        form: Mapping[str, str] | None = None,
+        fields: Mapping[str, str | Sequence[str]] | None = None,
+        form: Mapping[str, str | Sequence[str]] | None = None,
         json: object = None,
         timeout: float | None = None,
     ) -> httpx.Response:

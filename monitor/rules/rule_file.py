@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.resources
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from monitor.promql.errors import PromQLError
 from monitor.promql.plan import Plan, plan
@@ -17,6 +19,10 @@ from monitor.yaml_reader import ConfigError, Node, Problem, Problems, compose, p
 
 _GROUP_FIELDS = ("name", "interval", "query_offset", "limit", "labels", "rules")
 _RULE_FIELDS = ("alert", "record", "expr", "for", "keep_firing_for", "labels", "annotations")
+
+
+Place: TypeAlias = tuple[int, int, int]
+"""Where a piece of a value begins: its offset in the value, its line and its column in the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,11 @@ class Rule:
     annotations: Mapping[str, Template] = field(default_factory=dict)
     path: str = ""
     line: int = 0
+    expr_places: Sequence[Place] = field(default=(), repr=False, compare=False)
+
+    def place_of(self, position: int) -> tuple[int, int]:
+        """Line and column in the file of a character of ``expr``, counted from 0."""
+        return _place(self.expr_places, position) if self.expr_places else (self.line, 1)
 
     @property
     def identity(self) -> tuple[str, bool, tuple[tuple[str, str], ...]]:
@@ -177,6 +188,7 @@ class _File:
             annotations=annotations,
             path=self.problems.path,
             line=node.line,
+            expr_places=self.places(fields["expr"], expr),
         )
 
     @staticmethod
@@ -260,15 +272,16 @@ class _File:
         return out
 
     def place(self, node: Node, text: str, position: int | None) -> tuple[int, int]:
-        """Line and column in the file of a character of a value.
+        """Line and column in the file of a character of a value."""
+        return (node.line, node.column) if position is None else _place(self.places(node, text), position)
+
+    def places(self, node: Node, text: str) -> list[Place]:
+        """Where the pieces of a value stand in the file.
 
         The lines of the file are found in the value one after the other: that holds for blocks, folded or not, and for
         a text in quotes without escapes. For all else the place is the value's beginning.
         """
-        line, column = node.line, node.column
-        if position is None:
-            return line, column
-        found = line, column
+        found: list[Place] = []
         cursor = 0
         for row, start, written in self.chunks(node):
             at = text.find(written, cursor)
@@ -276,11 +289,11 @@ class _File:
                 at = text.index(rest, cursor)  # a quote or a comment stands behind the value's end
             if at < 0 or text[cursor:at].strip():
                 break
-            found = row, start + max(0, position - at)
+            found.append((at, row, start))
             cursor = at + len(written)
-            if position <= cursor:
+            if cursor >= len(text.rstrip()):
                 return found
-        return found if cursor >= len(text.rstrip()) else (line, column)
+        return [(sys.maxsize, node.line, node.column)]  # behind every position: all are told at the beginning
 
     def chunks(self, node: Node) -> Iterator[tuple[int, int, str]]:
         """The lines that a value stands on, from its place to the end of the file: line, column, text without the
@@ -293,3 +306,8 @@ class _File:
             written = self.lines[row].strip()
             if written:
                 yield row + 1, len(self.lines[row]) - len(self.lines[row].lstrip()) + 1, written
+
+
+def _place(places: Sequence[Place], position: int) -> tuple[int, int]:
+    at, line, column = next((one for one in reversed(places) if one[0] <= position), places[0])
+    return line, column + max(0, position - at)

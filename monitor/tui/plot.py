@@ -12,15 +12,12 @@ from array import array
 from bisect import bisect_left
 from typing import TypeAlias
 
+from monitor.client.braille import LEFT, RIGHT, cell
 from monitor.client.snapshot import History
 
 CELL_MS = 4000
 """The time in a cell, unless the history is coarser than two points a cell."""
 MAX_CELLS = 150
-
-# The dots of a column from the bottom upwards, as bits of the character.
-_LEFT = (0x40, 0x04, 0x02, 0x01)
-_RIGHT = (0x80, 0x20, 0x10, 0x08)
 
 Span: TypeAlias = tuple[int, int]
 """Of a column's dots those from the first, counted from 0 at the bottom, to before the second."""
@@ -145,7 +142,6 @@ def _draw(left: Span, right: Span, height: int) -> tuple[str, ...]:
         bits = 0
         for dot in range(4):
             at = 4 * row + dot
-            bits |= (_LEFT[dot] if left[0] <= at < left[1] else 0) | (_RIGHT[dot] if right[0] <= at < right[1] else 0)
-        # The empty cell is a space: one byte instead of three.
-        cells.append(chr(0x2800 | bits) if bits else " ")
+            bits |= (LEFT[dot] if left[0] <= at < left[1] else 0) | (RIGHT[dot] if right[0] <= at < right[1] else 0)
+        cells.append(cell(bits))
     return tuple(cells)

@@ -122,6 +122,19 @@ def test_a_place_inside_of_an_expression_is_a_place_of_the_file(expr: str, place
     assert problem.startswith(f"r.yaml:{place}: could not parse expression: "), problem
 
 
+@pytest.mark.parametrize(
+    ("expr", "places"),
+    [
+        ("up + down", [(5, 11), (5, 16)]),
+        ("|\n      up\n        + down\n", [(6, 7), (7, 11)]),
+        ('"up{a=\\"b\\"} + down"', [(5, 11), (5, 11)]),
+    ],
+)
+def test_a_rule_knows_where_its_expression_stands(expr: str, places: list[tuple[int, int]]) -> None:
+    ((rule,),) = (group.rules for group in read_rules(HEAD + f"  - alert: a\n    expr: {expr}").groups)
+    assert [rule.place_of(rule.expr.index(word)) for word in ("up", "down")] == places
+
+
 def test_a_place_inside_of_a_template_is_a_place_of_the_file() -> None:
     found = problems(
         HEAD
