@@ -178,8 +178,6 @@ def _decode(body: bytes, count: int) -> array[float]:
         return array("d", body[1:] * count)
     if kind in (_DIFFERENCES, _INTEGERS):
         decimals = body[1]
-        if decimals > _MAX_DECIMALS:
-            raise ChunkError("the values are damaged")
         numbers: Iterable[float]
         if kind == _DIFFERENCES:
             first = _DIFFERENCES_HEAD.unpack_from(body)[2]
@@ -313,7 +311,7 @@ def _unpack(body: bytes, at: int, types: str, count: int) -> array[int]:
     width = how & 3
     if how & _DEFLATED:
         raw = _from_planes(_inflate(raw, count << width), 1 << width)
-    if how > 7 or len(raw) != count << width:
+    if len(raw) != count << width:
         raise ChunkError("the numbers are damaged")
     return array(types[width], raw)
 
@@ -351,6 +349,6 @@ def _inflate(data: bytes, size: int) -> bytes:
         raw = inflater.decompress(data, size + 1)
     except zlib.error as error:
         raise ChunkError(f"the deflated bytes are damaged: {error}") from error
-    if len(raw) != size or not inflater.eof or inflater.unused_data:
+    if len(raw) != size or not inflater.eof:
         raise ChunkError("the deflated bytes are damaged")
     return raw

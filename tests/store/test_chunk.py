@@ -181,7 +181,7 @@ def test_damaged_bytes_are_an_error() -> None:
         for cut in (b"", data[:1], data[:-1], data[: len(data) // 2], data + b"\0", data[1:]):
             with pytest.raises(ChunkError):
                 decode(cut, count, times=times)
-        for other in (count - 1, count + 1, 0, -1, MAX_COUNT + 1, 2**60):
+        for other in (count - 1, count + 1, 0, -1, MAX_COUNT + 1, 2**60, count + 2**32):
             with pytest.raises(ChunkError):
                 decode(data, other, times=times)
 
