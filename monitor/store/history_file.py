@@ -1,0 +1,427 @@
+"""History's file while it is open to be written: its blocks, its journal, and what is found in them.
+
+Everything here blocks and belongs to one thread. SQLite's own errors (``sqlite3.Error``, ``OSError``) are passed on.
+After one of them nothing in memory is sure any more: whoever gets one closes the file and opens it again.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from monitor.samples import Labels
+from monitor.store.chunk import Chunk, ChunkError
+from monitor.store.history_journal import unpack_scrapes, unpack_singles
+from monitor.store.history_schema import (
+    BUILDING,
+    LIVE,
+    LOST,
+    WINDOW_MS,
+    HistoryError,
+    labels_from_text,
+    labels_hash,
+    labels_to_text,
+    open_file,
+    pack_ids,
+    row_id,
+    sum_up,
+    union,
+    unpack_ids,
+)
+
+Samples: TypeAlias = "tuple[array[int], array[float]]"
+
+
+@dataclass(slots=True)
+class Block:
+    """A stretch of time that was written together: samples with ``start_ms < t <= end_ms``."""
+
+    ident: int
+    start_ms: int
+    end_ms: int
+    state: str
+    series: array[int]
+    """The ids of all that are in it, ascending."""
+
+
+@dataclass(slots=True)
+class Row:
+    """A row of the journal, to be written: values of a layout's series, or single samples."""
+
+    layout: array[int] | None
+    """The ids of a scrape's series, in its order."""
+    ids: Iterable[int]
+    first_ms: int
+    last_ms: int
+    count: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class _Open:
+    """A block of five minutes that still takes chunks."""
+
+    block: Block
+    series: set[int] = field(default_factory=set)
+    times: dict[bytes, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Window:
+    """What the journal has of five minutes: its rows can go once all their series have a chunk."""
+
+    rows: list[int] = field(default_factory=list)
+    needed: set[int] = field(default_factory=set)
+    layouts: set[int] = field(default_factory=set)
+    sealed: set[int] = field(default_factory=set)
+
+
+def window_of(at_ms: int) -> int:
+    """The start of the window of five minutes that has this moment: ``start < at_ms <= start + WINDOW_MS``."""
+    return (at_ms - 1) // WINDOW_MS * WINDOW_MS
+
+
+class ChunkReader:
+    """Reads chunks over one connection, and keeps the times that many of them share."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._times: dict[int, bytes] = {}
+
+    def chunk(self, block: int, series: int) -> Chunk | None:
+        """A series' chunk in a block. Raises ``HistoryError`` where its times are gone."""
+        row = self._connection.execute(
+            "SELECT start_ms, end_ms, count, times, data FROM chunks WHERE id = ?", (row_id(block, series),)
+        ).fetchone()
+        return None if row is None else self.build(block, *row)
+
+    def build(self, block: int, start_ms: int, end_ms: int, count: int, times: int, data: bytes) -> Chunk:
+        """A chunk of a row of the table. Raises ``HistoryError`` where its times are gone."""
+        return Chunk(start_ms, end_ms, count, self.times(row_id(block, times)), data)
+
+    def times(self, ident: int) -> bytes:
+        """Encoded times by their id. Raises ``HistoryError`` where there are none."""
+        found = self._times.get(ident)
+        if found is None:
+            row = self._connection.execute("SELECT data FROM times WHERE id = ?", (ident,)).fetchone()
+            if row is None:
+                raise HistoryError("the times of a chunk are missing")
+            if len(self._times) >= 512:
+                self._times.clear()
+            found = self._times[ident] = row[0]
+        return found
+
+
+def read_blocks(connection: sqlite3.Connection) -> list[Block]:
+    """All blocks, in the order of writing. Where a list of series is damaged, it is made again of what is there."""
+    found = []
+    for ident, start_ms, end_ms, state, data in connection.execute(
+        "SELECT id, start_ms, end_ms, state, series FROM blocks ORDER BY id"
+    ).fetchall():
+        try:
+            series = unpack_ids(data)
+        except HistoryError:
+            low, high = row_id(ident, 0), row_id(ident + 1, 0)
+            rows = connection.execute("SELECT id & 0xffffffff FROM chunks WHERE id >= ? AND id < ?", (low, high))
+            series = array("q", (row[0] for row in rows))
+        found.append(Block(ident, start_ms, end_ms, state, series))
+    return found
+
+
+def read_journal(
+    connection: sqlite3.Connection, rows: Iterable[tuple[int, int | None, int, bytes]], wanted: set[int] | None = None
+) -> tuple[dict[int, list[Samples]], int]:
+    """Rows of the journal (id, layout, count, data), in the order of writing: the samples of each series (or of those
+    wanted), a piece for each stretch in which time went on, and how many rows were damaged."""
+    layouts: dict[int, array[int]] = {}
+    pieces: dict[int, list[Samples]] = {}
+    damaged = 0
+    for _, layout, count, data in rows:
+        try:
+            if layout is None:
+                for ident, at_ms, value in zip(*unpack_singles(data, count), strict=True):
+                    if wanted is None or ident in wanted:
+                        _append(pieces, ident, array("q", (at_ms,)), array("d", (value,)))
+                continue
+            ids = layouts.get(layout)
+            if ids is None:
+                found = connection.execute("SELECT series FROM layouts WHERE id = ?", (layout,)).fetchone()
+                if found is None:
+                    raise HistoryError("the layout of a scrape is missing")
+                ids = layouts[layout] = unpack_ids(found[0])
+            times, values = unpack_scrapes(data, count, len(ids))
+            for i, ident in enumerate(ids):
+                if wanted is None or ident in wanted:
+                    _append(pieces, ident, times, values[i :: len(ids)])
+        except HistoryError:
+            damaged += 1
+    return pieces, damaged
+
+
+def _append(pieces: dict[int, list[Samples]], ident: int, times: array[int], values: array[float]) -> None:
+    mine = pieces.get(ident)
+    if mine is None:
+        pieces[ident] = [(times[:], values)]
+    elif times[0] > mine[-1][0][-1]:
+        mine[-1][0].extend(times)
+        mine[-1][1].extend(values)
+    else:
+        mine.append((times[:], values))
+
+
+class File:
+    """The open file. Built by ``File.open``."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self.connection = connection
+        self.chunks = ChunkReader(connection)
+        self.blocks = {block.ident: block for block in read_blocks(connection)}
+        self._inode = os.stat(path).st_ino
+        note = connection.execute("SELECT value FROM notes WHERE key = 'next'").fetchone()
+        newest = connection.execute("SELECT ifnull(max(id), 0) FROM journal").fetchone()[0]
+        self._next: int = max([*self.blocks, newest, int(note[0]) if note else 0]) + 1
+        self.began = self._next
+        """Rows of the journal with lower ids are of an earlier run."""
+        self.page_size: int = connection.execute("PRAGMA page_size").fetchone()[0]
+        self._open: dict[int, _Open] = {}
+        self._windows: dict[int, _Window] = {}
+        self._layouts: dict[bytes, int] = {}
+
+    @classmethod
+    def open(cls, path: Path) -> File:
+        """Open the file, or start it. Raises ``HistoryRefused``, ``sqlite3.Error``, ``OSError``."""
+        connection = open_file(path)
+        try:
+            return cls(path, connection)
+        except BaseException:
+            connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self.connection.close()
+
+    def is_replaced(self) -> bool:
+        """Whether the path no longer names the file that is open: writing on would be writing to nowhere."""
+        try:
+            return os.stat(self.path).st_ino != self._inode
+        except FileNotFoundError:
+            return True
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written within, or none of it."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.connection.execute("COMMIT")
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
+
+    def number(self) -> int:
+        """The next number, for a block or a row of the journal."""
+        self._next += 1
+        return self._next - 1
+
+    # -- series ------------------------------------------------------------------------------------------------------
+
+    def series_id(self, labels: Labels) -> int:
+        """The id of a series, which is now given where it has none."""
+        text = labels_to_text(labels)
+        key = labels_hash(text)
+        for ident, known in self.connection.execute("SELECT id, labels FROM series WHERE hash = ?", (key,)):
+            if known == text:
+                return int(ident)
+        return self.connection.execute("INSERT INTO series (hash, labels) VALUES (?, ?)", (key, text)).lastrowid or 0
+
+    def labels(self) -> dict[int, Labels]:
+        """The labels of all series by id; what is damaged is left out."""
+        found = {}
+        for ident, text in self.connection.execute("SELECT id, labels FROM series"):
+            try:
+                found[ident] = labels_from_text(text)
+            except HistoryError:
+                continue
+        return found
+
+    # -- the journal -------------------------------------------------------------------------------------------------
+
+    def write_rows(self, rows: Iterable[Row]) -> None:
+        """Add rows to the journal. Each lies within one window of five minutes."""
+        for row in rows:
+            layout = None if row.layout is None else self._layout(row.layout)
+            ident = self.number()
+            self.connection.execute(
+                "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?)",
+                (ident, layout, row.first_ms, row.last_ms, row.count, row.data),
+            )
+            window = self._windows.setdefault(window_of(row.last_ms), _Window())
+            window.rows.append(ident)
+            if layout is None:
+                window.needed.update(row.ids)
+            elif layout not in window.layouts:
+                window.layouts.add(layout)
+                window.needed.update(row.ids)
+
+    def _layout(self, ids: array[int]) -> int:
+        data = pack_ids(ids)
+        found = self._layouts.get(data)
+        if found is None:
+            execute = self.connection.execute
+            row = execute("SELECT id FROM layouts WHERE series = ?", (data,)).fetchone()
+            found = row[0] if row else execute("INSERT INTO layouts (series) VALUES (?)", (data,)).lastrowid or 0
+            self._layouts[data] = found
+        return found
+
+    def drop_covered(self) -> None:
+        """Delete the journal's rows of every window in which all series have their chunk."""
+        for start_ms, window in list(self._windows.items()):
+            if window.sealed and window.needed <= window.sealed:
+                self.drop_rows(window.rows)
+                del self._windows[start_ms]
+
+    def drop_rows(self, rows: Iterable[int]) -> None:
+        """Delete rows of the journal."""
+        self.connection.executemany("DELETE FROM journal WHERE id = ?", [(ident,) for ident in rows])
+
+    def forget_layouts(self) -> None:
+        """The table of layouts was changed by someone else."""
+        self._layouts.clear()
+
+    def awaited(self) -> set[int]:
+        """The series of which the journal has samples of this run."""
+        return {ident for window in self._windows.values() for ident in window.needed}
+
+    def windows(self) -> list[int]:
+        """The starts of the windows of which the journal has rows of this run."""
+        return list(self._windows)
+
+    def take_windows(self, starts: Iterable[int]) -> list[int]:
+        """The rows of these windows, of which nothing more is awaited: whoever takes them makes chunks of them."""
+        return [ident for start in starts for ident in self._windows.pop(start).rows]
+
+    # -- blocks ------------------------------------------------------------------------------------------------------
+
+    def new_block(self, start_ms: int, end_ms: int, state: str, series: Iterable[int] = ()) -> Block:
+        """Begin a block."""
+        block = Block(self.number(), start_ms, end_ms, state, array("q", series))
+        self.connection.execute(
+            "INSERT INTO blocks VALUES (?, ?, ?, ?, ?)", (block.ident, start_ms, end_ms, state, pack_ids(block.series))
+        )
+        self.blocks[block.ident] = block
+        return block
+
+    def change(self, block: Block, state: str, series: Iterable[int] | None = None) -> None:
+        """Give a block another state, and other series."""
+        block.state = state
+        if series is not None:
+            block.series = array("q", sorted(series))
+        self.connection.execute(
+            "UPDATE blocks SET state = ?, series = ? WHERE id = ?", (state, pack_ids(block.series), block.ident)
+        )
+
+    def delete(self, block: Block) -> None:
+        """Delete a block with all that belongs to it."""
+        span = (row_id(block.ident, 0), row_id(block.ident + 1, 0))
+        for statement in (
+            "DELETE FROM chunks WHERE id >= ? AND id < ?",
+            "DELETE FROM times WHERE id >= ? AND id < ?",
+            "DELETE FROM minutes WHERE id >= ? AND id < ?",
+        ):
+            self.connection.execute(statement, span)
+        self.connection.execute("DELETE FROM blocks WHERE id = ?", (block.ident,))
+        self.blocks.pop(block.ident, None)
+        for start_ms, opened in list(self._open.items()):
+            if opened.block is block:
+                del self._open[start_ms]
+
+    def close_blocks(self) -> None:
+        """Let the blocks that are open take no more: what comes now was written later, though it may be earlier."""
+        self._open.clear()
+
+    def put(self, chunks: Iterable[tuple[int, Chunk]], *, whole: bool = True) -> None:
+        """Write chunks of five minutes, each with its series' id. Those that are whole have all that the journal has of
+        their series and window."""
+        changed: dict[int, _Open] = {}
+        rows = []
+        for series, chunk in chunks:
+            start_ms = window_of(chunk.end_ms)
+            opened = self._open.get(start_ms)
+            if opened is None or series in opened.series:
+                if len(self._open) > 4:
+                    del self._open[next(iter(self._open))]
+                opened = self._open[start_ms] = _Open(self.new_block(start_ms, start_ms + WINDOW_MS, LIVE))
+            opened.series.add(series)
+            window = self._windows.get(start_ms)
+            if window is not None and whole:
+                window.sealed.add(series)
+            changed[opened.block.ident] = opened
+            rows.append((opened.block.ident, series, chunk, self._times_of(opened, chunk.times)))
+        self.write_chunks(rows)
+        for opened in changed.values():
+            self.change(opened.block, LIVE, opened.series)
+
+    def _times_of(self, opened: _Open, times: bytes) -> int:
+        found = opened.times.get(times)
+        if found is None:
+            found = opened.times[times] = len(opened.times)
+            self.write_times(opened.block.ident, found, times)
+        return found
+
+    def write_times(self, block: int, number: int, times: bytes) -> None:
+        """Write times that chunks of a block share."""
+        self.connection.execute("INSERT OR REPLACE INTO times VALUES (?, ?)", (row_id(block, number), times))
+
+    def write_chunks(self, rows: Iterable[tuple[int, int, Chunk, int]]) -> None:
+        """Write chunks: for each its block, its series, the chunk, and the number of its times."""
+        self.connection.executemany(
+            "INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?)",
+            [(row_id(b, series), c.start_ms, c.end_ms, c.count, times, c.values) for b, series, c, times in rows],
+        )
+
+    def write_minutes(self, block: int, rows: Iterable[tuple[int, bytes]]) -> None:
+        """Write roll-ups of a block, each with its series."""
+        self.connection.executemany(
+            "INSERT OR REPLACE INTO minutes VALUES (?, ?)", [(row_id(block, s), sum_up(data)) for s, data in rows]
+        )
+
+    def pieces(self, blocks: Sequence[Block], series: int, damaged: list[str]) -> Samples:
+        """A series' samples in blocks that are in the order of writing, as one. What is damaged is left out, and its
+        reason added to ``damaged``."""
+        found = []
+        for block in blocks:
+            try:
+                chunk = self.chunks.chunk(block.ident, series)
+                if chunk is not None:
+                    found.append(chunk.decode())
+            except (ChunkError, HistoryError) as error:
+                damaged.append(str(error))
+        return union(found)
+
+    # -- measures ----------------------------------------------------------------------------------------------------
+
+    def live(self) -> list[Block]:
+        """The blocks that are read, in the order of writing."""
+        return [block for block in self.blocks.values() if block.state == LIVE]
+
+    def unfinished(self) -> list[Block]:
+        """Blocks that an earlier run began to merge."""
+        return [block for block in self.blocks.values() if block.state == BUILDING]
+
+    def lost(self) -> list[Block]:
+        """Blocks that are still to be copied out of a broken file."""
+        return [block for block in self.blocks.values() if block.state == LOST]
+
+    def pages(self) -> tuple[int, int]:
+        """Pages of the file, and how many of those are free."""
+        execute = self.connection.execute
+        return execute("PRAGMA page_count").fetchone()[0], execute("PRAGMA freelist_count").fetchone()[0]

@@ -1,0 +1,247 @@
+"""What history is told, on its way to the file: from the loop into a queue, and from that, in the thread, into rows of
+the journal and chunks that are owed to the disk."""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from monitor.samples import Event, Family, Labels
+from monitor.store.chunk import Chunk
+from monitor.store.history_file import window_of
+from monitor.store.history_journal import pack_scrapes
+from monitor.store.history_schema import AWAIT_MS
+
+MOST_OWED_BYTES = 16 << 20
+"""What may be kept in memory for a disk that takes nothing: some two hours."""
+_MOST_KNOWN = 50_000
+
+
+class Keyed(Protocol):
+    """What history needs to know of a series."""
+
+    @property
+    def labels(self) -> Labels: ...
+
+    @property
+    def uid(self) -> int:
+        """Never another's for as long as this process lives."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TakenScrape:
+    """A scrape that came in."""
+
+    series: Sequence[Keyed]
+    at_ms: int
+    values: array[float]
+
+
+@dataclass(frozen=True, slots=True)
+class TakenSample:
+    """A sample by itself."""
+
+    series: Keyed
+    at_ms: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class TakenChunk:
+    """A chunk of samples that came in before."""
+
+    series: Keyed
+    chunk: Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Rewound:
+    """The clock went back: what came in before is not continued after this time."""
+
+    to_ms: int
+
+
+Taken = TakenScrape | TakenSample | TakenChunk | Rewound | Event | Family
+
+
+@dataclass(slots=True)
+class Known:
+    """A series, and its id in the file once that is known."""
+
+    labels: Labels
+    ident: int | None = None
+
+
+@dataclass(slots=True)
+class Layout:
+    """The series of a scrape. It keeps the list, so that no other list can take its place."""
+
+    series: Sequence[Keyed]
+    known: list[Known]
+    ids: array[int] | None = None
+
+
+@dataclass(slots=True)
+class OwedRow:
+    """A row of the journal that is not written yet: of a layout, or of single samples."""
+
+    layout: Layout | None
+    singles: list[tuple[Known, int, float]]
+    first_ms: int
+    last_ms: int
+    count: int
+    data: bytes
+
+    @property
+    def samples(self) -> int:
+        return self.count * (len(self.layout.known) if self.layout else 1)
+
+
+@dataclass(slots=True)
+class Owed:
+    """What came in between two transactions, up to a moment at which the clock went back."""
+
+    rows: list[OwedRow] = field(default_factory=list)
+    chunks: list[tuple[Known, Chunk]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    rewound_ms: int | None = None
+
+    @property
+    def weight(self) -> int:
+        rows = sum(len(row.data) + 100 + 100 * len(row.singles) for row in self.rows)
+        return rows + sum(len(c.values) + 200 for _, c in self.chunks) + 500 * len(self.events)
+
+
+class Inbox:
+    """What came in and is not written yet. ``queue`` is filled by the loop, all else belongs to the thread."""
+
+    def __init__(self) -> None:
+        self.queue: deque[Taken] = deque()
+        self.taken = 0
+        """Samples that were taken out of the queue."""
+        self.lost = 0
+        """Samples that were given up, for too many were owed."""
+        self.now_ms: int | None = None
+        """The time of the newest scrape."""
+        self.families: dict[str, Family] = {}
+        """Families to be written."""
+        self.owed: deque[Owed] = deque()
+        self.owed_bytes = 0
+        self._known: dict[int, Known] = {}
+        self._layouts: dict[int, Layout] = {}
+
+    def collect(self) -> None:
+        """Take what came in, and make the journal's rows of it."""
+        owed = Owed()
+        scrapes: dict[tuple[int, int], list[TakenScrape]] = {}
+        singles: dict[int, list[TakenSample]] = {}
+        for _ in range(len(self.queue)):
+            try:
+                item = self.queue.popleft()
+            except IndexError:  # the loop took the oldest away
+                break
+            match item:
+                case TakenScrape(series, at_ms, values):
+                    scrapes.setdefault((id(series), window_of(at_ms)), []).append(item)
+                    self.taken += len(values)
+                    self.now_ms = at_ms
+                case TakenSample(_, at_ms):
+                    singles.setdefault(window_of(at_ms), []).append(item)
+                    self.taken += 1
+                case TakenChunk(series, chunk):
+                    owed.chunks.append((self._know(series), chunk))
+                case Rewound(to_ms):
+                    self._make_rows(owed, scrapes, singles)
+                    owed.rewound_ms = to_ms
+                    self._owe(owed)
+                    owed = Owed()
+                    scrapes, singles = {}, {}
+                case Event():
+                    owed.events.append(item)
+                case Family():
+                    self.families[item.name] = item
+        self._make_rows(owed, scrapes, singles)
+        self._owe(owed)
+
+    def _make_rows(
+        self, owed: Owed, scrapes: dict[tuple[int, int], list[TakenScrape]], singles: dict[int, list[TakenSample]]
+    ) -> None:
+        for taken in scrapes.values():
+            times = [one.at_ms for one in taken]
+            data = pack_scrapes(times, [one.values for one in taken])
+            layout = self._layout(taken[0].series)
+            owed.rows.append(OwedRow(layout, [], times[0], times[-1], len(times), data))
+        for some in singles.values():
+            each = [(self._know(one.series), one.at_ms, one.value) for one in some]
+            times = [one.at_ms for one in some]
+            owed.rows.append(OwedRow(None, each, min(times), max(times), len(each), b""))
+
+    def _layout(self, series: Sequence[Keyed]) -> Layout:
+        found = self._layouts.get(id(series))
+        if found is None:
+            if len(self._layouts) >= 64:  # a source whose series come and go makes ever new ones
+                self._layouts.clear()
+            found = self._layouts[id(series)] = Layout(series, [self._know(one) for one in series])
+        return found
+
+    def _know(self, series: Keyed) -> Known:
+        found = self._known.get(series.uid)
+        if found is None:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+                self._layouts.clear()
+            found = self._known[series.uid] = Known(series.labels)
+        return found
+
+    def _owe(self, owed: Owed) -> None:
+        if not (owed.rows or owed.chunks or owed.events or owed.rewound_ms is not None):
+            return
+        self.owed.append(owed)
+        self.owed_bytes += owed.weight
+        if self.owed_bytes > MOST_OWED_BYTES:
+            self._shed()
+
+    def _shed(self) -> None:
+        """Too much is owed. First the journal's rows go of which there are chunks by now, then the oldest of all."""
+        for one in self.owed:
+            old = [row for row in one.rows if row.last_ms < (self.now_ms or 0) - AWAIT_MS]
+            if old:
+                self.owed_bytes -= one.weight
+                one.rows = [row for row in one.rows if row.last_ms >= (self.now_ms or 0) - AWAIT_MS]
+                self.owed_bytes += one.weight
+        while self.owed_bytes > MOST_OWED_BYTES and len(self.owed) > 1:
+            self.drop_first()
+
+    def drop_first(self) -> None:
+        """Give up the oldest of what is owed."""
+        gone = self.owed.popleft()
+        self.owed_bytes -= gone.weight
+        self.lost += sum(row.samples for row in gone.rows) + sum(chunk.count for _, chunk in gone.chunks)
+
+    def written(self) -> None:
+        """All that was owed is on the disk."""
+        self.owed.clear()
+        self.owed_bytes = 0
+
+    def known(self) -> Iterator[Known]:
+        """Every series that was told of lately, or is owed."""
+        yield from self._known.values()
+        for layout in self._layouts.values():
+            yield from layout.known
+        for owed in self.owed:
+            for known, _ in owed.chunks:
+                yield known
+            for row in owed.rows:
+                yield from (known for known, _, _ in row.singles)
+                yield from row.layout.known if row.layout else ()
+
+    def forget_ids(self) -> None:
+        """The file is another one, or may be: the series' ids are looked up again."""
+        for known in self.known():
+            known.ident = None
+        for layout in [*self._layouts.values(), *(row.layout for owed in self.owed for row in owed.rows if row.layout)]:
+            layout.ids = None

@@ -1,0 +1,250 @@
+"""History's file: its tables, how it is opened, and how a broken one is told from one that is only out of reach.
+
+Samples are in blocks. A block is a stretch of time that was written together: five minutes as the head sealed them, an
+hour that those were merged into, or a day of roll-ups. Whatever belongs to a block has ids that begin with the block's
+(``row_id``), so that a block is written, and deleted, as one run of pages, and a series is found in it by its key.
+Blocks and rows of the journal are numbered together, in the order of writing: where two tell of the same time, as after
+a clock went back, the later one is right.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import zlib
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import accumulate
+from pathlib import Path
+from typing import Final
+
+from monitor.samples import Labels
+
+APPLICATION_ID: Final = 0x67706D68  # "gpmh": tells our file from another program's
+SCHEMA_VERSION: Final = 1
+WINDOW_MS: Final = 300_000
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 86_400_000
+
+AWAIT_MS: Final = 900_000
+"""How long after its end a window's chunks are waited for. Then they are made of the journal."""
+
+BUILDING, LIVE, OLD, LOST = "building", "live", "old", "lost"
+"""A block's states: being merged; whole; replaced by a later one but still of use for a quick start; named in a broken
+file and not yet copied out of it. Only live ones are read."""
+
+SCHEMA: Final = (
+    "CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    # labels: JSON, ["name", "value", ...]; hash: their CRC-32, to find them by.
+    "CREATE TABLE series (id INTEGER PRIMARY KEY, hash INTEGER NOT NULL, labels TEXT NOT NULL)",
+    "CREATE INDEX series_hash ON series (hash)",
+    # Samples with start_ms < t <= end_ms; series: the ids of all that are in it.
+    """CREATE TABLE blocks (id INTEGER PRIMARY KEY, start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL,
+        state TEXT NOT NULL, series BLOB NOT NULL)""",
+    # id: block << 32 | number; the times of chunks, once for all chunks of the block that have the same.
+    "CREATE TABLE times (id INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+    # id: block << 32 | series; the first and the last sample's time, the number of its times, its values.
+    """CREATE TABLE chunks (id INTEGER PRIMARY KEY, start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL,
+        count INTEGER NOT NULL, times INTEGER NOT NULL, data BLOB NOT NULL)""",
+    # id: block << 32 | series; roll-ups, a minute each, after their CRC-32.
+    "CREATE TABLE minutes (id INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+    # What is not in a chunk yet. layout: whose values a scrape's row has; NULL for single samples.
+    "CREATE TABLE layouts (id INTEGER PRIMARY KEY, series BLOB NOT NULL)",
+    """CREATE TABLE journal (id INTEGER PRIMARY KEY, layout INTEGER, first_ms INTEGER NOT NULL,
+        last_ms INTEGER NOT NULL, count INTEGER NOT NULL, data BLOB NOT NULL)""",
+    """CREATE TABLE events (id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, kind TEXT NOT NULL, severity TEXT NOT NULL,
+        title TEXT NOT NULL, labels TEXT NOT NULL, detail TEXT NOT NULL)""",
+    "CREATE INDEX events_at ON events (at_ms)",
+    "CREATE TABLE families (name TEXT PRIMARY KEY, kind TEXT NOT NULL, help TEXT NOT NULL) WITHOUT ROWID",
+    # For people: what is there of which series.
+    """CREATE VIEW stretches AS SELECT datetime(b.start_ms / 1000, 'unixepoch') AS start,
+        (b.end_ms - b.start_ms) / 60000 AS minutes, b.state, s.labels, c.count AS samples, length(c.data) AS bytes
+        FROM chunks c JOIN blocks b ON b.id = c.id >> 32 JOIN series s ON s.id = c.id & 0xffffffff""",
+)
+
+
+class HistoryError(Exception):
+    """History cannot be read or written, with the reason in words."""
+
+
+class HistoryRefused(HistoryError):
+    """The file is not one that this version can use; it is not touched. The text says what to do."""
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open an SQLite file. Transactions are begun and ended by hand."""
+    target = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
+    connection = sqlite3.connect(target, uri=True, timeout=0.5, isolation_level=None, check_same_thread=False)
+    # A file that is mapped and then cut short would end the process. 512 KiB of pages are enough for what is written.
+    connection.execute("PRAGMA mmap_size = 0")
+    connection.execute(f"PRAGMA cache_size = {-2048 if read_only else -512}")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+def open_file(path: Path) -> sqlite3.Connection:
+    """Open history's file to write, or start it. Raises ``HistoryRefused`` for another program's file or a newer
+    gpumon's, ``sqlite3.DatabaseError`` (see ``is_corrupt``) for a broken one, ``sqlite3.Error`` and ``OSError``."""
+    with suppress(FileExistsError):  # where it is a file, the next line says so better
+        path.parent.mkdir(parents=True, mode=0o700)
+    # Made by us first: SQLite would give it, and with it the log beside it, the mode of the umask.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    connection = connect(path)
+    try:
+        _prepare(path, connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(path: Path, connection: sqlite3.Connection) -> None:
+    fresh = check(path, connection)
+    if fresh:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA journal_size_limit = 8388608")
+    if fresh:
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in SCHEMA:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+
+
+def check(path: Path, connection: sqlite3.Connection) -> bool:
+    """Whether the file is empty; ``HistoryRefused`` where it is not ours."""
+    version, application, tables = (
+        connection.execute(query).fetchone()[0]
+        for query in ("PRAGMA user_version", "PRAGMA application_id", "SELECT count(*) FROM sqlite_master")
+    )
+    if application != APPLICATION_ID and (tables or version):
+        raise HistoryRefused(
+            f"{path} is not gpumon's history but another program's database: move it away, or set another "
+            "state_directory"
+        )
+    if version > SCHEMA_VERSION:
+        raise HistoryRefused(
+            f"{path} was written by a newer gpumon (schema {version}, this one knows {SCHEMA_VERSION}): start that "
+            "version again, or move the file away and begin a new history"
+        )
+    return not tables
+
+
+def row_id(block: int, number: int) -> int:
+    """The id of what belongs to a block: a series' chunk or roll-ups, or times."""
+    return block << 32 | number
+
+
+def pack_ids(ids: Iterable[int]) -> bytes:
+    """Series' ids as bytes, in their order."""
+    all_ids = array("q", ids)
+    spaces = array("q", map(int.__sub__, all_ids, [0, *all_ids[:-1]])) if all_ids else all_ids
+    return zlib.compress(spaces.tobytes(), 1)
+
+
+def unpack_ids(data: bytes) -> array[int]:
+    """The ids that ``pack_ids`` was given. Raises ``HistoryError`` for damaged bytes."""
+    inflater = zlib.decompressobj()
+    try:
+        raw = inflater.decompress(data, 1 << 26)
+        if not inflater.eof:
+            raise HistoryError("a list of series is damaged")
+        return array("q", accumulate(array("q", raw)))
+    except (zlib.error, ValueError, OverflowError) as error:
+        raise HistoryError(f"a list of series is damaged: {error}") from error
+
+
+def sum_up(data: bytes) -> bytes:
+    """Bytes with their checksum before them."""
+    return zlib.crc32(data).to_bytes(4, "little") + data
+
+
+def checked(data: bytes) -> bytes:
+    """The bytes that ``sum_up`` was given. Raises ``HistoryError`` where they are others."""
+    if zlib.crc32(data[4:]).to_bytes(4, "little") != data[:4]:
+        raise HistoryError("roll-ups are damaged: the checksum is another")
+    return data[4:]
+
+
+def labels_to_text(labels: Labels) -> str:
+    """Labels as the file has them."""
+    return json.dumps([part for pair in labels for part in pair], separators=(",", ":"))
+
+
+def labels_from_text(text: str) -> Labels:
+    """The labels that ``labels_to_text`` was given. Raises ``HistoryError`` for anything else."""
+    try:
+        parts = json.loads(text)
+        if len(parts) % 2 or not all(isinstance(part, str) for part in parts):
+            raise ValueError(text)
+        return tuple(zip(parts[::2], parts[1::2], strict=True))
+    except (ValueError, TypeError) as error:
+        raise HistoryError(f"the labels of a series are damaged: {error}") from error
+
+
+def labels_hash(text: str) -> int:
+    """What labels are found by."""
+    return zlib.crc32(text.encode())
+
+
+def is_corrupt(error: BaseException) -> bool:
+    """Whether the file itself is broken, and not the disk full or the directory closed to us."""
+    if not isinstance(error, sqlite3.DatabaseError):
+        return False
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return "malformed" in str(error) or "not a database" in str(error)
+
+
+def move_aside(path: Path, now_ms: int) -> Path:
+    """Rename a broken file, with the log that belongs to it, to ``<name>.corrupt-<time>``; where it now is. One that
+    was moved earlier is deleted: they are as large as history itself. Raises ``OSError``."""
+    for old in path.parent.glob(f"{path.name}.corrupt-*"):
+        old.unlink(missing_ok=True)
+    stamp = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
+    target = path.with_name(f"{path.name}.corrupt-{stamp}")
+    os.rename(path, target)
+    with suppress(FileNotFoundError):
+        os.rename(f"{path}-wal", f"{target}-wal")
+    # What only helps processes to share the log is made anew for each name.
+    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+    return target
+
+
+def in_words(path: Path, error: BaseException) -> str:
+    """What went wrong, for a person."""
+    if isinstance(error, HistoryError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename or path}: {error.strerror or error}"
+    return f"{path}: {error}"
+
+
+def union(pieces: Sequence[tuple[array[int], array[float]]]) -> tuple[array[int], array[float]]:
+    """Samples of one series that were written one after the other, as one: over the time that a later piece spans, what
+    was there before is void. Pieces have ascending times, and may be empty."""
+    pieces = [piece for piece in pieces if len(piece[0])]
+    if len(pieces) == 1:
+        return pieces[0]
+    times, values = array("q"), array("d")
+    for more_times, more_values in pieces:
+        if not times or more_times[0] > times[-1]:
+            times += more_times
+            values += more_values
+            continue
+        first, last = _bounds(times, more_times[0], more_times[-1])
+        times = times[:first] + more_times + times[last:]
+        values = values[:first] + more_values + values[last:]
+    return times, values
+
+
+def _bounds(times: array[int], start_ms: int, end_ms: int) -> tuple[int, int]:
+    return bisect_left(times, start_ms), bisect_right(times, end_ms)
