@@ -5,13 +5,12 @@ For whoever evaluates rules over a past: that much has to be at hand before the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from monitor.promql.parse import parse
 from monitor.promql.plan import LOOKBACK_MS
-from monitor.promql.tree import Aggregate, Binary, Call, Expr, Negation, Paren, Range, Selector, Subquery, When
+from monitor.promql.tree import Aggregate, Binary, Call, Expr, Negation, Paren, Range, Selector, Subquery, When, type_of
 from monitor.rules.rule_file import Rule, RuleSet
 from monitor.samples import NAME, Labels, label
 from monitor.selector import Matcher
@@ -68,6 +67,30 @@ def _need(matchers: Matchers, when: When, range_ms: int, beyond_ms: int) -> Need
     return Need(matchers, reach_ms + (beyond_ms if when.at is None else 0))
 
 
+def can_give(expr: Expr, is_there: Callable[[Matchers], bool]) -> bool:
+    """Whether an expression can give anything at all, where only some of its selectors select any series."""
+
+    def can(one: Expr) -> bool:
+        return can_give(one, is_there)
+
+    match expr:
+        case _ if type_of(expr) in ("scalar", "string"):
+            return True
+        case Selector(matchers) | Range(Selector(matchers)):
+            return is_there(matchers)
+        case Paren(inner) | Negation(inner) | Aggregate(inner=inner) | Subquery(inner=inner):
+            return can(inner)
+        case Binary("or", left, right):
+            return can(left) or can(right)
+        case Binary("unless", left, _):
+            return can(left)
+        case Binary(_, left, right):
+            return can(left) and can(right)
+        case Call(name, arguments):
+            return name in ("absent", "absent_over_time") or all(map(can, arguments))
+    return True
+
+
 class RuleNeeds:
     """What a set of rules needs and makes."""
 
@@ -80,7 +103,7 @@ class RuleNeeds:
         for group in rules.groups:
             for rule in group.rules:
                 # The samples of a group with an offset are looked at that much later.
-                self.of[id(rule)] = tuple(needs(parse(rule.expr), max(0, group.query_offset_ms)))
+                self.of[id(rule)] = tuple(needs(rule.plan.expr, max(0, group.query_offset_ms)))
 
     def makes(self, labels: Labels) -> bool:
         """Whether the rules make this series themselves: a stored one of theirs is of other rules, or of this one as it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from monitor.promql.parse import parse
-from monitor.rules.reach import RuleNeeds, needs
+from monitor.rules.reach import RuleNeeds, can_give, needs
 from monitor.rules.rule_file import read_rules
 from monitor.samples import make_labels
 from monitor.selector import Matcher
@@ -81,3 +81,29 @@ def test_rules_of_data_alone_need_their_own_time_only() -> None:
     rules = RuleNeeds(read_rules("groups: [{name: g, rules: [{alert: A, expr: 'rate(x[1d]) > 1', for: 2m}]}]"))
     assert rules.warm_up_ms == 2 * M
     assert list(rules.wanted(0).values()) == [1440 * M]
+
+
+@pytest.mark.parametrize(
+    ("text", "there", "can"),
+    [
+        ("x > 1", "", False),
+        ("x > 1", "x", True),
+        ("x and on () y", "x", False),
+        ("x and on () y", "xy", True),
+        ("x unless y", "x", True),
+        ("x unless y", "y", False),
+        ("x or y", "y", True),
+        ("x or y", "z", False),
+        ("absent(x)", "", True),
+        ("absent_over_time(x[1m]) and y", "", False),
+        ("rate(x[5m]) / on () sum(y)", "x", False),
+        ("max_over_time((x or y)[5m:])", "y", True),
+        ("-(x)", "", False),
+        ("vector(scalar(x)) > 1", "", True),
+        ("y > scalar(x)", "y", True),
+        ("vector(1)", "", True),
+        ("1", "", True),
+    ],
+)
+def test_whether_an_expression_can_give_anything(text: str, there: str, can: bool) -> None:
+    assert can_give(parse(text), lambda matchers: matchers[0].value in there) == can
