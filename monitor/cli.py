@@ -182,6 +182,34 @@ def query(
     sys.exit(run(expr, url, Asked(at, since, start, end, step), output or "table", timeout))
 
 
+@cli.command()
+@click.argument("selectors", nargs=-1, metavar="[SELECTOR…]")
+@_URL
+@click.option("--since", metavar="DURATION", help="The last 30m, 24h, 7d. Default: 1h.")
+@click.option("--start", metavar="TIME", help="From when: 18:00, 2026-11-21T18:00Z, -1h, epoch.")
+@click.option("--end", metavar="TIME", help="Until when. Default: now.")
+@click.option("--format", "form", type=click.Choice(["openmetrics", "csv"]), default="openmetrics", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: standard output.")
+@click.option("--timeout", type=click.FloatRange(0.1, 3600), default=60.0, show_default=True, metavar="SECONDS")
+def export(
+    selectors: tuple[str, ...],
+    url: str | None,
+    since: str | None,
+    start: str | None,
+    end: str | None,
+    form: str,
+    output: Path | None,
+    timeout: float,
+) -> None:
+    """Write raw samples, of all series or of those that SELECTORs mean.
+
+    What it writes as OpenMetrics, `promtool tsdb create-blocks-from openmetrics` makes blocks for a Prometheus of.
+    """
+    from monitor.commands.export import Wanted, run
+
+    sys.exit(run(Wanted(selectors, since, start, end, form), url, output, timeout=timeout))
+
+
 _ALERTMANAGER = click.option(
     "--alertmanager", metavar="URL", help="An Alertmanager, http://HOST:9093, instead of a daemon's own silences."
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import msgspec
 
@@ -75,13 +76,16 @@ class QueryClient(Client):
         self, label: str, matches: Sequence[str] = (), start_ms: int | None = None, end_ms: int | None = None
     ) -> tuple[str, ...]:
         """The values of a label, of the series that any of ``matches`` selects between two times."""
-        fields: dict[str, str | Sequence[str]] = {"match[]": tuple(matches)} if matches else {}
-        if start_ms is not None:
-            fields["start"] = seconds(start_ms)
-        if end_ms is not None:
-            fields["end"] = seconds(end_ms)
-        answer = await self._ask("GET", f"/api/v1/label/{label}/values", fields)
+        path = f"/api/v1/label/{quote(label, safe='')}/values"
+        answer = await self._ask("GET", path, _matching(matches, start_ms, end_ms))
         return self._decode(bytes(answer.data), tuple[str, ...])
+
+    async def series(
+        self, matches: Sequence[str], start_ms: int | None = None, end_ms: int | None = None
+    ) -> tuple[dict[str, str], ...]:
+        """The labels of all series that any of ``matches`` selects between two times."""
+        answer = await self._ask("POST", "/api/v1/series", _matching(matches, start_ms, end_ms))
+        return self._decode(bytes(answer.data), tuple[dict[str, str], ...])
 
     async def metadata(self) -> dict[str, tuple[Described, ...]]:
         """Types and helps of the families that are scraped now."""
@@ -112,6 +116,15 @@ class QueryClient(Client):
             raise ClientError(f'an answer of the kind "{data.result_type}", which is unknown here', self.target)
         remarks = tuple(dict.fromkeys((*answer.warnings, *answer.infos)))
         return Evaluated(data.result_type, series, bytes(answer.data), remarks)
+
+
+def _matching(matches: Sequence[str], start_ms: int | None, end_ms: int | None) -> dict[str, str | Sequence[str]]:
+    fields: dict[str, str | Sequence[str]] = {"match[]": tuple(matches)} if matches else {}
+    if start_ms is not None:
+        fields["start"] = seconds(start_ms)
+    if end_ms is not None:
+        fields["end"] = seconds(end_ms)
+    return fields
 
 
 def seconds(at_ms: int) -> str:

@@ -111,9 +111,8 @@ def _read(checked: Checked) -> None:
 
     checked.kind = "configuration"
     config = load_config_text(text or "", str(checked.path))
-    odd = look(config, problems)
+    checked.found += look(config, problems)
     problems.raise_if_any()
-    checked.found += odd
     missing: list[Problem] = []
     for rule_file in config.rule_files:
         try:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import time
-from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from monitor.client.format import cells, clean
 from monitor.client.graph import series_name
 from monitor.client.prometheus import Evaluated
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from monitor.client.sample_formats import rfc3339
 
 
 def as_table(answer: Evaluated) -> str:
@@ -48,14 +46,6 @@ def as_csv(answer: Evaluated) -> str:
         for at, text in one.values or ((one.value,) if one.value is not None else ()):
             table.writerow([rfc3339(round(at * 1000)), text, *labels])
     return out.getvalue()
-
-
-def rfc3339(at_ms: int) -> str:
-    """A time in UTC, to the millisecond; before the year 1 and after 9999 as seconds since the epoch."""
-    try:
-        return (_EPOCH + timedelta(milliseconds=at_ms)).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at_ms % 1000:03d}Z"
-    except OverflowError:
-        return f"{at_ms / 1000:.3f}"
 
 
 def stamp(at: float) -> str:
