@@ -28,7 +28,9 @@ from monitor.rules.engine import Engine
 from monitor.rules.rule_file import RuleSet, default_rules_path, load_rules
 from monitor.samples import Event, label
 from monitor.sd_notify import notify, watchdog_seconds
-from monitor.store.head import BACK_MS, Head
+from monitor.selector import Matcher
+from monitor.store.head import BACK_MS, HOUR_MS, Head
+from monitor.store.history import History
 from monitor.telling import Telling
 from monitor.watching import Watching
 
@@ -68,6 +70,7 @@ class Daemon:
         self._clock = Clock(options.speed)
         self._rules = read_rules(config)
         self._head = Head(config.job, config.instance)
+        self._history = _history_of(config, options)
         self._engine = Engine(self._rules, default_interval_ms=config.evaluation_interval_ms)
         self._node = Node(
             config,
@@ -78,6 +81,7 @@ class Daemon:
             simulated=options.simulate,
             transitions=deque(maxlen=_TRANSITIONS_KEPT),
             events=deque(maxlen=_EVENTS_KEPT),
+            history=self._history,
         )
         self._server = ApiServer(self._node)
         self._own = OwnSeries(options.simulate)
@@ -118,6 +122,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self._open_history()
         await self._telling.open(alive_at_ms)
         self._telling.start(self._spawn)
         self._watching.start()
@@ -185,6 +190,8 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
         await self._telling.close_files()
+        if self._history is not None:
+            await self._history.close()
         if self._lock is not None:
             os.close(self._lock)
         if self._orphaned:
@@ -192,15 +199,28 @@ class Daemon:
 
     async def _watch_self(self) -> None:
         """The daemon's own series, once a second of the world; and the sign that it lives, for the next start."""
-        alive = 0.0
+        alive, families = 0.0, 0
         while True:
             rows = self._watching.engine_gpus()
             scrape = self._own.scrape(self._clock.now_ms(), self._node, self._engine, self._telling.add_to, rows)
             self._head.ingest(SELF, scrape)
+            if self._history is not None and len(self._head.families) != families:
+                families = len(self._head.families)
+                self._history.families(self._head.families.values())
             if self._lock is not None and time.monotonic() - alive >= _ALIVE_EVERY:
                 alive = time.monotonic()
                 os.utime(self._lock)
             await asyncio.sleep(1.0)
+
+    def _open_history(self) -> None:
+        """Take back the last hour, and what rules need for longer, before anything new comes in."""
+        self._head.keep(_needs(self._rules))
+        if self._history is None:
+            return
+        self._history.open()
+        self._history.restore(self._head, self._clock.now_ms(), self._head.kept_ms)
+        self._head.journal = self._history
+        self._history.start()
 
     # -- rules -------------------------------------------------------------------------------------------------------
 
@@ -237,7 +257,7 @@ class Daemon:
 
     def _tell(self, event: Event) -> None:
         """Put an event of the daemon's own among those of the sources."""
-        self._node.events.append(event)
+        self._node.tell(event)
 
     def _evaluate(self, now_ms: int) -> None:
         transitions = self._engine.step(now_ms, self._head, gone=self._watching.gone)
@@ -273,6 +293,7 @@ class Daemon:
         self._config = self._node.config = config
         self._rules = rules
         self._engine.reload(rules)
+        self._head.keep(_needs(rules))
         self._telling.reload(config)
         self._watching.reload(config)
         log.info("reloaded")
@@ -287,6 +308,21 @@ class Daemon:
                 alone_since = time.monotonic()
         log.info("no client for %d minutes: ending", PRIVATE_LINGER // 60)
         self._stop.set()
+
+
+def _history_of(config: Config, options: Options) -> History | None:
+    """What is kept on disk: nothing of a demo, whose clock is not the world's."""
+    if not config.history.enabled or options.mode == "demo":
+        return None
+    keeping = config.history
+    path = config.state_directory / "history.sqlite"
+    return History(path, retention_ms=keeping.retention_ms, max_bytes=keeping.max_bytes)
+
+
+def _needs(rules: RuleSet) -> list[tuple[tuple[Matcher, ...], int]]:
+    """The series that rules look back on for more than the hour, and for how long."""
+    plans = [rule.plan for group in rules.groups for rule in group.rules]
+    return [(matchers, plan.reach_ms) for plan in plans if plan.reach_ms > HOUR_MS for matchers in plan.selectors]
 
 
 def _last_alive_ms(state_directory: Path) -> int | None:

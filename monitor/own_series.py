@@ -12,6 +12,7 @@ from monitor.notify import alertmanagers, families, heartbeat
 from monitor.rules.engine import Engine
 from monitor.samples import Scrape, ScrapeBuilder
 from monitor.sources import engines
+from monitor.store.history import HistoryStatus
 
 SELF = "gpumon"
 """What the store calls the source of these series."""
@@ -27,6 +28,12 @@ FAMILIES = (
     ("gpumon_store_dropped_samples_total", "counter", "Samples not newer than their series' newest."),
     ("gpumon_store_series_refused_total", "counter", "Series refused: too many of one source, or labels too long."),
     ("gpumon_store_rewinds_total", "counter", "How often the clock went back, and the samples after it were dropped."),
+    ("gpumon_history_up", "gauge", "Whether what comes in is written to the disk."),
+    ("gpumon_history_bytes", "gauge", "Size of the history's file, with the log beside it."),
+    ("gpumon_history_oldest_timestamp_seconds", "gauge", "The time of the oldest sample on disk."),
+    ("gpumon_history_lost_samples_total", "counter", "Samples that could not be written and never will be."),
+    ("gpumon_history_queued_bytes", "gauge", "What waits for the disk."),
+    ("gpumon_history_written_bytes_total", "counter", "Bytes that history's thread wrote."),
     ("gpumon_process_resident_memory_bytes", "gauge", "Resident memory of the daemon, without children."),
     ("gpumon_process_cpu_seconds_total", "counter", "CPU time of the daemon, without children."),
     (engines.NAME, "gauge", engines.HELP),
@@ -72,8 +79,10 @@ class OwnSeries:
         b.add("gpumon_store_series", len(node.head))
         b.add("gpumon_store_dropped_samples_total", node.head.dropped_samples)
         b.add("gpumon_store_rewinds_total", node.head.rewinds)
-        for key, labels in (*_sources(node), ("", (("source", "rules"),))):
-            b.add("gpumon_store_series_refused_total", node.head.refused.get(key, 0), labels)
+        for key, whose in (*_sources(node), ("", (("source", "rules"),))):
+            b.add("gpumon_store_series_refused_total", node.head.refused.get(key, 0), whose)
+        if node.history is not None:
+            self._add_history(node.history.status)
         b.add("gpumon_process_cpu_seconds_total", time.process_time())
         b.add("gpumon_process_resident_memory_bytes", self._resident())
         for row in engine_gpus:
@@ -84,6 +93,16 @@ class OwnSeries:
             b.add("gpumon_latency_target_seconds", seconds, (("metric", metric), ("quantile", quantile)))
         add_telling(b)
         return b.build(now_ms)
+
+    def _add_history(self, status: HistoryStatus) -> None:
+        b = self._builder
+        b.add("gpumon_history_up", float(status.ok))
+        b.add("gpumon_history_bytes", status.bytes)
+        b.add("gpumon_history_lost_samples_total", status.lost_samples)
+        b.add("gpumon_history_queued_bytes", status.queued)
+        b.add("gpumon_history_written_bytes_total", status.written_bytes)
+        if status.oldest_ms is not None:
+            b.add("gpumon_history_oldest_timestamp_seconds", status.oldest_ms / 1000)
 
     def _resident(self) -> int | None:
         try:

@@ -207,8 +207,8 @@ class Watching:
         node = self._node
         self._head.ingest(status.key, scrape)
         node.ready = True
-        node.events.extend(scrape.events)
         for event in scrape.events:
+            node.tell(event)
             log.warning("%s: %s", event.kind, event.title)
         if status.source != "nvml":
             return

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.daemons import PATIENCE, daemon, wait_for
+from tests.daemons import PATIENCE, RunningDaemon, daemon, wait_for
 
 HEAVY = ("textual", "aiohttp", "apprise", "numpy", "pynvml", "pydantic")
 
@@ -212,3 +212,36 @@ def test_alerts_survive_a_kill(tmp_path: Path) -> None:
         after = one.get("/api/v1/alerts")["data"]["alerts"]
         assert [(a["state"], a["activeAt"]) for a in after] == [(a["state"], a["activeAt"]) for a in before]
         assert one.get("/api/gpumon/v1/alerts")["transitions"]
+
+
+def test_readings_survive_a_kill(tmp_path: Path) -> None:
+    def times(one: RunningDaemon, series: str) -> list[float]:
+        rows = one.get("/api/v1/query", query=f"{series}[10m]")["data"]["result"]
+        return [at for row in rows for at, _ in row["values"]]
+
+    (tmp_path / "rules.yaml").write_text(RULES)
+    arguments = ["--simulate", "--rules", str(tmp_path / "rules.yaml")]
+    with daemon(tmp_path, *arguments) as one:
+        kept = wait_for(lambda: times(one, "gpus:count"), "a recorded sample")
+        wait_for(lambda: one.query("gpumon_history_oldest_timestamp_seconds"), "a commit")
+        one.end(signal.SIGKILL)
+    (tmp_path / "gpumon.sock").unlink()
+    with daemon(tmp_path, *arguments) as one:
+        # What was not yet committed may be lost; what was there before the commit is back, and goes on.
+        assert set(times(one, "gpus:count")) >= set(kept[:1])
+        assert min(times(one, 'DCGM_FI_DEV_GPU_TEMP{gpu="0"}')) <= kept[0] + 1
+        last = max(times(one, "gpus:count"))
+        wait_for(lambda: max(times(one, "gpus:count")) > last, "it to go on")
+        assert one.get("/api/gpumon/v1/capabilities")["oldest_ms"] / 1000 <= kept[0] + 1
+        assert one.query("gpumon_history_up")[0][1] == 1
+        assert one.query("max(gpumon_history_lost_samples_total)") == [({}, 0.0)]
+
+
+def test_without_history_nothing_is_written(tmp_path: Path) -> None:
+    (tmp_path / "gpumon.yaml").write_text("history: {enabled: false}\n")
+    with daemon(tmp_path, "--simulate", "--config", str(tmp_path / "gpumon.yaml")) as one:
+        wait_for(lambda: one.query("node_load1"), "a reading")
+        assert one.query("gpumon_history_up") == []
+        assert "history" not in one.get("/api/gpumon/v1/capabilities")["features"]
+        assert one.get("/api/v1/query", query="node_load1", time="1000")["data"]["result"] == []
+    assert not list((tmp_path / "state").glob("history*"))

@@ -4,6 +4,8 @@ GET  capabilities   who this is and what it can
 GET  sources        each source: up or the reason why not, its age, its cost
 GET  processes      what runs on the GPUs (never as series)
 GET  alerts         the newest changes of state
+GET  events         what happened between two times, the newest thousands of it
+GET  topology       how the GPUs are joined
 POST stream         live queries as server-sent events, a frame a tick with what changed
 """
 
@@ -28,6 +30,7 @@ from monitor.promql.errors import PromQLError
 
 MAX_QUERIES = 200
 MAX_STREAMS = 64
+_EVENTS_AT_ONCE = 5_000
 _SOURCES_EVERY_MS = 5_000
 """Ages grow at every tick; they are sent anew this often where nothing else changed."""
 
@@ -201,8 +204,18 @@ def routes(ticker: Ticker) -> list[Route]:
                 "now_ms": node.clock.now_ms(),
                 "notifies": node.notifies,
                 "heartbeat": node.heartbeat,
-                "features": ["stream", "sources", "processes", "alerts", "events", "topology", "silences", "notify"],
-                "oldest_ms": node.head.oldest_ms,
+                "features": [
+                    "stream",
+                    "sources",
+                    "processes",
+                    "alerts",
+                    "events",
+                    "topology",
+                    "silences",
+                    "notify",
+                    *(["history"] if node.history is not None else []),
+                ],
+                "oldest_ms": _oldest_ms(node),
             }
         )
 
@@ -216,11 +229,13 @@ def routes(ticker: Ticker) -> list[Route]:
         return json_response({"gpus": node.topology})
 
     async def events(request: Request) -> Response:
-        since_ms = _since(request)
-        return json_response({"events": [event for event in node.events if event.at_ms >= since_ms]})
+        since_ms, until_ms = _moment(request, "since_ms", 0), _moment(request, "until_ms", 10**15)
+        answer = await node.queries.events(node.events, since_ms, until_ms, _EVENTS_AT_ONCE)
+        warnings = {"warnings": answer.warnings} if answer.warnings else {}
+        return json_response({"events": answer.value, **warnings})
 
     async def alerts(request: Request) -> Response:
-        since_ms = _since(request)
+        since_ms = _moment(request, "since_ms", 0)
         chosen = [t for t in node.transitions if t.at_ms >= since_ms]
         return json_response(
             {
@@ -271,10 +286,16 @@ def routes(ticker: Ticker) -> list[Route]:
     ]
 
 
-def _since(request: Request) -> int:
-    text = request.query_params.get("since_ms", "0")
-    if not text.isdigit():
-        raise BadRequest(f'invalid parameter "since_ms": {text[:40]!r} is no number of milliseconds')
+def _oldest_ms(node: Node) -> int | None:
+    """Since when there are samples, on disk or in memory."""
+    known = [node.head.oldest_ms, node.history.status.oldest_ms if node.history is not None else None]
+    return min((at_ms for at_ms in known if at_ms is not None), default=None)
+
+
+def _moment(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name, str(default))
+    if not text.isdigit() or len(text) > 18:
+        raise BadRequest(f'invalid parameter "{name}": {text[:40]!r} is no number of milliseconds')
     return int(text)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from monitor.api.queries import Queries
 from monitor.clock import Clock
@@ -15,9 +15,7 @@ from monitor.rules.engine import Engine
 from monitor.rules.transition import Transition
 from monitor.samples import Event, GpuProcess
 from monitor.store.head import Head
-
-if TYPE_CHECKING:
-    from monitor.store.history import History
+from monitor.store.history import History
 
 
 class Status(Protocol):
@@ -69,6 +67,12 @@ class Node:
     """Streams that are open."""
     queries: Queries = field(init=False)
     """Evaluates what the API is asked."""
+
+    def tell(self, event: Event) -> None:
+        """Put an event among the others, and keep it."""
+        self.events.append(event)
+        if self.history is not None:
+            self.history.event(event)
 
     def __post_init__(self) -> None:
         self.queries = Queries(self.head, self.history, self.clock.now_ms)

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 from monitor.promql.errors import Limits
 from monitor.promql.evaluate import Result, instant, range_query
 from monitor.promql.plan import Plan
-from monitor.samples import Labels
+from monitor.samples import Event, Labels
 from monitor.selector import Matcher, Storage
 from monitor.store.head import Head
 from monitor.store.history_schema import HistoryError
@@ -117,6 +117,15 @@ class Queries:
             return Answer(there(self._head, self._limits()))
         return await self.in_thread(selectors, start_ms, end_ms, there)
 
+    async def events(self, newest: Sequence[Event], since_ms: int, until_ms: int, most: int) -> Answer[list[Event]]:
+        """The newest events between two times, oldest first: those on disk, and ``newest``, which memory has."""
+        recent = [event for event in newest if since_ms <= event.at_ms <= until_ms]
+        if self._history is None or (newest and since_ms >= newest[0].at_ms):
+            return Answer(recent[-most:])
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._events, recent, since_ms, until_ms, most
+        )
+
     def close(self) -> None:
         """End what runs, and let go of the history's file."""
         if not self._closing.is_set():
@@ -135,17 +144,33 @@ class Queries:
         end_ms: int,
         work: Callable[[Storage, Limits], T],
     ) -> Answer[T]:
-        warnings = []
+        warnings: list[str] = []
         if from_disk:
             try:
                 reader = self._open_reader()
+                damaged = reader.damaged
                 with reader.snapshot():
                     value = work(Past(frozen, reader, start_ms, end_ms), self._limits())
-                return Answer(value, reader.warnings())
+                if reader.damaged > damaged:
+                    warnings.append(f"{reader.damaged - damaged} stretches were left out: {reader.damage}")
+                return Answer(value, warnings)
             except HistoryError as error:
                 self._close_reader()
                 warnings.append(f"only what is in memory was read: {error}")
         return Answer(work(Past(frozen, None, start_ms, end_ms), self._limits()), warnings)
+
+    def _events(self, recent: Sequence[Event], since_ms: int, until_ms: int, most: int) -> Answer[list[Event]]:
+        warnings = []
+        stored: Sequence[Event] = ()
+        try:
+            stored = self._open_reader().events(since_ms, until_ms, most)
+        except HistoryError as error:
+            self._close_reader()
+            warnings.append(f"only what is in memory was read: {error}")
+        # The newest are in both, or not on disk yet.
+        first_ms = recent[0].at_ms if recent else until_ms + 1
+        found = [event for event in stored if event.at_ms < first_ms] + list(recent)
+        return Answer(found[-most:], warnings)
 
     def _open_reader(self) -> Reader:
         if self._reader is None:

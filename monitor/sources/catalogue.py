@@ -186,6 +186,8 @@ NOTES = (
     Note("gpumon", "gpumon_process_resident_memory_bytes", "", "/proc/self/statm", _OWN, "20 µs"),
     Note("gpumon", "gpumon_simulated", "", "gpumon", _OWN, "none"),
     Note("gpumon", "gpumon_rule_evaluation_failures_total", "", "gpumon", _OWN, "none"),
+    Note("gpumon", "gpumon_history_written_bytes_total", "", "/proc/self/task", _OWN, "20 µs"),
+    Note("gpumon", "gpumon_history_*", "", "history.sqlite", _OWN, "none"),
     Note("gpumon", "gpumon_store_series_refused_total", "source server", "gpumon", _OWN, "none"),
     Note("gpumon", "gpumon_store_*", "", "gpumon", _OWN, "none"),
     Note("gpumon", "gpumon_state_*", "", "gpumon", _OWN, "none"),

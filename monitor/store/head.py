@@ -48,6 +48,9 @@ class Journal(Protocol):
     def sealed(self, series: HeadSeries, chunk: Chunk) -> None:
         """A chunk was made of samples that were told before."""
 
+    def rewound(self, to_ms: int) -> None:
+        """The clock went back to this time, and memory began anew."""
+
 
 class _Feed:
     """The series of a shape, ready for its next scrape."""
@@ -218,6 +221,8 @@ class Head:
         self._trimmed_ms = self._sealed_ms = 0
         self.rewinds += 1
         self.since_ms = now_ms
+        if self.journal is not None:
+            self.journal.rewound(now_ms)
 
     # -- out ---------------------------------------------------------------------------------------------------------
 

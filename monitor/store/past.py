@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from monitor.samples import Labels, label
+from monitor.samples import Event, Labels, label
 from monitor.selector import Matcher, Minutes, Series
 from monitor.store.minutes import join, minutes_of
 from monitor.store.series import FrozenSeries
@@ -25,12 +25,17 @@ class Disk(Protocol):
 class Reader(Disk, Protocol):
     """The history's reader. All of it raises ``HistoryError``."""
 
+    damaged: int
+    """How many stretches of a series were left out of answers because they are damaged."""
+    damage: str
+    """What was found damaged last."""
+
     def snapshot(self) -> AbstractContextManager[object]:
         """Until the block ends, the disk is as it was at its beginning."""
         ...
 
-    def warnings(self) -> list[str]:
-        """What could not be read since the snapshot began, in words."""
+    def events(self, since_ms: int, until_ms: int, limit: int) -> Sequence[Event]:
+        """The newest events between two times, oldest first."""
         ...
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from monitor.api.live import LiveQueries, LiveQuery, LiveQuerySpec
 from monitor.api.queries import Answer, Queries
 from monitor.promql.errors import Limits, PromQLError
 from monitor.promql.plan import plan
-from monitor.samples import Scrape, Shape, make_labels
+from monitor.samples import Event, Scrape, Shape, make_labels
 from monitor.selector import Matcher, Series, Storage
 from monitor.store.head import HOUR_MS, Head
 from monitor.store.history_schema import HistoryError
@@ -27,10 +27,12 @@ SHAPE = Shape([make_labels("g")], {})
 class Library:
     """A history that is in memory; ``broken`` says why it cannot be read."""
 
-    def __init__(self, disk: Disk, broken: str = "", warnings: list[str] | None = None) -> None:
+    def __init__(self, disk: Disk, broken: str = "", damage: str = "") -> None:
         self._disk = disk
         self.broken = broken
-        self._warnings = warnings or []
+        self.damaged = 3
+        self.damage = ""
+        self._new_damage = damage
         self.opened = self.closed = 0
         self.threads: set[int] = set()
 
@@ -42,13 +44,18 @@ class Library:
         self.threads.add(threading.get_ident())
         if self.broken:
             raise HistoryError(self.broken)
+        if self._new_damage:
+            self.damaged += 1
+            self.damage = self._new_damage
         return self._disk.select(matchers, start_ms, end_ms)
 
     def snapshot(self) -> nullcontext[None]:
         return nullcontext()
 
-    def warnings(self) -> list[str]:
-        return self._warnings
+    def events(self, since_ms: int, until_ms: int, limit: int) -> list[Event]:
+        if self.broken:
+            raise HistoryError(self.broken)
+        return [Event(at_ms, "stored", "info", "") for at_ms in range(10) if since_ms <= at_ms <= until_ms][-limit:]
 
     def close(self) -> None:
         self.closed += 1
@@ -74,6 +81,7 @@ def run(head: Head, library: Library | None, text: str, at_ms: int) -> Answer[li
             return Answer([value for _, value in answer.value.vector], answer.warnings)
         finally:
             queries.close()
+            queries._threads.shutdown(wait=True)
 
     return asyncio.run(main())
 
@@ -102,8 +110,30 @@ def test_a_history_that_cannot_be_read_is_told_and_memory_answers() -> None:
     head, library = stage(broken="page 7 is damaged")
     assert run(head, library, "count_over_time(g[2h])", NOW).value[0] < 400
     assert run(head, library, "g offset 3h", NOW) == Answer([], ["only what is in memory was read: page 7 is damaged"])
-    head, library = stage(warnings=["an hour is damaged"])
-    assert run(head, library, "g offset 3h", NOW) == Answer([7200.0], ["an hour is damaged"])
+    head, library = stage(damage="a page is damaged")
+    assert run(head, library, "g offset 3h", NOW) == Answer([7200.0], ["1 stretches were left out: a page is damaged"])
+
+
+def test_events_come_from_the_disk_as_far_as_memory_does_not_reach() -> None:
+    newest = [Event(at_ms, "new", "info", "") for at_ms in (7, 9, 12)]
+
+    def asked(since_ms: int, until_ms: int, most: int, library: Library | None) -> Answer[str]:
+        async def main() -> Answer[list[Event]]:
+            queries = Queries(Head("j", "i"), library, lambda: NOW)
+            try:
+                return await queries.events(newest, since_ms, until_ms, most)
+            finally:
+                queries.close()
+
+        answer = asyncio.run(main())
+        return Answer(" ".join(f"{event.kind[0]}{event.at_ms}" for event in answer.value), answer.warnings)
+
+    assert asked(4, 100, 100, Library(Disk([]))).value == "s4 s5 s6 n7 n9 n12"
+    assert asked(0, 5, 100, Library(Disk([]))).value == "s0 s1 s2 s3 s4 s5"
+    assert asked(0, 100, 4, Library(Disk([]))).value == "s6 n7 n9 n12"
+    assert asked(8, 100, 100, Library(Disk([]), broken="gone")) == Answer("n9 n12")
+    assert asked(0, 100, 100, Library(Disk([]), broken="gone")).warnings
+    assert asked(0, 100, 100, None).value == "n7 n9 n12"
 
 
 def test_after_a_clock_went_back_the_hour_comes_from_the_disk() -> None:

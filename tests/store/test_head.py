@@ -218,6 +218,7 @@ class Ledger:
     def __init__(self) -> None:
         self.raw: dict[int, list[tuple[int, float]]] = {}
         self.chunks: dict[int, list[Chunk]] = {}
+        self.rewinds: list[int] = []
 
     def scrape(self, series: Sequence[HeadSeries], at_ms: int, values: Sequence[float]) -> None:
         for one, value in zip(series, values, strict=True):
@@ -228,6 +229,9 @@ class Ledger:
 
     def sealed(self, series: HeadSeries, chunk: Chunk) -> None:
         self.chunks.setdefault(series.uid, []).append(chunk)
+
+    def rewound(self, to_ms: int) -> None:
+        self.rewinds.append(to_ms)
 
 
 def test_a_journal_is_told_of_every_sample_and_of_every_chunk_that_is_made_of_them() -> None:
@@ -274,7 +278,8 @@ def test_what_an_earlier_run_had_is_taken_back_and_goes_on() -> None:
 
 
 def test_after_a_clock_that_went_back_memory_begins_anew() -> None:
-    head = Head("gpumon", "n")
+    head, ledger = Head("gpumon", "n"), Ledger()
+    head.journal = ledger
     kept = shape("0", "1")
     for second in range(9000):
         head.ingest("s", Scrape(1000 * second, kept, [float(second)] * 2))
@@ -283,7 +288,7 @@ def test_after_a_clock_that_went_back_memory_begins_anew() -> None:
     head.ingest("s", Scrape(8_995_000, kept, [0.0, 0.0]))  # a few seconds are waited for
     assert (head.rewinds, head.dropped_samples) == (0, 2)
     head.ingest("s", Scrape(7_000_500, kept, [-1.0, -1.0]))
-    assert (head.rewinds, head.since_ms) == (1, 7_000_500)
+    assert (head.rewinds, head.since_ms, ledger.rewinds) == (1, 7_000_500, [7_000_500])
     for gpu in "01":
         assert values_of(head, gpu=gpu)[-1] == -1.0
         assert all(value <= 3400 for value in values_of(head, gpu=gpu))
