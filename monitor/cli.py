@@ -333,6 +333,43 @@ def check(files: tuple[Path, ...], against: str | None, strict: bool, as_json: b
     sys.exit(run(files, against=against, strict=strict, as_json=as_json))
 
 
+@cli.group()
+def test() -> None:
+    """Try whether rules do what they should."""
+
+
+@test.command("rules")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False), metavar="FILE…")
+@click.option("--run", "names", multiple=True, metavar="REGEX", help="Only tests with such a name; may be given again.")
+@click.option("--diff", is_flag=True, help="Show alerts that differ as a coloured difference.")
+@click.option("--debug", is_flag=True, help="Tell of each test how long it took, and all of its samples.")
+@click.option("--junit", "junit_file", type=click.Path(path_type=Path), metavar="FILE", help="Write JUnit's XML, too.")
+@click.option("--ignore-unknown-fields", is_flag=True, help="Pass over fields of rule files that Prometheus has not.")
+def test_rules(
+    files: tuple[str, ...],
+    names: tuple[str, ...],
+    diff: bool,
+    debug: bool,
+    junit_file: Path | None,
+    ignore_unknown_fields: bool,
+) -> None:
+    """Run promtool's unit-test files for rules, as `promtool test rules` does.
+
+    Exits 1 when a test fails.
+    """
+    from monitor.commands.rule_tests import run
+
+    code = run(
+        files,
+        names=names,
+        diff=diff,
+        debug=debug,
+        junit_file=junit_file,
+        ignore_unknown_fields=ignore_unknown_fields,
+    )
+    sys.exit(code)
+
+
 @cli.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RULES.yaml…")
 @click.option("--since", default="24h", show_default=True, metavar="TIME", help="How far back: 24h, 7d, or a time.")

@@ -90,15 +90,16 @@ def default_rules_path() -> Path:
     raise ConfigError([Problem(str(inside), 1, 1, "the shipped rules are missing: install gpumon again")])
 
 
-def load_rules(paths: Iterable[Path | str]) -> RuleSet:
-    """Read rule files. Raises ``ConfigError`` with every problem of all of them."""
+def load_rules(paths: Iterable[Path | str], *, ignore_unknown_fields: bool = False) -> RuleSet:
+    """Read rule files. ``ignore_unknown_fields`` passes over fields that Prometheus has not, as its option of that name
+    does. Raises ``ConfigError`` with every problem of all of them."""
     found: list[Problem] = []
     groups: list[Group] = []
     for path in paths:
         problems = Problems(str(path))
         text = read_text(path, problems)
         if text is not None:
-            groups.extend(_File(text, problems).groups())
+            groups.extend(_File(text, problems, lenient=ignore_unknown_fields).groups())
         found.extend(problems.found)
     if found:
         raise ConfigError(found)
@@ -114,17 +115,26 @@ def read_rules(text: str, path: str = "alerts.yaml") -> RuleSet:
 
 
 class _File:
-    def __init__(self, text: str, problems: Problems) -> None:
+    def __init__(self, text: str, problems: Problems, *, lenient: bool = False) -> None:
+        self.lenient = lenient
         self.lines = text.splitlines()
         self.problems = problems
         self.root = compose(text, problems)
+
+    def fields(self, node: Node, known: Sequence[str]) -> dict[str, Node]:
+        """The fields of a mapping; an unknown one is a problem, unless it is to be passed over."""
+        if not self.lenient:
+            return node.fields(known)
+        others = [str(name) for key, _ in node.pairs() if key.kind == "scalar" and (name := key.text()) not in known]
+        found = node.fields((*known, *others))
+        return {name: value for name, value in found.items() if name in known}
 
     def groups(self) -> list[Group]:
         if self.root is None:
             return []
         groups: list[Group] = []
         names: set[str] = set()
-        top = self.root.fields(["groups"])
+        top = self.fields(self.root, ("groups",))
         for node in top["groups"].items() if "groups" in top else []:
             group = self.group(node)
             if group is None:
@@ -139,7 +149,7 @@ class _File:
         if node.kind != "map":
             node.problem("expected a group: a mapping with name and rules")
             return None
-        fields = node.fields(_GROUP_FIELDS)
+        fields = self.fields(node, _GROUP_FIELDS)
         name = self.name(fields.get("name"))
         if not name:
             (fields.get("name") or node).problem("Groupname must not be empty")
@@ -156,7 +166,7 @@ class _File:
             node.problem("expected a rule: a mapping with alert or record, and expr")
             return None
         before = len(self.problems.found)
-        fields = node.fields(_RULE_FIELDS)
+        fields = self.fields(node, _RULE_FIELDS)
         alert = self.name(fields.get("alert"))
         record = self.name(fields.get("record"))
         if alert and record:

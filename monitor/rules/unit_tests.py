@@ -130,7 +130,9 @@ class _Rules:
 
     def load(self) -> RuleSet:
         groups = []
-        for group in (group for file in self.files for group in load_rules([file]).groups):
+        lenient = self.options.ignore_unknown_fields
+        read = (load_rules([file], ignore_unknown_fields=lenient) for file in self.files)
+        for group in (group for rule_set in read for group in rule_set.groups):
             rules = group.rules
             if self.step_ms != _DEFAULT_STEP_MS:  # it is the step of subqueries that say none, too
                 rules = tuple(replace(rule, plan=plan(rule.expr, subquery_step_ms=self.step_ms)) for rule in rules)
