@@ -67,6 +67,8 @@ class Chores:
         """What is still to be copied out of a broken file."""
         self._retention_ms = retention_ms
         self._max_bytes = max_bytes
+        # Deleting takes room too, in the log; and an hour is merged before what it was merged of can go.
+        self._most_used = max_bytes - min(64 << 20, max_bytes * 3 // 20)
         self._say = say
         self._in_use = in_use
         self._leapt = -SETTLE_SECONDS
@@ -271,11 +273,11 @@ class Chores:
                     with self.file.transaction():
                         self.file.delete(block)
                     yield
-        while self._used() > self._max_bytes * 0.95:
+        while self._used() > self._most_used:
             if self._bytes(f"{self.file.path}-wal") > self._max_bytes // 20:
                 self.file.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                 yield
-                if self._used() <= self._max_bytes * 0.95:
+                if self._used() <= self._most_used:
                     return
             oldest = min((b for b in self.file.blocks.values()), key=lambda b: (b.state != OLD, b.end_ms), default=None)
             if oldest is None:

@@ -293,17 +293,17 @@ def test_a_clock_that_leaps_deletes_nothing_at_once(path: Path) -> None:
 
 def test_the_file_keeps_below_its_size(path: Path) -> None:
     chance = random.Random(1)
-    series = [Told("a", n=str(n)) for n in range(20)]
-    with running(path, max_bytes=3_000_000) as history:
+    series = [Told("a", n=str(n)) for n in range(80)]
+    with running(path, max_bytes=8_000_000) as history:
         for window in range(60):
             put = [(T0 + window * 5 * MINUTE + (i + 1) * SECOND, [chance.random() for _ in series]) for i in range(300)]
             for at_ms, values in put:
                 history.scrape(series, at_ms, values)
             seal_all(history, series, put)
             assert history.flush()
-            assert history.status.bytes <= 3_000_000
+            assert history.status.bytes <= 8_000_000
         found = kept(history)
-        assert len(found) == 20
+        assert len(found) == 80
         for n, one in enumerate(series):
             assert found[one.labels][-300:] == column(put, n)
             assert found[one.labels][0][0] > T0 + HOUR
