@@ -216,6 +216,7 @@ def routes(ticker: Ticker) -> list[Route]:
                     *(["history"] if node.history is not None else []),
                 ],
                 "oldest_ms": _oldest_ms(node),
+                "history": None if node.history is None else node.history.status,
             }
         )
 

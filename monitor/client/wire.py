@@ -20,6 +20,19 @@ class Node(msgspec.Struct, frozen=True):
     hostname: str = ""
 
 
+class HistoryRow(msgspec.Struct, frozen=True):
+    """What a daemon keeps on disk, and how that goes."""
+
+    ok: bool = True
+    problem: str = ""
+    """Why nothing is written; "" where it is."""
+    note: str = ""
+    """What happened to the file lately."""
+    bytes: int = 0
+    oldest_ms: int | None = None
+    lost_samples: int = 0
+
+
 class Capabilities(msgspec.Struct, frozen=True):
     """What a daemon can do and how it runs. ``speed`` is its clock's factor, above 1 in the demo."""
 
@@ -34,6 +47,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     heartbeat: bool = True
     features: tuple[str, ...] = ()
     oldest_ms: int | None = None
+    history: HistoryRow | None = None
 
 
 class SourceRow(msgspec.Struct, frozen=True):

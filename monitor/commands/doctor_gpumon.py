@@ -95,7 +95,7 @@ def check_daemon(machine: Machine) -> list[Finding]:
     if told is None:
         cure = "`gpumon service install`, or `gpumon daemon`; `gpumon tui` starts a private one"
         return [Finding("daemon", "warning", "none runs: nothing is watched now", cure)]
-    return [_daemon(told), *_sources(told)]
+    return [_daemon(told), *_sources(told), *_history(told)]
 
 
 def _daemon(told: DaemonTold) -> Finding:
@@ -109,6 +109,23 @@ def _daemon(told: DaemonTold) -> Finding:
     if capabilities.mode == "private":
         return Finding("daemon", "warning", f"{seen}, private: it notifies nobody", "`gpumon service install`")
     return Finding("daemon", "ok", seen)
+
+
+def _history(told: DaemonTold) -> list[Finding]:
+    """Whether what it reads is kept on disk."""
+    kept = told.capabilities.history
+    if kept is None:
+        return []
+    if not kept.ok:
+        cure = "Make room there, or see whether the disk fails or is read-only; the last hour is in memory"
+        return [Finding("daemon", "problem", f"its history is not written: {clean(kept.problem)}", cure)]
+    size = f"its history has {kept.bytes / (1 << 20):.0f} MiB"
+    if kept.oldest_ms is not None:
+        size += f", {duration(max(0, told.capabilities.now_ms - kept.oldest_ms) / 1000)} back"
+    found = [Finding("daemon", "ok", size)]
+    if kept.note:
+        found.append(Finding("daemon", "warning", clean(kept.note), "Nothing to do: what can be read is read"))
+    return found
 
 
 def _sources(told: DaemonTold) -> list[Finding]:

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from monitor import __version__
 from monitor.cli import cli
 from monitor.client.errors import Unreachable
-from monitor.client.wire import Capabilities, SourceRow
+from monitor.client.wire import Capabilities, HistoryRow, SourceRow
 from monitor.commands import doctor_gpumon as ours
 from monitor.commands import doctor_node as node
 from monitor.commands import doctor_telling as telling
@@ -367,6 +367,17 @@ def test_sources_that_are_down(tmp_path: Path) -> None:
     is_bad(found, "problem", "source vllm gpu7:8000 is down: connection refused, last read 61 s ago", "line above")
     good = replace(told, sources=sources[:2])
     assert [one.seen for one in ours.check_daemon(machine_at(tmp_path, daemon=lambda: good))][1] == "1 source read"
+
+
+def test_a_history_that_is_not_written_or_was_broken(tmp_path: Path) -> None:
+    def found(**fields: Any) -> list[Finding]:
+        told = _told(now_ms=7_200_000, history=HistoryRow(**fields))
+        return ours.check_daemon(machine_at(tmp_path, daemon=lambda: told))
+
+    is_bad(found(ok=False, problem="the disk is full"), "problem", "not written: the disk is full", "Make room")
+    (_, kept, note) = found(bytes=5 << 20, oldest_ms=0, note="a page is damaged")
+    assert (kept.state, kept.seen) == ("ok", "its history has 5 MiB, 2 h back")
+    assert (note.state, note.seen) == ("warning", "a page is damaged")
 
 
 def test_a_daemon_that_cannot_read_the_kernels_log(tmp_path: Path) -> None:
