@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from monitor.rules.rule_file import Rule, default_rules_path, load_rules
-from tests.rules.unit_tests import Check, run
+from monitor.rules.unit_test_report import FileReport, Outcome
+from monitor.rules.unit_tests import run_file
 
 HERE = Path(__file__).parent
 STORIES = sorted(HERE.glob("alerts_test*.yaml"))
@@ -39,31 +40,33 @@ def shipped() -> list[Rule]:
 
 
 @pytest.fixture(scope="module")
-def checks() -> list[Check]:
-    return [check for story in STORIES for check in run(story)]
+def reports() -> list[FileReport]:
+    return [run_file(str(story)) for story in STORIES]
 
 
-def test_every_story_goes_as_promtool_says(checks: list[Check]) -> None:
-    assert len(checks) > 200
-    wrong = [check for check in checks if check.expected != check.found]
-    assert not wrong, "\n".join(
-        f"{one.test}: {one.what}\n  expected {one.expected}\n  found    {one.found}" for one in wrong
-    )
+@pytest.fixture(scope="module")
+def outcomes(reports: list[FileReport]) -> list[Outcome]:
+    return [outcome for report in reports for case in report.cases for outcome in case.outcomes]
 
 
-def test_every_alert_is_fired_by_a_story(checks: list[Check]) -> None:
+def test_every_story_goes_as_promtool_says(reports: list[FileReport], outcomes: list[Outcome]) -> None:
+    assert len(outcomes) > 200
+    wrong = [failure.text(report.path) for report in reports for failure in report.failures]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_alert_is_fired_by_a_story(outcomes: list[Outcome]) -> None:
     fired = set()
-    for check in checks:
-        assert isinstance(check.expected, list)
-        for labels, _ in check.expected:
+    for outcome in outcomes:
+        for labels, _ in outcome.expected:
             pairs = dict(labels)
             if "severity" in pairs and pairs.get("alertstate", "firing") == "firing":
                 fired.add((pairs["alertname"], pairs["severity"]))
     assert fired == {(rule.name, rule.labels["severity"].text) for rule in shipped()}
 
 
-def test_every_alert_has_a_story_that_only_nearly_fires_it(checks: list[Check]) -> None:
-    nearly = {check.what.split(" at ")[0] for check in checks if check.expected == [] and "ALERTS" not in check.what}
+def test_every_alert_has_a_story_that_only_nearly_fires_it(outcomes: list[Outcome]) -> None:
+    nearly = {one.subject for one in outcomes if not one.expected and "ALERTS" not in one.subject}
     assert {rule.name for rule in shipped()} - nearly == {"Watchdog"}
 
 
