@@ -50,6 +50,7 @@ _SCALES: Final = tuple(float(10**k) for k in range(_MAX_DECIMALS + 1))
 _EXACT = 1 << 53
 """Below this, a double and an integer are the same thing."""
 _WORTH_DEFLATING = 16
+_PROBED = 8 * 300
 
 
 class ChunkError(ValueError):
@@ -119,10 +120,12 @@ def encode_times(times: Sequence[int]) -> bytes:
     least = min(spaces)
     if least <= 0 < count - 1:
         raise ValueError("the times of a chunk must ascend")
-    if least == max(spaces):
+    most = max(spaces)
+    if least == most:
         return _closed(_TIMES_HEAD.pack(_EVEN, least), count)
     above = list(map(sub, spaces, repeat(least)))
-    return _closed(_TIMES_HEAD.pack(_UNEVEN, least) + _pack(above, _UNSIGNED), count)
+    packed = _pack(above, _width(0, most - least, _UNSIGNED), _UNSIGNED)
+    return _closed(_TIMES_HEAD.pack(_UNEVEN, least) + packed, count)
 
 
 def decode_times(data: bytes, start_ms: int, count: int) -> array[int]:
@@ -225,23 +228,28 @@ def _encode_integers(values: array[float], raw: bytes) -> bytes | None:
 
 def _smaller_of_integers(numbers: list[int], low: int, high: int, decimals: int) -> bytes:
     differences = list(map(sub, numbers[1:], numbers))
-    width = _width(low, high, _SIGNED)
-    narrower = _width(min(differences), max(differences), _SIGNED)
-    out: list[bytes] = []
-    if narrower <= width:
-        out.append(_DIFFERENCES_HEAD.pack(_DIFFERENCES, decimals, numbers[0]) + _pack(differences, _SIGNED))
-    if narrower >= width:
-        out.append(_INTEGERS_HEAD.pack(_INTEGERS, decimals) + _pack(numbers, _SIGNED))
-    return min(out, key=len)
+    least, most = min(differences), max(differences)
+    width, narrower = _width(low, high, _SIGNED), _width(least, most, _SIGNED)
+    # Where both are as narrow, what has fewer different numbers is deflated better, as a rule.
+    if narrower < width or (narrower == width and len(set(differences)) <= len(set(numbers))):
+        return _DIFFERENCES_HEAD.pack(_DIFFERENCES, decimals, numbers[0]) + _pack(differences, narrower, _SIGNED)
+    return _INTEGERS_HEAD.pack(_INTEGERS, decimals) + _pack(numbers, width, _SIGNED)
 
 
 def _encode_floats(raw: bytes) -> bytes:
+    # What is better for the first samples is taken for all.
+    some = raw[:_PROBED]
+    plain, xored = _deflate(_to_planes(some, 8)), _deflate(_to_planes(_xor(some), 8))
+    kind, deflated = (_PLANES, plain) if len(plain) <= len(xored) else (_XOR_PLANES, xored)
+    if len(raw) > len(some):
+        deflated = _deflate(_to_planes(raw if kind == _PLANES else _xor(raw), 8))
+    return bytes((kind,)) + deflated if _pays(len(deflated), len(raw)) else bytes((_RAW,)) + raw
+
+
+def _xor(raw: bytes) -> bytes:
+    """Each double's bits XOR those of the one before it: one operation on a long number."""
     number = int.from_bytes(raw, "little")
-    mixed = (number ^ (number << 64)) & ((1 << 8 * len(raw)) - 1)
-    plain = bytes((_PLANES,)) + _deflate(_to_planes(raw, 8))
-    xored = bytes((_XOR_PLANES,)) + _deflate(_to_planes(mixed.to_bytes(len(raw), "little"), 8))
-    best = min(plain, xored, key=len)
-    return best if _pays(len(best), len(raw)) else bytes((_RAW,)) + raw
+    return ((number ^ (number << 64)) & ((1 << 8 * len(raw)) - 1)).to_bytes(len(raw), "little")
 
 
 # -- integers, of any use --------------------------------------------------------------------------------------------
@@ -253,7 +261,7 @@ def encode_integers(numbers: Sequence[int]) -> bytes:
     low, high = min(numbers), max(numbers)
     if low == high:
         return _closed(_TIMES_HEAD.pack(_EVEN, low), len(numbers))
-    return _closed(bytes((_UNEVEN,)) + _pack(numbers, _SIGNED), len(numbers))
+    return _closed(bytes((_UNEVEN,)) + _pack(numbers, _width(low, high, _SIGNED), _SIGNED), len(numbers))
 
 
 def decode_integers(data: bytes, count: int) -> Sequence[int]:
@@ -296,8 +304,7 @@ def _width(low: int, high: int, types: str) -> int:
     return sum(high >> bits > 0 or low >> bits < -1 for bits in (7, 15, 31))
 
 
-def _pack(numbers: Sequence[int], types: str) -> bytes:
-    width = _width(min(numbers), max(numbers), types)
+def _pack(numbers: Sequence[int], width: int, types: str) -> bytes:
     raw = array(types[width], numbers).tobytes()
     if len(raw) >= _WORTH_DEFLATING:
         deflated = _deflate(_to_planes(raw, 1 << width))

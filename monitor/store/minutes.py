@@ -25,7 +25,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from itertools import compress, pairwise, repeat
-from operator import add
+from operator import add, gt
 from typing import Final, TypeVar
 
 from monitor.samples import is_stale
@@ -61,7 +61,7 @@ def minutes_of(times: Sequence[int], values: Sequence[float], start_ms: int, end
     """
     _check_stretch(start_ms, end_ms)
     low, high = bisect_right(times, start_ms), bisect_right(times, end_ms)
-    times, values = times[low:high], values[low:high]
+    times, values = list(times[low:high]), list(values[low:high])
     made = _Made(start_ms, (end_ms - start_ms) // MINUTE_MS)
     total = sum(values)
     if total != total and any(map(is_stale, values)):
@@ -97,10 +97,13 @@ class _Made(Minutes):
             if end > begin:
                 some = values[begin:end]
                 counts[i], first_at[i], last_at[i] = end - begin, times[begin], times[end - 1]
-                first[i], last[i], lows[i], highs[i] = some[0], some[-1], lowest(some), highest(some)
+                added = sum(some)
+                # Without NaN, which a sum tells, C finds the extremes; of equal ones the first, as here.
+                low, high = (min(some), max(some)) if added == added else (lowest(some), highest(some))
+                first[i], last[i], lows[i], highs[i] = some[0], some[-1], low, high
                 if total is not None:
-                    total[i] = sum(some)
-                    if max(-lows[i], highs[i]) * len(some) > EXACT:
+                    total[i] = added
+                    if max(-low, high) * len(some) > EXACT:
                         total = None
             elif i:
                 # They mean nothing; what is like its neighbour takes no room.
@@ -111,8 +114,9 @@ class _Made(Minutes):
             begin = end
         self._numbers = dict(zip(_NUMBERS, columns, strict=True))
         self._totals = total
-        drops = [(t, before) for t, (before, value) in zip(times[1:], pairwise(values), strict=False) if value < before]
-        self._drops = drops if len(drops) <= self.length else None
+        if any(map(gt, values, values[1:])):  # most series have none, and C sees that
+            drops = [(t, a) for t, (a, b) in zip(times[1:], pairwise(values), strict=True) if b < a]
+            self._drops = drops if len(drops) <= self.length else None
 
     def wholes(self, name: WholeColumn) -> Sequence[int]:
         return self.columns[name]
@@ -129,9 +133,6 @@ class _Made(Minutes):
 
 def lowest(values: Sequence[float]) -> float:
     """As ``min_over_time``: NaN only where all are NaN."""
-    total = sum(values)
-    if total == total:
-        return min(values)
     least = values[0]
     for value in values:
         if value < least or least != least:
@@ -141,9 +142,6 @@ def lowest(values: Sequence[float]) -> float:
 
 def highest(values: Sequence[float]) -> float:
     """As ``max_over_time``: NaN only where all are NaN."""
-    total = sum(values)
-    if total == total:
-        return max(values)
     most = values[0]
     for value in values:
         if value > most or most != most:
