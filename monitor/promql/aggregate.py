@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from monitor.promql.errors import PromQLError
 from monitor.promql.frame import Context, Derived, Frame, Row, SeriesLabels
 from monitor.promql.gomath import NAN, format_value, quantile, sqrt
+from monitor.promql.literals import is_utf8
 from monitor.promql.nodes import ScalarNode, VectorNode
 from monitor.promql.over_time import compensated_sum, mean
 from monitor.samples import NAME, Labels, labels_of
+
+_LARGEST = 9_223_372_036_854_774_784.0
+"""The last number before 2^63: Prometheus makes a 64 bit integer of the k of ``topk``."""
 
 
 def grouping_labels(labels: Labels, without: bool, names: frozenset[str]) -> Labels:
@@ -163,7 +167,7 @@ class Extremes(VectorNode):
     def _choose(self, groups: _Groups, row: Row, k: float) -> list[list[tuple[float, int]]]:
         if not any(v is not None for v in row):
             return []
-        if not -(2.0**63) <= k <= 2.0**63:
+        if not -_LARGEST <= k <= _LARGEST:
             raise PromQLError(f"Scalar value {format_value(k)} overflows int64", kind="execution")
         count = min(int(k), len(row))
         if count < 1:
@@ -218,8 +222,8 @@ class CountValues(VectorNode):
     """``count_values``: a series for each value there is, whose label says the value."""
 
     def __init__(self, inner: VectorNode, label: str, without: bool, names: Sequence[str]) -> None:
-        if not label:
-            raise PromQLError('invalid label name ""', kind="execution")
+        if not label or not is_utf8(label):
+            raise PromQLError(f'invalid label name "{label}"', kind="execution")
         self._inner = inner
         self._label = label
         self._without = without

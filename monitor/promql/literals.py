@@ -147,10 +147,14 @@ def rounded(value: float) -> int:
     return whole if value >= 0 else -whole
 
 
-def milliseconds(seconds: float) -> int:
-    """Whole milliseconds of a duration, which is kept in nanoseconds and cut towards zero. NaN is the least of them."""
-    nanoseconds = -(2**63) if seconds != seconds else rounded(seconds * 1e9)
-    return nanoseconds // 1_000_000 if nanoseconds >= 0 else -(-nanoseconds // 1_000_000)
+def nanoseconds(seconds: float) -> int:
+    """A duration as Prometheus keeps it. NaN is the least of them."""
+    return -(2**63) if seconds != seconds else rounded(seconds * 1e9)
+
+
+def milliseconds(length_ns: int) -> int:
+    """Whole milliseconds of a duration in nanoseconds, cut towards zero."""
+    return length_ns // 1_000_000 if length_ns >= 0 else -(-length_ns // 1_000_000)
 
 
 def is_utf8(text: str) -> bool:

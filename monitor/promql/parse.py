@@ -12,7 +12,16 @@ from monitor.promql.check import COMPARISONS, SET_OPERATORS, Checker, why_not
 from monitor.promql.cursor import Cursor
 from monitor.promql.errors import PromQLError
 from monitor.promql.lexer import Token
-from monitor.promql.literals import MAX_SECONDS, duration_seconds, is_utf8, milliseconds, number, rounded, unquote
+from monitor.promql.literals import (
+    MAX_SECONDS,
+    duration_seconds,
+    is_utf8,
+    milliseconds,
+    nanoseconds,
+    number,
+    rounded,
+    unquote,
+)
 from monitor.promql.regex import RegexError, to_python
 from monitor.promql.signatures import AGGREGATIONS, FUNCTIONS
 from monitor.promql.tree import (
@@ -278,13 +287,18 @@ class _Parser(Cursor):
     def _modified(self, expr: Expr) -> Expr:
         """What stands behind an operand: ranges, ``offset`` and ``@``."""
         at = self._checker.start(expr)
+        offset_ns = 0
         while True:
             if self.accept("offset"):
-                expr = self._with_offset(expr, self._offset(), at)
+                if offset_ns and _when(expr) is not None:
+                    raise self.error("offset may not be set multiple times", at)
+                offset_ns = self._offset()
+                expr = self._with_offset(expr, offset_ns, at)
             elif self.accept("@"):
                 expr = self._with_time(expr, at)
             elif bracket := self.accept("["):
-                expr = self._range(expr, bracket)
+                expr = self._range(expr, bracket, shifted=bool(offset_ns))
+                offset_ns = 0
             else:
                 return expr
             self._began(expr, at)
@@ -312,27 +326,29 @@ class _Parser(Cursor):
     def _experimental(self, at: int) -> PromQLError:
         return self.error("arithmetic of durations is experimental in Prometheus: not supported", at)
 
-    def _range(self, expr: Expr, bracket: Token) -> Expr:
-        range_ms = milliseconds(self._duration())
+    def _range(self, expr: Expr, bracket: Token, *, shifted: bool) -> Expr:
+        range_ms = milliseconds(nanoseconds(self._duration()))
         if self.accept(":"):
             step_ms = None
             if not self.stands("]"):
                 if not self.stands("-", "+", "(") and self.peek().kind not in ("number", "duration"):
                     self.unexpected("subquery selector", 'number or duration or "]"')
-                step_ms = milliseconds(self._duration())
+                # One that is no whole nanosecond is none.
+                step_ns = nanoseconds(self._duration())
+                step_ms = milliseconds(step_ns) if step_ns else None
             self.expect("]", "subquery selector", '"]"')
-            return Subquery(expr, range_ms, step_ms or None, When())
+            return Subquery(expr, range_ms, step_ms, When())
         self.expect("]", "subquery or range", '":" or "]"')
         if not isinstance(expr, Selector):
             raise self.error("ranges only allowed for vector selectors", bracket.at)
-        if expr.when.offset_ms:
+        if shifted:
             raise self.error("no offset modifiers allowed before range", bracket.at)
         if isinstance(expr.when.at, int):
             raise self.error("no @ modifiers allowed before range", bracket.at)
         return Range(expr, range_ms)
 
     def _offset(self) -> int:
-        """The length behind ``offset``, in milliseconds."""
+        """The length behind ``offset``, in nanoseconds."""
         start = self.peek()
         signs = 0
         sign = 1.0
@@ -349,16 +365,14 @@ class _Parser(Cursor):
             raise self._experimental(start.at)
         if abs(seconds) > MAX_SECONDS:
             raise self.error("duration out of range", start.at)
-        return milliseconds(seconds)
+        return nanoseconds(seconds)
 
-    def _with_offset(self, expr: Expr, offset_ms: int, at: int) -> Expr:
+    def _with_offset(self, expr: Expr, offset_ns: int, at: int) -> Expr:
         when = _when(expr)
         if when is None:
             what = "an instant vector selector or range vector selector or a subquery"
             raise self.error(f"offset modifier must be preceded by {what}", at)
-        if when.offset_ms:
-            raise self.error("offset may not be set multiple times", at)
-        return _moved(expr, replace(when, offset_ms=offset_ms))
+        return _moved(expr, replace(when, offset_ms=milliseconds(offset_ns)))
 
     def _with_time(self, expr: Expr, at: int) -> Expr:
         border = self.accept("start", "end")

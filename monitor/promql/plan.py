@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from monitor.promql.aggregate import CountValues, Extremes, Quantile, Reduced
 from monitor.promql.binary import Matched, Numbers, SetOperation, WithNumber
+from monitor.promql.errors import PromQLError
 from monitor.promql.functions import (
     SIMPLE,
     WITH_NUMBERS,
@@ -208,6 +209,8 @@ class _Builder:
         if isinstance(inner, Range):
             return RangeOf(self._selection(inner.selector), inner.range_ms, resets=resets)
         assert isinstance(inner, Subquery)  # noqa: S101 # the other of the two
+        if inner.step_ms == 0:
+            raise PromQLError("the step of a subquery must be a millisecond at least", kind="execution")
         step_ms = inner.step_ms or self._subquery_step_ms
         return SubqueryOf(self.vector(inner.inner, outer=True), inner.range_ms, step_ms, inner.when)
 

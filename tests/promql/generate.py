@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
@@ -38,6 +40,11 @@ def make_series(rng: random.Random) -> list[Made]:
         counts = _histogram(rng)
         names += [(make_labels("h_bucket", a=a, le=le), _holes(rng, v, rate=0.02)) for le, v in counts.items()]
         names.append((make_labels("i_info", a=a, v=f"v{rng.randrange(3)}"), (1.0,) * COUNT))
+        odd = rng.sample(_ODD_BOUNDS, rng.randrange(1, 7))
+        names += [(make_labels("g_bucket", a=a, le=le), _holes(rng, _odd_counts(rng), rate=0.02)) for le in odd]
+    for k in range(5):
+        many = {f"l{i}": rng.choice("xyz") for i in range(9)} | {"a.b": str(k), "a": rng.choice("12"), "b": 'é"\\\n'}
+        names.append((make_labels("w", many), _holes(rng, _gauge(rng))))
     return [Made(*pair) for pair in sorted(names, key=lambda pair: pair[0])]
 
 
@@ -79,6 +86,16 @@ def _histogram(rng: random.Random) -> dict[str, list[float]]:
     return out
 
 
+_ODD_BOUNDS = ("-1", "0", "0.5", "1", "1.0", "1e0", "2", "+Inf", "inf", "bad", "-Inf")
+"""Of a histogram that no client would make: negative and double bounds, no ``+Inf``, counts that fall."""
+
+
+def _odd_counts(rng: random.Random) -> list[float]:
+    if rng.random() < 0.2:
+        return [rng.choice((math.nan, math.inf, -1.0, 0.0, 1.0)) for _ in range(COUNT)]
+    return [float(rng.randrange(20) * k) for k in range(COUNT)]
+
+
 def _holes(rng: random.Random, values: list[float], rate: float = 0.06) -> tuple[float | None, ...]:
     out: list[float | None] = [None if rng.random() < rate else v for v in values]
     if rng.random() < 0.4:
@@ -105,11 +122,18 @@ def store_of(series: list[Made]) -> Head:
     return head
 
 
-NAMES = ("x", "y", "c_total", "h_bucket", "i_info")
+NAMES = ("x", "y", "x", "y", "c_total", "c_total", "h_bucket", "i_info", "w", "g_bucket")
 _ELEMENTWISE = (*SIMPLE, "timestamp", "sort", "sort_desc")
+_ARITHMETIC = ("+", "-", "*", "/", "%", "^", "atan2")
+_COMPARISONS = ("==", "!=", ">", "<", ">=", "<=")
+_QUANTILES = ("0", "0.5", "0.9", "0.99", "1", "-1", "2", "NaN", "-0.0", "Inf", "-Inf", "1e-9", "scalar(x)")
 _DATES = tuple(name for name, takes in FUNCTIONS.items() if takes == Signature(("vector",), variadic=1))
 _OVER_TIME = tuple(name for name, takes in FUNCTIONS.items() if takes == Signature(("matrix",)))
-_LABELS = ("a", "b", "instance", "le", "v", "none", "__name__")
+_LABELS = ("a", "b", "instance", "le", "v", "none", "__name__", '"a.b"', "l3")
+
+
+def _capitals(found: re.Match[str]) -> str:
+    return found[0].upper()
 
 
 class Expressions:
@@ -120,7 +144,21 @@ class Expressions:
 
     def any(self, depth: int = 3) -> str:
         """An expression of the type instant vector or, seldom, scalar."""
-        return self.scalar(depth) if self._rng.random() < 0.05 else self.vector(depth)
+        text = self.scalar(depth) if self._rng.random() < 0.05 else self.vector(depth)
+        return self._written(text) if self._rng.random() < 0.1 else text
+
+    def _written(self, text: str) -> str:
+        """The same in other letters: keywords in capitals, comments, white space, other ways to write a number."""
+        rng = self._rng
+        ways: tuple[Callable[[str], str], ...] = (
+            lambda t: re.sub(r"\b(by|without|on|ignoring|and|or|unless|bool|sum|topk|offset)\b(?![\"'])", _capitals, t),
+            lambda t: t.replace(" ", " # a comment\n"),
+            lambda t: t.replace(" ", "\t\r\n "),
+            lambda t: t.replace("[5m", "[300").replace("[1m]", "[0x3c]").replace("offset 1m", "offset 6_0"),
+            lambda t: t.replace('"1"', "'1'").replace('"x|y"', "`x|y`").replace('"p', r'"\x70'),
+            lambda t: t.replace("[", " [ ").replace("]", " ] ").replace("{", " {").replace("(", "( "),
+        )
+        return rng.choice(ways)(text)
 
     def vector(self, depth: int) -> str:
         if depth <= 0:
@@ -132,7 +170,7 @@ class Expressions:
             (6, self._binary),
             (3, self._with_number),
             (2, self._set),
-            (2, self._elementwise),
+            (3, self._elementwise),
             (2, self._histogram),
             (2, self._labels),
             (1, self._rare),
@@ -160,6 +198,8 @@ class Expressions:
         # Two matchers of one label are not made: what `absent` says of them depends on Prometheus' storage.
         of_a = rng.choice(('a="1"', 'a!="1"', 'a=~"1|2"', 'a!~"2.*"'))
         of_b = rng.choice(('b=""', 'b!=""', 'b=~"p?"', 'instance="m"', 'le=~"0.*"'))
+        if name == "w":
+            of_b = rng.choice(('"a.b"="3"', '"a.b"=~"[0-2]"', 'l0="x"', 'l8!~"x|y"', r'b=~"é.*\n"'))
         matchers = rng.choice(((of_a,), (of_b,), (of_a, of_b)))
         return f"{name}{{{','.join(matchers)}}}"
 
@@ -185,7 +225,7 @@ class Expressions:
         if depth > 0 and at < 0.15:
             return f"scalar({self.vector(depth - 1)})"
         if depth > 0 and at < 0.25:
-            op = rng.choice(("+", "-", "*", "/", "%", "== bool", "> bool"))
+            op = rng.choice((*_ARITHMETIC, *(f"{op} bool" for op in _COMPARISONS)))
             return f"({self.scalar(depth - 1)} {op} {self.scalar(depth - 1)})"
         if at < 0.3:
             return rng.choice(("time()", "pi()", "-1", "NaN", "Inf", "-Inf", "1e3", "5m", "0x10"))
@@ -226,13 +266,11 @@ class Expressions:
 
     def _binary(self, depth: int) -> str:
         rng = self._rng
-        op = rng.choice(("+", "-", "*", "/", "%", "^", "atan2", "==", "!=", ">", "<", ">=", "<="))
-        if op in ("==", "!=", ">", "<", ">=", "<=") and rng.random() < 0.4:
-            op += " bool"
+        op = rng.choice((*_ARITHMETIC, *_COMPARISONS, *(f"{op} bool" for op in _COMPARISONS)))
         at = rng.random()
         matching = ""
         if at < 0.6:
-            names = rng.sample(("a", "b", "instance", "le", "v"), rng.choice((0, 1, 1, 2)))
+            names = rng.sample(("a", "b", "instance", "le", "v", '"a.b"'), rng.choice((0, 1, 1, 2)))
             matching = f" {rng.choice(('on', 'ignoring'))}({','.join(names)})"
             if at < 0.35:
                 rest = [n for n in ("v", "b", "none") if n not in names]
@@ -249,7 +287,7 @@ class Expressions:
 
     def _with_number(self, depth: int) -> str:
         rng = self._rng
-        op = rng.choice(("+", "-", "*", "/", "%", "^", "==", "!=", ">", "<", ">=", "<=", "> bool", "== bool"))
+        op = rng.choice((*_ARITHMETIC, *_COMPARISONS, *(f"{op} bool" for op in _COMPARISONS)))
         sides = [self._operand(depth), self.scalar(depth)]
         rng.shuffle(sides)
         return f"{sides[0]} {op} {sides[1]}"
@@ -263,7 +301,7 @@ class Expressions:
             return f"{rng.choice(('clamp_min', 'clamp_max', 'round'))}({inner}, {self.scalar(0)})"
         if at < 0.4:
             return f"round({inner})"
-        if at < 0.5:
+        if at < 0.6:
             return f"{rng.choice(_DATES)}({rng.choice(('', inner, f'{inner} * 1e7'))})"
         return f"{rng.choice(_ELEMENTWISE)}({inner})"
 
@@ -276,11 +314,18 @@ class Expressions:
                 "sum by (le) (rate(h_bucket[2m]))",
                 "increase(h_bucket[1m])",
                 "h_bucket > 3",
+                "g_bucket",
+                "g_bucket",
+                "delta(g_bucket[1m])",
+                "h_bucket or g_bucket",
+                'h_bucket{le!="+Inf"}',
+                'h_bucket{le="+Inf"}',
             )
         )
         if rng.random() < 0.25:
-            return f"histogram_fraction({self.scalar(0)}, {self.scalar(0)}, {inner})"
-        return f"histogram_quantile({rng.choice(('0', '0.5', '0.9', '0.99', '1', '-1', '2', 'NaN'))}, {inner})"
+            bounds = [rng.choice((self.scalar(0), "-Inf", "Inf", "NaN", "0.3", "-1")) for _ in range(2)]
+            return f"histogram_fraction({', '.join(bounds)}, {inner})"
+        return f"histogram_quantile({rng.choice(_QUANTILES)}, {inner})"
 
     def _labels(self, depth: int) -> str:
         rng = self._rng
@@ -309,5 +354,9 @@ class Expressions:
 
 def written(labels: Labels) -> str:
     """A series as promtool's input has it."""
-    pairs = ", ".join(f'{name}="{escape(value)}"' for name, value in labels if name != "__name__")
+    pairs = ", ".join(
+        f'{name if name.isidentifier() else json.dumps(name)}="{escape(value)}"'
+        for name, value in labels
+        if name != "__name__"
+    )
     return f"{dict(labels)['__name__']}{{{pairs}}}"

@@ -24,6 +24,9 @@ def ask(promtool: str, series: list[Made], queries: Sequence[tuple[str, int]], f
         {"expr": f"{expr} # {i}", "eval_time": f"{at_ms}ms", "exp_samples": [wrong]}
         for i, (expr, at_ms) in enumerate(queries)
     ]
+    # It loads no samples that are newer than the last whole minute before the last of all times.
+    last_ms = max(at_ms for _, at_ms in queries) + 60_000
+    tests.append({"expr": "vector(0)", "eval_time": f"{last_ms}ms", "exp_samples": [wrong]})
     body = {
         "evaluation_interval": "1m",
         "tests": [
@@ -81,6 +84,9 @@ def _samples(text: str) -> dict[Labels, float]:
         return {}
     out: dict[Labels, float] = {}
     for inside, value in _SAMPLE.findall(text):
-        pairs = {name.strip('"'): unquote(quoted, 0, "") for name, quoted in _PAIR.findall(inside)}
+        pairs = {
+            unquote(name, 0, "") if name[0] == '"' else name: unquote(quoted, 0, "")
+            for name, quoted in _PAIR.findall(inside)
+        }
         out[labels_of(pairs)] = float(value)
     return out

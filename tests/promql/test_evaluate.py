@@ -116,6 +116,11 @@ def test_subqueries_step_at_multiples_of_their_step() -> None:
     assert vector(plan("count_over_time(x[10m:])", subquery_step_ms=30_000), head, 10 * MINUTE) == [((), 20.0)]
 
 
+def test_a_subquery_has_no_step_under_a_millisecond() -> None:
+    with pytest.raises(PromQLError, match="millisecond"):
+        plan("max_over_time(x[1h:0.0004])")
+
+
 def test_names_are_dropped_and_then_must_not_collide() -> None:
     head = load(MINUTE, x__a_1=[1.0], y__a_1=[2.0])
     for text in ('{__name__=~"x|y"} + 1', '-{__name__=~"x|y"}', 'rate({__name__=~"x|y"}[5m:10s])', 'abs({a="1"})'):

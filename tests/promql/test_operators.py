@@ -135,3 +135,10 @@ def test_order_of_the_extremes_and_of_sort(head: Head) -> None:
     assert at(head, "topk(1, used) by (gpu)", 0) == {'used{gpu="0"}': 30.0, 'used{gpu="1"}': 80.0}
     with pytest.raises(PromQLError, match="overflows int64"):
         instant(plan("topk(NaN, used)"), head, 0)
+    with pytest.raises(PromQLError, match="overflows int64"):
+        instant(plan("topk(9223372036854775808, used)"), head, 0)
+
+
+def test_a_label_is_named_in_utf_8(head: Head) -> None:
+    with pytest.raises(PromQLError, match="invalid label name"):
+        plan(r'count_values("\xff", used)')

@@ -193,6 +193,8 @@ def test_an_error_says_where_and_what(text: str, where: str, message: str) -> No
         ("round(x, 1, 2)", "expected at most 2 argument(s)"),
         ('label_replace(x, "a", "b")', "expected 5 argument(s)"),
         ("x offset 5m offset 5m", "offset may not be set multiple times"),
+        ("x offset 0.0001 offset 5m", "offset may not be set multiple times"),
+        ("x[5m] offset 5m offset 5m", "offset may not be set multiple times"),
     ],
 )
 def test_types_and_forms_are_checked_as_in_prometheus(text: str, message: str) -> None:
