@@ -147,7 +147,7 @@ class _File:
 
     def group(self, node: Node) -> Group | None:
         if node.kind != "map":
-            node.problem("expected a group: a mapping with name and rules")
+            node.problem(f"expected a group: a mapping with name and rules, found {_said(node)}")
             return None
         fields = self.fields(node, _GROUP_FIELDS)
         name = self.name(fields.get("name"))
@@ -163,7 +163,7 @@ class _File:
 
     def rule(self, node: Node, group_labels: Mapping[str, Template]) -> Rule | None:
         if node.kind != "map":
-            node.problem("expected a rule: a mapping with alert or record, and expr")
+            node.problem(f"expected a rule: a mapping with alert or record, and expr, found {_said(node)}")
             return None
         before = len(self.problems.found)
         fields = self.fields(node, _RULE_FIELDS)
@@ -321,3 +321,7 @@ class _File:
 def _place(places: Sequence[Place], position: int) -> tuple[int, int]:
     at, line, column = next((one for one in reversed(places) if one[0] <= position), places[0])
     return line, column + max(0, position - at)
+
+
+def _said(node: Node) -> str:
+    return "nothing" if node.is_null else "a list" if node.kind == "list" else f'"{node.text()}"'
