@@ -28,6 +28,8 @@ def on_minutes(moments: Sequence[int]) -> bool:
     """Whether all are whole minutes."""
     if moments[0] % MINUTE_MS:
         return False
+    if isinstance(moments, range):
+        return moments.step % MINUTE_MS == 0
     return all(moment % MINUTE_MS == 0 for moment in moments)
 
 

@@ -13,8 +13,7 @@ bit, the one from the samples, when every moment and window of a query is on who
 
 All else reads the samples: ``irate`` and ``idelta`` (the last two samples), ``changes``, ``deriv``,
 ``predict_linear``, ``stddev_over_time`` and ``stdvar_over_time`` (rounded at every step), ``quantile_over_time`` (all
-values in their order), ``absent_over_time`` (which reads one look of each series as it is), and a range without a
-function.
+values in their order), ``absent_over_time`` (it could, but is seldom asked of a day), and a range without a function.
 """
 
 from __future__ import annotations

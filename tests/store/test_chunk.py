@@ -208,7 +208,7 @@ def test_bytes_with_a_right_checksum_are_samples_or_an_error_too() -> None:
 
 def test_a_bomb_is_not_inflated() -> None:
     deflater = zlib.compressobj(9, zlib.DEFLATED, -12)
-    bomb = deflater.compress(bytes(200_000_000)) + deflater.flush()
+    bomb = deflater.compress(bytes(50_000_000)) + deflater.flush()
     for head in (b"\x04", b"\x05", b"\x02\x00\x04", b"\x01\x00" + bytes(8) + b"\x07"):
         body = head + bomb
         signed = body + struct.pack("<I", zlib.crc32(body, 300))
