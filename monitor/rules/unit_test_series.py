@@ -204,7 +204,8 @@ class _Reader:
         behind = self.text[end : end + 1]
         if good and not (_WORD.match(behind) and not (self.values and behind == "x")):
             return self.token("number", end - self.at)
-        raise self.error(f"bad number syntax: {quote(self.text[self.at : end])}", self.at)
+        what = "number" if self.values else "number or duration"
+        raise self.error(f"bad {what} syntax: {quote(self.text[self.at : end])}", self.at)
 
     def number_end(self) -> tuple[int, bool]:
         """How far a number goes, and whether it is a good one: ``_`` may stand between digits, and nothing twice."""
@@ -370,14 +371,15 @@ class _Reader:
         word = token.text.replace("_", "")
         if re.fullmatch("0[0-7]+", word):
             return float(int(word, 8))
+        problem = "value out of range"
+        value = math.inf
         try:
-            value = float(word)
+            value = float(token.text)  # Python, too, wants a digit on each side of _
         except ValueError:
-            value, problem = math.inf, "invalid syntax"
-        else:
-            problem = "value out of range"
+            problem = "invalid syntax"
         if math.isinf(value):
-            raise self.error(f"error parsing number: strconv.ParseFloat: parsing {quote(word)}: {problem}", token.at)
+            shown = quote(token.text)
+            raise self.error(f"error parsing number: strconv.ParseFloat: parsing {shown}: {problem}", token.at)
         return value
 
 
