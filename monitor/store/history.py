@@ -207,7 +207,7 @@ class History:
 
     def reader(self) -> HistoryReader:
         """What reads the file, over a connection of its own, in a thread of its own."""
-        return HistoryReader(self._path)
+        return HistoryReader(self._path, self._writer.suspect)
 
     def flush(self, seconds: float = 60.0) -> bool:
         """Have the thread write all that came in and finish its chores; whether it did within so many seconds. Blocks:

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from monitor.store.chunk import Chunk, ChunkError, seal
-from monitor.store.history_file import Block, File, Samples, read_journal, window_of
+from monitor.store.history_file import File
+from monitor.store.history_rows import Block, Samples, read_journal, window_of
 from monitor.store.history_salvage import Salvage
 from monitor.store.history_schema import (
     AWAIT_MS,
@@ -316,10 +317,9 @@ class Chores:
             used.update(block.series)
         known = {row[0] for row in execute("SELECT id FROM series")}
         yield
-        gone = [(ident,) for ident in known - used]
-        if gone:
+        if known - used:
             with file.transaction():
-                file.connection.executemany("DELETE FROM series WHERE id = ?", gone)
+                file.forget_series(known - used)
             yield
 
     def _shrink(self) -> Iterator[None]:

@@ -13,11 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
 
 from monitor.samples import Labels
 from monitor.store.chunk import Chunk, ChunkError
-from monitor.store.history_journal import unpack_scrapes, unpack_singles
+from monitor.store.history_rows import Block, ChunkReader, Samples, read_blocks, window_of
 from monitor.store.history_schema import (
     BUILDING,
     LIVE,
@@ -32,22 +31,7 @@ from monitor.store.history_schema import (
     row_id,
     sum_up,
     union,
-    unpack_ids,
 )
-
-Samples: TypeAlias = "tuple[array[int], array[float]]"
-
-
-@dataclass(slots=True)
-class Block:
-    """A stretch of time that was written together: samples with ``start_ms < t <= end_ms``."""
-
-    ident: int
-    start_ms: int
-    end_ms: int
-    state: str
-    series: array[int]
-    """The ids of all that are in it, ascending."""
 
 
 @dataclass(slots=True)
@@ -80,99 +64,6 @@ class _Window:
     needed: set[int] = field(default_factory=set)
     layouts: set[int] = field(default_factory=set)
     sealed: set[int] = field(default_factory=set)
-
-
-def window_of(at_ms: int) -> int:
-    """The start of the window of five minutes that has this moment: ``start < at_ms <= start + WINDOW_MS``."""
-    return (at_ms - 1) // WINDOW_MS * WINDOW_MS
-
-
-class ChunkReader:
-    """Reads chunks over one connection, and keeps the times that many of them share."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._times: dict[int, bytes] = {}
-
-    def chunk(self, block: int, series: int) -> Chunk | None:
-        """A series' chunk in a block. Raises ``HistoryError`` where its times are gone."""
-        row = self._connection.execute(
-            "SELECT start_ms, end_ms, count, times, data FROM chunks WHERE id = ?", (row_id(block, series),)
-        ).fetchone()
-        return None if row is None else self.build(block, *row)
-
-    def build(self, block: int, start_ms: int, end_ms: int, count: int, times: int, data: bytes) -> Chunk:
-        """A chunk of a row of the table. Raises ``HistoryError`` where its times are gone."""
-        return Chunk(start_ms, end_ms, count, self.times(row_id(block, times)), data)
-
-    def times(self, ident: int) -> bytes:
-        """Encoded times by their id. Raises ``HistoryError`` where there are none."""
-        found = self._times.get(ident)
-        if found is None:
-            row = self._connection.execute("SELECT data FROM times WHERE id = ?", (ident,)).fetchone()
-            if row is None:
-                raise HistoryError("the times of a chunk are missing")
-            if len(self._times) >= 512:
-                self._times.clear()
-            found = self._times[ident] = row[0]
-        return found
-
-
-def read_blocks(connection: sqlite3.Connection) -> list[Block]:
-    """All blocks, in the order of writing. Where a list of series is damaged, it is made again of what is there."""
-    found = []
-    for ident, start_ms, end_ms, state, data in connection.execute(
-        "SELECT id, start_ms, end_ms, state, series FROM blocks ORDER BY id"
-    ).fetchall():
-        try:
-            series = unpack_ids(data)
-        except HistoryError:
-            low, high = row_id(ident, 0), row_id(ident + 1, 0)
-            rows = connection.execute("SELECT id & 0xffffffff FROM chunks WHERE id >= ? AND id < ?", (low, high))
-            series = array("q", (row[0] for row in rows))
-        found.append(Block(ident, start_ms, end_ms, state, series))
-    return found
-
-
-def read_journal(
-    connection: sqlite3.Connection, rows: Iterable[tuple[int, int | None, int, bytes]], wanted: set[int] | None = None
-) -> tuple[dict[int, list[Samples]], int]:
-    """Rows of the journal (id, layout, count, data), in the order of writing: the samples of each series (or of those
-    wanted), a piece for each stretch in which time went on, and how many rows were damaged."""
-    layouts: dict[int, array[int]] = {}
-    pieces: dict[int, list[Samples]] = {}
-    damaged = 0
-    for _, layout, count, data in rows:
-        try:
-            if layout is None:
-                for ident, at_ms, value in zip(*unpack_singles(data, count), strict=True):
-                    if wanted is None or ident in wanted:
-                        _append(pieces, ident, array("q", (at_ms,)), array("d", (value,)))
-                continue
-            ids = layouts.get(layout)
-            if ids is None:
-                found = connection.execute("SELECT series FROM layouts WHERE id = ?", (layout,)).fetchone()
-                if found is None:
-                    raise HistoryError("the layout of a scrape is missing")
-                ids = layouts[layout] = unpack_ids(found[0])
-            times, values = unpack_scrapes(data, count, len(ids))
-            for i, ident in enumerate(ids):
-                if wanted is None or ident in wanted:
-                    _append(pieces, ident, times, values[i :: len(ids)])
-        except HistoryError:
-            damaged += 1
-    return pieces, damaged
-
-
-def _append(pieces: dict[int, list[Samples]], ident: int, times: array[int], values: array[float]) -> None:
-    mine = pieces.get(ident)
-    if mine is None:
-        pieces[ident] = [(times[:], values)]
-    elif times[0] > mine[-1][0][-1]:
-        mine[-1][0].extend(times)
-        mine[-1][1].extend(values)
-    else:
-        mine.append((times[:], values))
 
 
 class File:
@@ -215,6 +106,16 @@ class File:
         except FileNotFoundError:
             return True
 
+    def verify(self) -> None:
+        """Read all of what every reader needs. Raises ``sqlite3.DatabaseError`` where that is broken."""
+        for query in (
+            "SELECT sum(length(labels)) FROM series",
+            "SELECT sum(length(series)) FROM blocks",
+            "SELECT sum(length(series)) FROM layouts",
+            "SELECT sum(last_ms) FROM journal",
+        ):
+            self.connection.execute(query).fetchall()
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All that is written within, or none of it."""
@@ -241,7 +142,15 @@ class File:
         for ident, known in self.connection.execute("SELECT id, labels FROM series WHERE hash = ?", (key,)):
             if known == text:
                 return int(ident)
-        return self.connection.execute("INSERT INTO series (hash, labels) VALUES (?, ?)", (key, text)).lastrowid or 0
+        ident = self.connection.execute("INSERT INTO series (hash, labels) VALUES (?, ?)", (key, text)).lastrowid or 0
+        self.connection.execute("INSERT OR REPLACE INTO spare_series VALUES (?, ?, ?)", (ident, key, text))
+        return ident
+
+    def forget_series(self, idents: Iterable[int]) -> None:
+        """Delete series that nothing is left of."""
+        gone = [(ident,) for ident in idents]
+        self.connection.executemany("DELETE FROM series WHERE id = ?", gone)
+        self.connection.executemany("DELETE FROM spare_series WHERE id = ?", gone)
 
     def labels(self) -> dict[int, Labels]:
         """The labels of all series by id; what is damaged is left out."""
@@ -335,6 +244,7 @@ class File:
         for statement in (
             "DELETE FROM chunks WHERE id >= ? AND id < ?",
             "DELETE FROM times WHERE id >= ? AND id < ?",
+            "DELETE FROM spare_times WHERE id >= ? AND id < ?",
             "DELETE FROM minutes WHERE id >= ? AND id < ?",
         ):
             self.connection.execute(statement, span)
@@ -379,7 +289,8 @@ class File:
 
     def write_times(self, block: int, number: int, times: bytes) -> None:
         """Write times that chunks of a block share."""
-        self.connection.execute("INSERT OR REPLACE INTO times VALUES (?, ?)", (row_id(block, number), times))
+        for table in ("times", "spare_times"):
+            self.connection.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", (row_id(block, number), times))  # noqa: S608
 
     def write_chunks(self, rows: Iterable[tuple[int, int, Chunk, int]]) -> None:
         """Write chunks: for each its block, its series, the chunk, and the number of its times."""
@@ -400,9 +311,9 @@ class File:
         found = []
         for block in blocks:
             try:
-                chunk = self.chunks.chunk(block.ident, series)
-                if chunk is not None:
-                    found.append(chunk.decode())
+                samples = self.chunks.samples(block.ident, series)
+                if samples is not None:
+                    found.append(samples)
             except (ChunkError, HistoryError) as error:
                 damaged.append(str(error))
         return union(found)

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from monitor.samples import Event, Family, Labels
 from monitor.store.chunk import Chunk
-from monitor.store.history_file import window_of
 from monitor.store.history_journal import pack_scrapes
+from monitor.store.history_rows import window_of
 from monitor.store.history_schema import AWAIT_MS
 
 MOST_OWED_BYTES = 16 << 20

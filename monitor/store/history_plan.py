@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from monitor.store.history_file import Block
+from monitor.store.history_rows import Block
 from monitor.store.history_schema import DAY_MS, HOUR_MS
 
 

@@ -12,7 +12,7 @@ import os
 import sqlite3
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from typing import Any
 from monitor.samples import NAME, Event, Family, Labels, label
 from monitor.selector import MINUTE_MS, Matcher, Minutes
 from monitor.store.chunk import ChunkError
-from monitor.store.history_file import Block, ChunkReader, Samples, read_blocks, read_journal
 from monitor.store.history_plan import Part, plan
+from monitor.store.history_rows import Block, ChunkReader, Samples, read_blocks, read_journal
 from monitor.store.history_schema import (
     DAY_MS,
     LIVE,
@@ -43,8 +43,10 @@ _NOTHING: Samples = (array("q"), array("d"))
 class HistoryReader:
     """Reads one file. Used in one thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, suspect: Callable[[], None] | None = None) -> None:
+        """``suspect`` is called, from the reader's thread, where the file is so broken that nothing can be read."""
         self.path = path
+        self._suspect = suspect
         self.damage = ""
         """What was found damaged last; "" for nothing."""
         self.damaged = 0
@@ -102,6 +104,8 @@ class HistoryReader:
                 self._version = version
         except (sqlite3.Error, OSError) as error:
             self.close()
+            if self._suspect is not None and is_corrupt(error):
+                self._suspect()
             raise HistoryError(in_words(self.path, error)) from error
 
     def _open(self) -> None:
@@ -255,8 +259,7 @@ class HistoryReader:
         if self._chunks is None or not _holds(block, series):
             return None
         try:
-            chunk = self._chunks.chunk(block.ident, series)
-            return None if chunk is None else chunk.decode()
+            return self._chunks.samples(block.ident, series)
         except (ChunkError, HistoryError, sqlite3.DatabaseError) as error:
             self._damaged(error)
             return None

@@ -12,7 +12,8 @@ from typing import TypeAlias
 from monitor.samples import Labels
 from monitor.store.chunk import Chunk, ChunkError, seal
 from monitor.store.history_chores import by_windows
-from monitor.store.history_file import Block, File, Samples, read_journal
+from monitor.store.history_file import File
+from monitor.store.history_rows import Block, Samples, read_journal
 from monitor.store.history_schema import HOUR_MS, LIVE, OLD, HistoryError, row_id, union
 
 Restored: TypeAlias = "tuple[Labels, list[Chunk], array[int], array[float]]"

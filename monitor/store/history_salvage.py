@@ -18,7 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from monitor.samples import Labels
-from monitor.store.history_file import Block, File, window_of
+from monitor.store.history_file import File
+from monitor.store.history_rows import Block, window_of
 from monitor.store.history_schema import (
     HOUR_MS,
     LIVE,
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE = 500
 _BATCH = 100
-_SMALL_TABLES = ("series", "blocks", "layouts", "journal", "events")
+_SMALL_TABLES = ("series", "spare_series", "blocks", "layouts", "journal", "events")
 _GAP = 10_000
 """Blocks are numbered on from here: where the newest ones could not be read, their numbers are not given again."""
 
@@ -61,9 +62,12 @@ def start_anew(path: Path, now_ms: int, remembered: Mapping[int, Labels]) -> Pat
                 for table in _SMALL_TABLES:
                     _copy(old, new, table)
                 _find_blocks(old, new)
+        # What is missing of one of the two lists of series, and of both.
+        new.execute("INSERT OR IGNORE INTO series SELECT * FROM spare_series")
         for ident, labels in remembered.items():
             text = labels_to_text(labels)
             new.execute("INSERT OR IGNORE INTO series VALUES (?, ?, ?)", (ident, labels_hash(text), text))
+        new.execute("INSERT OR IGNORE INTO spare_series SELECT * FROM series")
         new.execute("DELETE FROM blocks WHERE state NOT IN ('live', 'lost')")
         new.execute("UPDATE blocks SET state = ?", (LOST,))
         newest = max(new.execute(f"SELECT ifnull(max(id), 0) FROM {t}").fetchone()[0] for t in ("blocks", "journal"))  # noqa: S608
@@ -220,10 +224,12 @@ class Salvage:
         if chunk is None:
             return (0, 0) if rollups is not None else None
         if chunk[4] not in numbers:
-            times = _get(old, "times", row_id(block, chunk[4]))
-            if times is None:
+            ident = row_id(block, chunk[4])
+            times, spare = _get(old, "times", ident), _get(old, "spare_times", ident)
+            if times is None and spare is None:
                 return None
-            self._insert("times", times)
+            self._insert("times", times or spare or ())
+            self._insert("spare_times", spare or times or ())
             numbers.add(chunk[4])
         self._insert("chunks", chunk)
         return chunk[1], chunk[2]

@@ -42,11 +42,14 @@ SCHEMA: Final = (
     # labels: JSON, ["name", "value", ...]; hash: their CRC-32, to find them by.
     "CREATE TABLE series (id INTEGER PRIMARY KEY, hash INTEGER NOT NULL, labels TEXT NOT NULL)",
     "CREATE INDEX series_hash ON series (hash)",
+    # The little that much hangs on is there twice, on pages of its own.
+    "CREATE TABLE spare_series (id INTEGER PRIMARY KEY, hash INTEGER NOT NULL, labels TEXT NOT NULL)",
     # Samples with start_ms < t <= end_ms; series: the ids of all that are in it.
     """CREATE TABLE blocks (id INTEGER PRIMARY KEY, start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL,
         state TEXT NOT NULL, series BLOB NOT NULL)""",
     # id: block << 32 | number; the times of chunks, once for all chunks of the block that have the same.
     "CREATE TABLE times (id INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+    "CREATE TABLE spare_times (id INTEGER PRIMARY KEY, data BLOB NOT NULL)",
     # id: block << 32 | series; the first and the last sample's time, the number of its times, its values.
     """CREATE TABLE chunks (id INTEGER PRIMARY KEY, start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL,
         count INTEGER NOT NULL, times INTEGER NOT NULL, data BLOB NOT NULL)""",

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from monitor.samples import Event, Family
 from monitor.store.history_chores import Chores
-from monitor.store.history_file import File, Row, window_of
+from monitor.store.history_file import File, Row
 from monitor.store.history_inbox import Inbox, Known, Owed, OwedRow
 from monitor.store.history_journal import pack_singles
+from monitor.store.history_rows import window_of
 from monitor.store.history_salvage import Salvage, start_anew
 from monitor.store.history_schema import HistoryError, in_words, is_corrupt
 
@@ -56,6 +57,7 @@ class Writer:
         self.wake = threading.Event()
         self.ending = False
         self._drains: deque[threading.Event] = deque()
+        self._suspected = False
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
@@ -112,8 +114,13 @@ class Writer:
     def finish_chores(self) -> None:
         """Do all chores at once."""
         self._work = None
-        while self.step():
-            pass
+        for _ in range(3):
+            broken = self.corrupt_files
+            while self.step():
+                pass
+            if broken == self.corrupt_files:
+                return
+            self.write()  # the file was moved aside: the chores begin again with the new one
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -150,6 +157,9 @@ class Writer:
 
     def _apply(self, file: File) -> None:
         inbox = self.inbox
+        if self._suspected:
+            self._suspected = False
+            file.verify()
         fresh = {name: one for name, one in inbox.families.items() if self._families.get(name) != one}
         fold: list[int] = []
         if inbox.owed or fresh:
@@ -212,6 +222,11 @@ class Writer:
                 self.written_bytes = int(next(line for line in about if line.startswith("wchar")).split()[1])
         except (OSError, StopIteration, ValueError):
             pass  # it is not told to everybody
+
+    def suspect(self) -> None:
+        """A reader found the file broken: see for yourself, soon. From any thread."""
+        self._suspected = True
+        self.wake.set()
 
     # -- faults ------------------------------------------------------------------------------------------------------
 
