@@ -19,6 +19,7 @@ from monitor.promql.evaluate import Result, instant, range_query
 from monitor.promql.plan import Plan
 from monitor.samples import Event, Labels
 from monitor.selector import Matcher, Storage
+from monitor.store.chunk import ChunkError
 from monitor.store.head import Head
 from monitor.store.history_schema import HistoryError
 from monitor.store.past import Past, Readable, Reader
@@ -154,7 +155,7 @@ class Queries:
                 if reader.damaged > damaged:
                     warnings.append(f"{reader.damaged - damaged} stretches were left out: {reader.damage}")
                 return Answer(value, warnings)
-            except HistoryError as error:
+            except (HistoryError, ChunkError) as error:
                 self._close_reader()
                 warnings.append(f"only what is in memory was read: {error}")
         return Answer(work(Past(frozen, None, start_ms, end_ms), self._limits()), warnings)

@@ -108,8 +108,8 @@ class _Both:
     def minutes(self, start_ms: int, end_ms: int) -> Minutes | None:
         # The minute in which memory begins is made from the samples of both.
         border_ms = min(end_ms, (self._from_ms - 1) // _MINUTE_MS * _MINUTE_MS)
-        if border_ms <= start_ms:
-            return minutes_of(*self.window(start_ms, end_ms), start_ms, end_ms)
+        if border_ms - start_ms < end_ms - border_ms:
+            return None  # mostly in memory: to read its samples costs less than to roll them up
         before = self._stored.minutes(start_ms, border_ms)
         if before is None or border_ms == end_ms:
             return before
