@@ -19,6 +19,8 @@ from monitor.client.wire import Series
 Row: TypeAlias = list[tuple[str, int | None]]
 
 LEAST_WIDTH, LEAST_HEIGHT = 40, 10
+_GREATEST = 1e290
+_LEAST_NAME = 10
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _TIME_STEPS = (
     *(1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200),
@@ -52,9 +54,19 @@ def curves_of(series: Sequence[Series]) -> tuple[str, list[Curve]]:
         points = one.values or ((one.value,) if one.value is not None else ())
         times = tuple(round(at * 1000) for at, _ in points)
         curves.append(
-            Curve(series_name(own) or series_name(shared) or "value", times, tuple(float(text) for _, text in points))
+            Curve(
+                series_name(own) or series_name(shared) or "value", times, tuple(_drawable(text) for _, text in points)
+            )
         )
     return series_name(shared), curves
+
+
+def _drawable(text: str) -> float:
+    """A value; the least of all numbers and the greatest, whose differences are none, a little nearer to 0."""
+    value = float(text)
+    if math.isfinite(value):
+        return max(-_GREATEST, min(_GREATEST, value)) if abs(value) > 1 / _GREATEST else 0.0
+    return value
 
 
 def _telling(series: Sequence[Series], shared: dict[str, str]) -> set[str]:
@@ -99,9 +111,10 @@ def draw(
 
     def form(value: float) -> str:
         digits = decimals(scale) + 1
-        near = abs(value / factor) >= 10.0**-digits and abs(value / factor) < 1e15
-        text = f"{value / factor:.{digits}f}".rstrip("0").rstrip(".") if near else f"{value / factor:.2g}"
-        return text + suffix
+        if value and abs(value / factor) < 10.0**-digits:
+            return f"{value:.2g}"
+        text = f"{value / factor:.{digits}f}"
+        return (text.rstrip("0").rstrip(".") if "." in text else text) + suffix
 
     legend = _legend(curves, form, width, max(1, height // 3))
     margin = max(map(cells, names)) + 1
@@ -143,10 +156,14 @@ def _legend(curves: Sequence[Curve], form: Callable[[float], str], width: int, m
     rows: list[Row] = []
     shown = len(curves) if len(curves) <= most else most - 1
     numbers = [_numbers(curve, form) for curve in curves[:shown]]
+    letters = 2 if 1 < len(curves) <= len(_LETTERS) else 0
     room = max((cells(text) for text in numbers), default=0)
+    if letters + 4 + room + _LEAST_NAME > width:
+        numbers = [text.partition("  ")[0] for text in numbers]
+        room = max((cells(text) for text in numbers), default=0)
     for owner, (curve, text) in enumerate(zip(curves[:shown], numbers, strict=True)):
-        letter = f"{_LETTERS[owner]} " if 1 < len(curves) <= len(_LETTERS) else ""
-        name = fit(curve.name, max(10, width - room - len(letter) - 4))
+        letter = f"{_LETTERS[owner]} " if letters else ""
+        name = fit(curve.name, max(0, width - room - letters - 4))
         rows.append([(f"{letter}━ ", owner), (f"{name}  {fit(text, room)}".rstrip(), None)])
     if shown < len(curves):
         rows.append([(f"… and {len(curves) - shown} more series", None)])
@@ -182,8 +199,6 @@ def ticks(low: float, high: float, most: int) -> list[float]:
 def tick_names(scale: Sequence[float], suffix: str) -> list[str]:
     """The scale's numbers, with as many decimals as tell them apart."""
     digits = decimals(scale)
-    if max(map(abs, scale)) >= 1e15:
-        return [f"{value:.3e}" for value in scale]
     names = [f"{value + 0.0:.{digits}f}" for value in scale]
     while all("." in name and name[-1] in "0." for name in names):
         names = [name[:-1] for name in names]
@@ -206,8 +221,11 @@ def factor_of(unit: str, greatest: float) -> tuple[float, str]:
         return (1e-3, " ms") if greatest >= 1e-3 else (1e-6, " µs")
     if unit in _WORDS:
         return _WORDS[unit]
+    if greatest >= 1e15 or 0 < greatest < 1e-3:
+        power = math.floor(math.log10(greatest))
+        return 10.0**power, f"e{power:+}"
     for factor, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if factor <= greatest < 1e15:
+        if greatest >= factor:
             return (1e3 if suffix == "k" else factor), suffix
     return 1.0, ""
 

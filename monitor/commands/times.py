@@ -13,6 +13,8 @@ _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?")
 _EPOCH = re.compile(r"\d+(?:\.\d*)?(?:[eE]\d+)?")
 _MILLISECONDS = 100_000_000_000
 """An epoch of so many and more is taken for milliseconds: as seconds it were after the year 5138."""
+_LATEST_MS = 253_402_300_800_000
+"""The end of the year 9999."""
 STEPS_MS = tuple(
     1000 * step
     for step in (
@@ -39,7 +41,10 @@ def moment(text: str, now_ms: int, option: str) -> int:
     try:
         if _EPOCH.fullmatch(text):
             epoch = float(text)
-            return round(epoch if epoch >= _MILLISECONDS else epoch * 1000)
+            at_ms = round(epoch if epoch >= _MILLISECONDS else epoch * 1000)
+            if at_ms >= _LATEST_MS:
+                raise ValueError(text)
+            return at_ms
         clock = _CLOCK.fullmatch(text)
         if clock is not None:
             hour, minute, second = (int(part or 0) for part in clock.groups())

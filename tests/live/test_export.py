@@ -51,7 +51,7 @@ def prometheus_over(file: Path, folder: Path) -> Iterator[str]:
     config = folder / "prometheus.yml"
     config.write_text("global: {scrape_interval: 1m}\n")
     port = free_port()
-    command = [
+    command: list[str | Path] = [
         bin / "prometheus", f"--config.file={config}", f"--storage.tsdb.path={data}",
         f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.retention.time=10y",
     ]  # fmt: skip
