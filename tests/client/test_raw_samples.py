@@ -79,10 +79,10 @@ def joined(found: list[RawSeries]) -> dict[str, list[int]]:
 
 @pytest.mark.parametrize("closed", [False, True])
 @pytest.mark.parametrize("gap", [0, 3000])
-@pytest.mark.parametrize(("limit", "held"), [(10**9, 10**9), (500, 10**9), (10**9, 2000), (37, 50)])
+@pytest.mark.parametrize(("limit", "held"), [(10**9, 10**9), (500, 10**9), (10**9, 2000), (150, 300)])
 def test_every_sample_comes_once_in_order(limit: int, held: int, gap: int, closed: bool) -> None:
-    source = Source(4, 9000, limit=limit, gap=gap, closed=closed)
-    found = fetch(source, start_ms=END - 9_000_000, held_samples=held)
+    source = Source(4, 6000, limit=limit, gap=gap, closed=closed)
+    found = fetch(source, start_ms=END - 6_000_000, held_samples=held)
     assert joined(found) == {str(i): source.times for i in range(4)}
     assert source.greatest <= min(limit, 2000)
     # A series' pieces follow each other.
