@@ -183,7 +183,7 @@ def test_what_the_files_record_counts_as_there(url: str, tmp_path: Path, capsys:
         "alert: B\n    expr: a:b{site='y'}",
     )
     (line,) = found(url, path, capsys)
-    assert line.startswith('8:11: warning: nothing matches a:b{site='y'}: "a:b" is recorded by these files, but with')
+    assert line.startswith("8:11: warning: nothing matches a:b{site='y'}: \"a:b\" is recorded by these files, but")
     other = rules(tmp_path, alert("a:b > 1"), name="other.yaml")
     assert run([path, other], against=url) == 0
     assert "other.yaml" not in capsys.readouterr().err
