@@ -75,7 +75,8 @@ def run(wanted: Wanted, url: str | None, output: Path | None, *, timeout: float 
     except BrokenPipeError:
         raise
     except OSError as error:
-        click.echo(f"gpumon export: {error.filename or output}: {error.strerror or error}", err=True)
+        where = error.filename or output or "standard output"
+        click.echo(f"gpumon export: {where}: {error.strerror or error}", err=True)
         return 1
     if output is not None:
         click.echo(f"{output}: {said}", err=True)
