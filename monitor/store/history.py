@@ -24,7 +24,7 @@ from monitor.store.chunk import Chunk
 from monitor.store.history_inbox import Keyed, Rewound, TakenChunk, TakenSample, TakenScrape
 from monitor.store.history_reader import HistoryReader
 from monitor.store.history_restore import restored
-from monitor.store.history_schema import DAY_MS, HistoryError, HistoryRefused
+from monitor.store.history_schema import DAY_MS, HOUR_MS, HistoryError, HistoryRefused
 from monitor.store.history_writer import Writer
 
 __all__ = ["History", "HistoryError", "HistoryReader", "HistoryRefused", "HistoryStatus"]
@@ -104,6 +104,7 @@ class History:
         """Give the head what it wants of the past: for each series, the samples of the last ``wanted_ms(labels)``
         milliseconds. Before ``start``. What is later than ``now_ms`` stays on disk. Blocks."""
         for _ in range(2):
+            self._writer.salvage_since(now_ms - HOUR_MS)
             file = self._writer.file
             if file is None:
                 return

@@ -84,6 +84,7 @@ class File:
         self._open: dict[int, _Open] = {}
         self._windows: dict[int, _Window] = {}
         self._layouts: dict[bytes, int] = {}
+        self._shared = array("q")
 
     @classmethod
     def open(cls, path: Path) -> File:
@@ -234,6 +235,9 @@ class File:
         block.state = state
         if series is not None:
             block.series = array("q", sorted(series))
+            if block.series == self._shared:  # most blocks have the same series
+                block.series = self._shared
+            self._shared = block.series
         self.connection.execute(
             "UPDATE blocks SET state = ?, series = ? WHERE id = ?", (state, pack_ids(block.series), block.ident)
         )

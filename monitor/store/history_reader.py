@@ -21,7 +21,7 @@ from monitor.samples import NAME, Event, Family, Labels, label
 from monitor.selector import MINUTE_MS, Matcher, Minutes
 from monitor.store.chunk import ChunkError
 from monitor.store.history_plan import Part, plan
-from monitor.store.history_rows import Block, ChunkReader, Samples, read_blocks, read_journal
+from monitor.store.history_rows import Block, ChunkReader, Samples, journal_ids, read_blocks, read_journal
 from monitor.store.history_schema import (
     DAY_MS,
     LIVE,
@@ -59,6 +59,7 @@ class HistoryReader:
         self._blocks: list[Block] = []
         self._journal: list[tuple[int, int | None, int, int, int]] = []
         self._journaled: dict[int, list[Samples]] | None = None
+        self._in_journal_ids: set[int] | None = None
         self._overlapping: dict[tuple[int, int], list[Block]] = {}
         self._plans: dict[tuple[int, int], list[Part]] = {}
         self._labels: dict[int, Labels] = {}
@@ -136,7 +137,7 @@ class HistoryReader:
         self._journal = connection.execute(
             "SELECT id, layout, first_ms, last_ms, count FROM journal ORDER BY id"
         ).fetchall()
-        self._journaled = None
+        self._journaled = self._in_journal_ids = None
         self._overlapping.clear()
         self._plans.clear()
         count, newest = connection.execute("SELECT count(*), ifnull(max(id), 0) FROM series").fetchone()
@@ -198,7 +199,7 @@ class HistoryReader:
     def _has(self, series: int, start_ms: int, end_ms: int) -> bool:
         if any(_holds(block, series) for block in reversed(self.overlapping(start_ms, end_ms))):
             return True
-        return self._in_journal(start_ms, end_ms) and series in self.journaled()
+        return self._in_journal(start_ms, end_ms) and series in self._journal_series()
 
     # -- events and families -----------------------------------------------------------------------------------------
 
@@ -281,6 +282,12 @@ class HistoryReader:
 
     def _in_journal(self, start_ms: int, end_ms: int) -> bool:
         return any(last_ms > start_ms and first_ms <= end_ms for _, _, first_ms, last_ms, _ in self._journal)
+
+    def _journal_series(self) -> set[int]:
+        if self._in_journal_ids is None:
+            assert self._connection is not None  # noqa: S101 # within a snapshot
+            self._in_journal_ids = journal_ids(self._connection)
+        return self._in_journal_ids
 
     def journaled(self) -> dict[int, list[Samples]]:
         """The samples of every series that are in no chunk yet."""

@@ -37,8 +37,8 @@ def restored(file: File, now_ms: int, wanted_ms: Callable[[Labels], int]) -> Ite
         if since_ms < recent_ms:
             sealed = _older_chunks(file, live, ident, since_ms, now_ms)
         else:
-            sealed = _in_order(chunks.get(ident, []), now_ms)
-        times, values = union(raw.get(ident, []))
+            sealed = _in_order(chunks.pop(ident, []), now_ms)
+        times, values = union(raw.pop(ident, []))
         first = bisect_right(times, max(since_ms, sealed[-1].end_ms) if sealed else since_ms)
         last = bisect_right(times, now_ms)
         if sealed or first < last:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from array import array
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -82,11 +83,12 @@ class ChunkReader:
 def read_blocks(connection: sqlite3.Connection) -> list[Block]:
     """All blocks, in the order of writing. Where a list of series is damaged, it is made again of what is there."""
     found = []
+    known: dict[bytes, array[int]] = {}  # most blocks have the same series
     for ident, start_ms, end_ms, state, data in connection.execute(
         "SELECT id, start_ms, end_ms, state, series FROM blocks ORDER BY id"
     ).fetchall():
         try:
-            series = unpack_ids(data)
+            series = known.get(data) or known.setdefault(data, unpack_ids(data))
         except HistoryError:
             low, high = row_id(ident, 0), row_id(ident + 1, 0)
             rows = connection.execute("SELECT id & 0xffffffff FROM chunks WHERE id >= ? AND id < ?", (low, high))
@@ -123,6 +125,20 @@ def read_journal(
         except HistoryError:
             damaged += 1
     return pieces, damaged
+
+
+def journal_ids(connection: sqlite3.Connection) -> set[int]:
+    """The series that the journal has samples of; what is damaged is left out."""
+    found: set[int] = set()
+    layouts = connection.execute("SELECT series FROM layouts WHERE id IN (SELECT layout FROM journal)").fetchall()
+    singles = connection.execute("SELECT count, data FROM journal WHERE layout IS NULL").fetchall()
+    for row in layouts:
+        with suppress(HistoryError):
+            found.update(unpack_ids(row[0]))
+    for count, data in singles:
+        with suppress(HistoryError):
+            found.update(unpack_singles(data, count)[0])
+    return found
 
 
 def _append(pieces: dict[int, list[Samples]], ident: int, times: array[int], values: array[float]) -> None:

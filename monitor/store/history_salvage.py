@@ -21,6 +21,7 @@ from monitor.samples import Labels
 from monitor.store.history_file import File
 from monitor.store.history_rows import Block, window_of
 from monitor.store.history_schema import (
+    BUILDING,
     HOUR_MS,
     LIVE,
     LOST,
@@ -68,7 +69,8 @@ def start_anew(path: Path, now_ms: int, remembered: Mapping[int, Labels]) -> Pat
             text = labels_to_text(labels)
             new.execute("INSERT OR IGNORE INTO series VALUES (?, ?, ?)", (ident, labels_hash(text), text))
         new.execute("INSERT OR IGNORE INTO spare_series SELECT * FROM series")
-        new.execute("DELETE FROM blocks WHERE state NOT IN ('live', 'lost')")
+        # What an hour was merged of may have what the hour itself has lost.
+        new.execute("DELETE FROM blocks WHERE state = ?", (BUILDING,))
         new.execute("UPDATE blocks SET state = ?", (LOST,))
         newest = max(new.execute(f"SELECT ifnull(max(id), 0) FROM {t}").fetchone()[0] for t in ("blocks", "journal"))  # noqa: S608
         new.execute("INSERT INTO notes VALUES ('salvage', ?)", (aside.name,))
@@ -164,8 +166,8 @@ class Salvage:
         self.read = 0
         self.missed = 0
 
-    def steps(self) -> Iterator[None]:
-        """Copy the blocks, the newest first, in short pieces of work."""
+    def steps(self, since_ms: int | None = None) -> Iterator[None]:
+        """Copy the blocks, the newest first, in short pieces of work; or only those with samples after ``since_ms``."""
         file = self._file
         try:
             old = open_broken(self._aside)
@@ -178,7 +180,10 @@ class Salvage:
         else:
             with closing(old):
                 for block in sorted(file.lost(), key=lambda b: -b.ident):
-                    yield from self._block(old, block)
+                    if since_ms is None or block.end_ms > since_ms:
+                        yield from self._block(old, block)
+        if since_ms is not None:
+            return
         with file.transaction():
             file.connection.execute("DELETE FROM notes WHERE key = 'salvage'")
         self._say(

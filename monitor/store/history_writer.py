@@ -111,6 +111,15 @@ class Writer:
             return False
         return True
 
+    def salvage_since(self, since_ms: int) -> None:
+        """Copy what a broken file has of the time after ``since_ms``, at once; ``problem`` tells what goes wrong."""
+        if self._chores is not None and self._chores.salvage is not None:
+            try:
+                for _ in self._chores.salvage.steps(since_ms):
+                    pass
+            except Exception as error:
+                self.fail(error)
+
     def finish_chores(self) -> None:
         """Do all chores at once."""
         self._work = None

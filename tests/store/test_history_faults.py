@@ -249,7 +249,13 @@ def test_a_broken_header_costs_nothing(path: Path, put: dict[Labels, Samples], s
         assert "none could not be read" in history.status.note
         assert history.status.ok
         assert share(kept(history), put) == 1.0
-        history.families([Family("filled", "gauge", "F.")])
+    now_ms = T0 + 3 * HOUR + 100 * SECOND
+    overwrite(path, 0, size)
+    head = Remembering()
+    with running(path, before=lambda h: h.restore(head, now_ms, lambda labels: HOUR)):
+        for labels, samples in put.items():  # the last hour is copied first
+            expected = [each for each in samples if each[0] > now_ms - HOUR]
+            assert head.samples(labels)[-len(expected) :] == expected
     assert len(list(path.parent.glob("history.sqlite.corrupt-*"))) == 1
 
 
