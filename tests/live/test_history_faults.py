@@ -1,4 +1,4 @@
-"""History that is killed, and whose disk and file fail; with larger numbers: ``python -m tests.live.history_faults``."""
+"""History that is killed, and whose disk and file fail. In larger numbers: ``python -m tests.live.history_faults``."""
 
 from __future__ import annotations
 
