@@ -31,7 +31,9 @@ def nobody(tmp_path: Path) -> dict[str, str]:
     return {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": "", "XDG_STATE_HOME": "", "GPUMON_URL": ""}
 
 
-@pytest.mark.parametrize("command", [(), ("daemon",), ("tui",), ("demo",), ("snapshot",), ("query",), ("export",), ("check",)])
+@pytest.mark.parametrize(
+    "command", [(), ("daemon",), ("tui",), ("demo",), ("snapshot",), ("query",), ("export",), ("check",)]
+)
 def test_help_reads_well_everywhere(command: tuple[str, ...]) -> None:
     done = gpumon(*command, "--help")
     assert done.returncode == 0

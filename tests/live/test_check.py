@@ -17,6 +17,7 @@ from monitor.yaml_reader import ConfigError, Problem
 from tests.live.broken_expressions import ODD_QUERIES, QUERIES, TEMPLATES
 from tests.live.broken_rule_files import FILES, HEAD, RULES
 from tests.live.install_prometheus import prometheus_bin
+from tests.live.servers import prometheus, wait_for
 
 pytestmark = pytest.mark.live
 
@@ -216,3 +217,22 @@ def test_its_lint_is_a_warning(name: str, tmp_path: Path, capsys: pytest.Capture
     assert check([tmp_path / "r.yaml"]) == 0
     assert check([tmp_path / "r.yaml"], strict=True) == (1 if ran.returncode else 0)
     assert ("warning: duplicate rule" in capsys.readouterr().err) == (ran.returncode == 3)
+
+
+def test_a_real_prometheus_is_asked_for_the_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recorded = tmp_path / "recorded.yaml"
+    recorded.write_text(HEAD + "  - {record: 'job:there', expr: vector(1), labels: {site: a}}\n")
+    path = tmp_path / "rules.yaml"
+    path.write_text(
+        HEAD + "  - alert: A\n    expr: |\n      job:there{site='a'}\n        + job:there{site='b'}\n"
+        "        + {site='a'} + job:their\n        unless job:none offset 1h\n"
+    )
+    with prometheus(tmp_path, {}, rule_files=[recorded]) as server:
+        wait_for("the recorded series", lambda: server.query("job:there"), 60)
+        assert check([path], against=server.url) == 0
+        said = [line.removeprefix(f"{path}:") for line in capsys.readouterr().err.splitlines()]
+        assert [line.partition(" (group")[0] for line in said] == [
+            '7:11: warning: nothing matches job:there{site=\'b\'}: "job:there" is there, but its "site" is "a"',
+            '8:24: warning: nothing matches job:their: there is no metric "job:their", did you mean "job:there"?',
+            '9:16: note: nothing matches job:none: there is no metric "job:none"; it stands behind `unless`',
+        ]

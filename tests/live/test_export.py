@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -115,6 +116,12 @@ def test_a_prometheus_over_the_export_answers_as_the_daemon_does(tmp_path: Path)
                 right = rows(ask(prometheus, "/api/v1/query_range", **fields)["result"])
                 assert left, query
                 assert close(left, right), query
+            for query in (QUERIES[6], "1 / 0", f"{QUERIES[0]}[1m:15s]"):
+                command = [sys.executable, "-m", "monitor", "query", "--url", prometheus, "--json", query]
+                asked = subprocess.run(
+                    [*command, "--at", str(end)], capture_output=True, text=True, timeout=60, check=True
+                )
+                assert json.loads(asked.stdout) == ask(prometheus, "/api/v1/query", query=query, time=str(end))
             # And out of a Prometheus comes what went in.
             again = export(prometheus, tmp_path / "again.om", "--start", str(start), "--end", str(end))
             assert again.returncode == 0, again.stderr

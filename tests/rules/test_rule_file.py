@@ -52,6 +52,47 @@ def test_no_rules_are_no_problem(text: str) -> None:
     assert len(read_rules(text)) == 0
 
 
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("", 0), ("null", 0), ("0", 0), ("7", 7), ("-7", 0), ("5.0", 5), ("0x10", 16), ("1e3", 1000), ("1_000", 1000)],
+)
+def test_a_limit_is_read_as_prometheus_reads_it(limit: str, expected: int) -> None:
+    (group,) = read_rules(f"groups:\n- name: g\n  limit: {limit}\n").groups
+    assert group.limit == expected
+
+
+@pytest.mark.parametrize("limit", ["'7'", "many", "99999999999999999999", "[1]", "1x"])
+def test_what_is_no_limit_is_refused(limit: str) -> None:
+    (problem,) = problems(f"groups:\n- name: g\n  limit: {limit}\n")
+    assert problem.startswith("r.yaml:3:10: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("''", "empty duration string"),
+        ("5", 'not a valid duration string: "5"'),
+        ("1h1h", 'not a valid duration string: "1h1h"'),
+        ("5m1h", 'not a valid duration string: "5m1h"'),
+        ("1.5h", 'unknown unit "." in duration "1.5h"'),
+        ("5 m", 'unknown unit " m" in duration "5 m"'),
+        ("5M", 'unknown unit "M" in duration "5M"'),
+        ("293y", "duration out of range"),
+        ("99999999999999999999999s", 'not a valid duration string: "99999999999999999999999s"'),
+    ],
+)
+def test_what_is_no_duration_is_refused_in_prometheus_words(text: str, problem: str) -> None:
+    assert problems(f"groups:\n- name: g\n  interval: {text}\n") == [f"r.yaml:3:13: {problem}"]
+
+
+def test_a_duration_that_says_nothing_is_none() -> None:
+    text = (
+        "groups: [{name: g, interval: , query_offset: null, rules: [{alert: a, expr: up, for: , keep_firing_for: ~}]}]"
+    )
+    (group,) = read_rules(text).groups
+    assert (group.interval_ms, group.query_offset_ms, group.rules[0].for_ms) == (None, 0, 0)
+
+
 HEAD = "groups:\n- name: g\n  rules:\n"
 
 
