@@ -99,7 +99,7 @@ class Reduced(VectorNode):
         self._inner = inner
         self._grouping = _Grouping(without, names)
 
-    def frame(self, context: Context) -> Frame:
+    def evaluated(self, context: Context) -> Frame:
         frame = self._inner.frame(context)
         groups = self._grouping.of(frame.labels)
         function = self._function
@@ -121,7 +121,7 @@ class Quantile(VectorNode):
         self._parameter = parameter
         self._grouping = _Grouping(without, names)
 
-    def frame(self, context: Context) -> Frame:
+    def evaluated(self, context: Context) -> Frame:
         parameters = self._parameter.values(context)
         frame = self._inner.frame(context)
         groups = self._grouping.of(frame.labels)
@@ -146,7 +146,7 @@ class Extremes(VectorNode):
         self._grouping = _Grouping(without, names)
         self._sign = 1.0 if largest else -1.0
 
-    def frame(self, context: Context) -> Frame:
+    def evaluated(self, context: Context) -> Frame:
         parameters = self._parameter.values(context)
         frame = self._inner.frame(context)
         if all(k < 1 for k in parameters):
@@ -229,7 +229,7 @@ class CountValues(VectorNode):
         self._without = without
         self._names = grouping_names(without, names if without else (*names, label))
 
-    def frame(self, context: Context) -> Frame:
+    def evaluated(self, context: Context) -> Frame:
         frame = self._inner.frame(context)
         place: dict[Labels, int] = {}
         counts: list[dict[int, float]] = []

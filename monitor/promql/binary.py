@@ -69,7 +69,7 @@ class WithNumber(VectorNode):
         self._bool = bool_modifier
         self._names = Derived(nameless)
 
-    def frame(self, context: Context) -> Frame:
+    def evaluated(self, context: Context) -> Frame:
         frame = self._vector.frame(context)
         numbers = self._number.values(context)
         rows = [self._row(row, number) for row, number in zip(frame.rows, numbers, strict=True)]
@@ -134,7 +134,7 @@ class Matched(VectorNode):
         self._signature = signature_of(matching)
         self._pairs = Derived(self._pair)
 
-    def frame(self, context: Context) -> Frame:
+    def evaluated(self, context: Context) -> Frame:
         left, right = self._left.frame(context), self._right.frame(context)
         many, one = (right, left) if self._swapped else (left, right)
         pairs = self._pairs(many.labels, one.labels)
@@ -278,7 +278,7 @@ class SetOperation(VectorNode):
         rights = tuple(numbers.setdefault(self._signature(one), len(numbers)) for one in right)
         return _Signatures(lefts, rights, relabel((*left, *right)))
 
-    def frame(self, context: Context) -> Frame:
+    def evaluated(self, context: Context) -> Frame:
         left, right = self._left.frame(context), self._right.frame(context)
         signatures = self._signatures(left.labels, right.labels)
         rows: list[Row] = []

@@ -43,6 +43,8 @@ class Limits:
 
     max_samples: int = 5_000_000
     """Samples that a query may read and make, all of its steps together."""
+    max_bytes: int = 96 << 20
+    """Memory that its values may take at any time, as far as that can be told while it runs."""
     max_points: int = 11_000
     """Steps of a range query, as in Prometheus."""
     expired: Callable[[], bool] | None = None

@@ -7,11 +7,10 @@ a clock.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from monitor.promql.errors import DEFAULT_LIMITS, Limits, PromQLError
-from monitor.promql.frame import Budget, Context
+from monitor.promql.frame import POINT_BYTES, SAMPLE_BYTES, Budget, Context
 from monitor.promql.nodes import ScalarNode, VectorNode
 from monitor.promql.plan import Plan
 from monitor.promql.selectors import Instant, RangeNode
@@ -57,6 +56,7 @@ def _matrix(root: RangeNode, context: Context) -> list[tuple[Labels, list[tuple[
         times, values = column.times, column.values
         low, high = bisect_right(times, start), bisect_right(times, end)
         if low < high:
+            context.budget.hold((high - low) * SAMPLE_BYTES)
             out.append((one, list(zip(times[low:high], values[low:high], strict=True))))
     out.sort(key=lambda pair: pair[0])
     return out
@@ -100,17 +100,15 @@ def range_query(
         return [((), list(zip(steps, root.values(context), strict=True)))]
     assert isinstance(root, VectorNode)  # noqa: S101 # the type was checked above
     frame = root.frame(context)
+    times = list(steps)
     out = []
-    for labels, points in zip(frame.labels, _columns(frame.rows, len(frame.labels)), strict=True):
-        present = [(t, v) for t, v in zip(steps, points, strict=True) if v is not None]
+    for i, labels in enumerate(frame.labels):
+        present = [(t, v) for t, row in zip(times, frame.rows, strict=True) if (v := row[i]) is not None]
         if present:
+            context.budget.hold(len(present) * POINT_BYTES)
             out.append((labels, present))
     out.sort(key=lambda pair: pair[0])
     return out
-
-
-def _columns(rows: Sequence[Sequence[float | None]], width: int) -> list[tuple[float | None, ...]]:
-    return list(zip(*rows, strict=True)) if rows and width else []
 
 
 def latest(

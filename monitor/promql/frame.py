@@ -8,7 +8,7 @@ selector is until a series is born or forgotten. A rule that is evaluated every 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
 from monitor.promql.errors import DEFAULT_LIMITS, Limits, PromQLError
@@ -32,16 +32,75 @@ class Frame:
 
     labels: SeriesLabels
     rows: Sequence[Row]
+    held: Held | None = field(default=None, compare=False, repr=False)
+    """Keeps its memory counted."""
+
+
+CELL_BYTES = 40
+"""A value of a frame: a float of its own, and its place in the row and in what the row is made of."""
+POINT_BYTES = 64
+"""A point of a range query's result, beside its value: a pair, and its place in a list."""
+SAMPLE_BYTES = 120
+"""A sample of a range as a result: a pair of numbers of their own."""
+
+
+class Held:
+    """So much memory of a budget, until it is let go."""
+
+    __slots__ = ("_budget", "_bytes")
+
+    def __init__(self, budget: Budget, size: int) -> None:
+        budget.hold(size)
+        self._budget, self._bytes = budget, size
+
+    def __del__(self) -> None:
+        # Where the budget had no room, there is nothing to let go.
+        if hasattr(self, "_bytes"):
+            self._budget.let_go(self._bytes)
 
 
 class Budget:
     """Counts what a query reads and makes, and stops it."""
 
-    __slots__ = ("_limits", "_used")
+    __slots__ = ("_held", "_limits", "_used")
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
         self._limits = limits
         self._used = 0
+        self._held = 0
+
+    def cells(self, series: int, steps: int) -> None:
+        """As ``take``, before so many values are made of a frame. Raises ``PromQLError``."""
+        self.take(series * steps)
+        if steps > 1:
+            self.room(series * steps * CELL_BYTES)
+
+    def room(self, size: int) -> None:
+        """See whether there is room for so many bytes. Raises ``PromQLError``."""
+        if self._held + size > self._limits.max_bytes:
+            raise PromQLError(
+                f"the query needs more than {self._limits.max_bytes >> 20} MiB of memory: "
+                "ask for a shorter range, a longer step or fewer series",
+                kind="execution",
+            )
+
+    def hold(self, size: int) -> None:
+        """Count so many bytes as taken. Raises ``PromQLError``."""
+        self.room(size)
+        self._held += size
+
+    def let_go(self, size: int) -> None:
+        """Count them no longer."""
+        self._held -= size
+
+    def held(self, frame: Frame) -> Frame:
+        """The frame, its memory counted for as long as it is kept. Raises ``PromQLError``."""
+        rows = frame.rows
+        # What is the same at every step is one row.
+        size = (1 if rows and rows[0] is rows[-1] else len(rows)) * len(frame.labels) * CELL_BYTES
+        # Whoever asked for it makes another like it before it is let go.
+        self.room(2 * size)
+        return Frame(frame.labels, rows, Held(self, size))
 
     def take(self, samples: int) -> None:
         """Count so many samples. Raises ``PromQLError`` beyond the limit, or when the query's time is over."""

@@ -48,7 +48,7 @@ class Mapped(VectorNode):
         self._inner = inner
         self._names = Derived(nameless)
 
-    def frame(self, context: Context) -> Frame:
+    def evaluated(self, context: Context) -> Frame:
         frame = self._inner.frame(context)
         function = self._function
         rows = [[None if v is None else function(v) for v in row] for row in frame.rows]
@@ -67,7 +67,7 @@ class MappedWith(VectorNode):
         self._parameters = parameters
         self._names = Derived(nameless)
 
-    def frame(self, context: Context) -> Frame:
+    def evaluated(self, context: Context) -> Frame:
         frame = self._inner.frame(context)
         columns = [node.values(context) for node in self._parameters]
         function = self._function
@@ -165,7 +165,7 @@ class DateNow(VectorNode):
     def __init__(self, name: str) -> None:
         self._part = _DATES[name]
 
-    def frame(self, context: Context) -> Frame:
+    def evaluated(self, context: Context) -> Frame:
         # Go's division cuts towards zero.
         return Frame(NO_LABELS, [(self._part(int(step / 1000)),) for step in context.steps])
 
@@ -188,7 +188,7 @@ class Timestamp(VectorNode):
         self._inner = inner
         self._names = Derived(nameless)
 
-    def frame(self, context: Context) -> Frame:
+    def evaluated(self, context: Context) -> Frame:
         if isinstance(self._inner, Instant):
             frame = self._inner.timestamps(context)
             return fold(self._names(frame.labels), frame.rows)
@@ -220,7 +220,7 @@ class VectorOf(VectorNode):
     def __init__(self, inner: ScalarNode) -> None:
         self._inner = inner
 
-    def frame(self, context: Context) -> Frame:
+    def evaluated(self, context: Context) -> Frame:
         return Frame(NO_LABELS, [(v,) for v in self._inner.values(context)])
 
 
@@ -231,7 +231,7 @@ class Absent(VectorNode):
         self._inner = inner
         self._labels = (labels,)
 
-    def frame(self, context: Context) -> Frame:
+    def evaluated(self, context: Context) -> Frame:
         rows = self._inner.frame(context).rows
         return Frame(self._labels, [(1.0,) if all(v is None for v in row) else (None,) for row in rows])
 
@@ -243,7 +243,7 @@ class Sorted(VectorNode):
         self._inner = inner
         self._sign = -1.0 if descending else 1.0
 
-    def frame(self, context: Context) -> Frame:
+    def evaluated(self, context: Context) -> Frame:
         frame = self._inner.frame(context)
         if len(context.steps) != 1:
             return frame

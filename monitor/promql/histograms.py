@@ -62,7 +62,7 @@ class OfHistogram(VectorNode):
         self._parameters = parameters
         self._histograms = Derived(_group)
 
-    def frame(self, context: Context) -> Frame:
+    def evaluated(self, context: Context) -> Frame:
         frame = self._inner.frame(context)
         histograms = self._histograms(frame.labels)
         parameters = [node.values(context) for node in self._parameters]

@@ -11,8 +11,14 @@ from monitor.promql.frame import Context, Derived, Frame, fold, nameless
 class VectorNode(ABC):
     """An expression whose value is an instant vector."""
 
-    @abstractmethod
     def frame(self, context: Context) -> Frame:
+        """The value at each step, its memory counted for as long as it is kept. Raises ``PromQLError``."""
+        frame = self.evaluated(context)
+        # At one step there is no more of it than there are series.
+        return frame if len(context.steps) < 2 or frame.held is not None else context.budget.held(frame)
+
+    @abstractmethod
+    def evaluated(self, context: Context) -> Frame:
         """The value at each step. Raises ``PromQLError``."""
 
 
@@ -38,7 +44,7 @@ class InvariantVector(VectorNode):
     def __init__(self, inner: VectorNode) -> None:
         self._inner = inner
 
-    def frame(self, context: Context) -> Frame:
+    def evaluated(self, context: Context) -> Frame:
         if len(context.steps) < 2:
             return self._inner.frame(context)
         once = self._inner.frame(context.at(context.steps[:1]))
@@ -64,7 +70,7 @@ class Negated(VectorNode):
         self._inner = inner
         self._names = Derived(nameless)
 
-    def frame(self, context: Context) -> Frame:
+    def evaluated(self, context: Context) -> Frame:
         frame = self._inner.frame(context)
         rows = [[None if v is None else -v for v in row] for row in frame.rows]
         return fold(self._names(frame.labels), rows, over_steps=True)

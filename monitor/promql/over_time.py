@@ -231,7 +231,7 @@ class OverTime(VectorNode):
         # last_over_time is the same metric still; all others make another of it.
         self._names = Derived(relabel if name == "last_over_time" else nameless)
 
-    def frame(self, context: Context) -> Frame:
+    def evaluated(self, context: Context) -> Frame:
         windows = self._over.windows(context)
         if self._of_minutes is not None and rollable(windows):
             return self._rolled(context, windows, self._of_minutes)
@@ -283,11 +283,13 @@ class AbsentOverTime(VectorNode):
         self._over = over
         self._labels = (labels,)
 
-    def frame(self, context: Context) -> Frame:
-        _, found = self._over.columns(context)
-        columns = list(found)
-        rows: list[Row] = []
-        for start, end in self._over.windows(context):
-            there = any(bisect_right(c.times, end) > bisect_right(c.times, start) for c in columns)
-            rows.append((None,) if there else (1.0,))
+    def evaluated(self, context: Context) -> Frame:
+        _, columns = self._over.columns(context)
+        windows = self._over.windows(context)
+        rows: list[Row] = [(1.0,)] * len(windows)
+        for column in columns:
+            times = column.times
+            for k, (start, end) in enumerate(windows):
+                if bisect_right(times, end) > bisect_right(times, start):
+                    rows[k] = (None,)
         return Frame(self._labels, rows)

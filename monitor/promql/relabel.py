@@ -24,7 +24,7 @@ class WithLabels(VectorNode):
 
         self._labels = Derived(build)
 
-    def frame(self, context: Context) -> Frame:
+    def evaluated(self, context: Context) -> Frame:
         frame = self._inner.frame(context)
         return fold(self._labels(frame.labels), frame.rows, over_steps=True)
 

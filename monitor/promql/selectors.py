@@ -80,9 +80,9 @@ class Instant(VectorNode):
         self.selection = selection
         self.lookback_ms = lookback_ms
 
-    def frame(self, context: Context) -> Frame:
+    def evaluated(self, context: Context) -> Frame:
         labels, series = self.selection.resolve(context.storage)
-        context.budget.take(len(series) * len(context.steps))
+        context.budget.cells(len(series), len(context.steps))
         times = moments(self.selection.when, context)
         if len(times) == 1:
             row: Row = [None if found is None else found[1] for found in self._newest(series, times[0])]
@@ -92,7 +92,7 @@ class Instant(VectorNode):
     def timestamps(self, context: Context) -> Frame:
         """As ``frame``, with each sample's own time, in seconds, for its value."""
         labels, series = self.selection.resolve(context.storage)
-        context.budget.take(len(series) * len(context.steps))
+        context.budget.cells(len(series), len(context.steps))
         times = moments(self.selection.when, context)
         if len(times) == 1:
             row: Row = [None if found is None else found[0] / 1000 for found in self._newest(series, times[0])]
@@ -209,7 +209,7 @@ class RangeOf(RangeNode):
         if labels is not self._labels or any(a.series is not b for a, b in zip(self._scans, series, strict=True)):
             self._labels, self._scans = labels, [_Scan(one, resets=self._resets) for one in series]
         windows = self.windows(context)
-        context.budget.take(len(series) * len(context.steps))
+        context.budget.cells(len(series), len(context.steps))
         return labels, windows[0][0], windows[-1][1]
 
     def _read(self, start_ms: int, end_ms: int, context: Context) -> Iterator[Column]:
@@ -259,12 +259,16 @@ class SubqueryOf(RangeNode):
             return (), []
         frame = self._inner.frame(context.at(steps))
         context.budget.take(len(steps) * len(frame.labels))
-        columns: list[Column] = []
+        return frame.labels, self._read(frame, list(steps))
+
+    def _read(self, frame: Frame, steps: Sequence[int]) -> Iterator[Column]:
         for i in range(len(frame.labels)):
-            samples = [(t, v) for t, row in zip(steps, frame.rows, strict=True) if (v := row[i]) is not None]
-            times, values = [t for t, _ in samples], [v for _, v in samples]
-            columns.append(Column(times, values, find_resets(times, values)))
-        return frame.labels, columns
+            values = [row[i] for row in frame.rows]
+            present = [v for v in values if v is not None]
+            times = steps
+            if len(present) < len(values):
+                times = [t for t, v in zip(steps, values, strict=True) if v is not None]
+            yield Column(times, present, find_resets(times, present))
 
     def windows(self, context: Context) -> list[Window]:
         return [(end - self.range_ms, end) for end in moments(self._when, context)]
@@ -273,6 +277,10 @@ class SubqueryOf(RangeNode):
 def find_resets(times: Sequence[int], values: Sequence[float]) -> list[Reset]:
     """Every value that is less than the one before it."""
     return [(t, before) for t, (before, value) in zip(times[1:], pairwise(values), strict=True) if value < before]
+
+
+_REMEMBERED = 100
+"""With more resets in its window than that, a series is no counter, and they are looked for each time."""
 
 
 class _Scan:
@@ -309,12 +317,14 @@ class _Scan:
         while self._resets and self._resets[0][0] <= start_ms:
             self._resets.pop(0)
             self._from_ms = start_ms
+        if len(self._resets) > _REMEMBERED:
+            self._last = None
         return Column(times, values, tuple(self._resets) if self._resets else ())
 
     def _afresh(self, start_ms: int, times: Sequence[int], values: Sequence[float]) -> Column:
         clean_times, clean_values = _without_stale(times, values)
         resets = find_resets(clean_times, clean_values) if self._find_resets else []
-        if clean_times is times:
+        if clean_times is times and len(resets) <= _REMEMBERED:
             self._from_ms, self._until_ms = start_ms, times[-1]
             self._last, self._resets = values[-1], resets
         else:
