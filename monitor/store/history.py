@@ -221,7 +221,7 @@ class History:
         self._writer.ending = True
         self._writer.wake.set()
         if thread is None:
-            self._writer.close()
+            self._writer.end()
             return
         await asyncio.to_thread(thread.join, _CLOSE_DEADLINE)
         if thread.is_alive():

@@ -9,6 +9,7 @@ a clock went back, the later one is right.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sqlite3
@@ -92,10 +93,11 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 def open_file(path: Path) -> sqlite3.Connection:
     """Open history's file to write, or start it. Raises ``HistoryRefused`` for another program's file or a newer
     gpumon's, ``sqlite3.DatabaseError`` (see ``is_corrupt``) for a broken one, ``sqlite3.Error`` and ``OSError``."""
-    with suppress(FileExistsError):  # where it is a file, the next line says so better
-        path.parent.mkdir(parents=True, mode=0o700)
-    # Made by us first: SQLite would give it, and with it the log beside it, the mode of the umask.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    make_folder(path)
+    if not path.exists():
+        # Made by us first: SQLite would give it, and with it the log beside it, the mode of the umask. Never opened by
+        # us where it is there: closing it would end the locks that SQLite holds on it for a reader of this process.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = connect(path)
     try:
         _prepare(path, connection)
@@ -103,6 +105,33 @@ def open_file(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder that a file is to be in. Raises ``OSError``."""
+    with suppress(FileExistsError):  # where it is a file, opening what is to be in it says so better
+        path.parent.mkdir(parents=True, mode=0o700)
+
+
+def lock(path: Path) -> int:
+    """Take the place of the one who writes to this history, until the descriptor is closed or the process ends. Raises
+    ``HistoryError`` where another has it, and ``OSError``."""
+    descriptor = os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        other = os.read(descriptor, 20).decode("ascii", "replace").strip() or "?"
+        os.close(descriptor)
+        raise HistoryError(
+            f"{path} is being written by another process ({other}): two daemons need two state directories"
+        ) from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    with suppress(OSError):  # a full disk: who it is would only be told to the next one
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
 
 
 def _prepare(path: Path, connection: sqlite3.Connection) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sqlite3
 import threading
 import time
@@ -23,7 +24,7 @@ from monitor.store.history_inbox import Inbox, Known, Owed, OwedRow
 from monitor.store.history_journal import pack_singles
 from monitor.store.history_rows import window_of
 from monitor.store.history_salvage import Salvage, start_anew
-from monitor.store.history_schema import HistoryError, in_words, is_corrupt
+from monitor.store.history_schema import HistoryError, in_words, is_corrupt, lock, make_folder
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Writer:
         self.ending = False
         self._drains: deque[threading.Event] = deque()
         self._suspected = False
+        self._lock: int | None = None
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
@@ -84,7 +86,7 @@ class Writer:
                 pause = max(pause, (time.monotonic() - began) * _BREATH)
         self.inbox.collect()
         self.write()
-        self.close()
+        self.end()
 
     def drain(self) -> threading.Event:
         """Ask the thread to write all that came in and do every chore; what it then sets."""
@@ -244,6 +246,9 @@ class Writer:
         if self.file is not None and self.file.is_replaced():
             self._say(f"{self._path} was removed or replaced while in use: a new history was begun")
             self.close()
+        if self._lock is None:
+            make_folder(self._path)
+            self._lock = lock(self._path)
         if self.file is None:
             try:
                 file = File.open(self._path)
@@ -282,6 +287,13 @@ class Writer:
         self.file = None
         self._chores = self._work = None
         self.inbox.forget_ids()
+
+    def end(self) -> None:
+        """Close the file, and let another process write to it."""
+        self.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def fail(self, error: BaseException) -> None:
         """After an error nothing in memory is sure: the file is closed, and opened again with the next attempt."""

@@ -157,7 +157,7 @@ def node(hours: float, days: int = 1) -> None:
             end = end_ms - (DAY_MS if "ago" in label and days > 1 else 0)
             if span_ms <= end - BEGAN_MS:
                 queries(reader, label, end - span_ms, end, step_s, window)
-        day.writer.close()
+        day.writer.end()
 
 
 def queries(reader: HistoryReader, label: str, start_ms: int, end_ms: int, step_s: int, window: str) -> None:

@@ -166,6 +166,22 @@ def test_a_file_that_is_locked_is_waited_for(path: Path) -> None:
         assert kept(history) == {one.labels: [(T0, 1.0), (T0 + 1, 2.0)]}
 
 
+def test_a_second_daemon_is_told_so(path: Path) -> None:
+    one = Told("a")
+    with running(path) as history:
+        history.scrape([one], T0, [1.0])
+        assert history.flush()
+        with running(path) as second:
+            second.scrape([one], T0 + 1, [2.0])
+            assert second.flush()
+            assert f"by another process ({os.getpid()})" in second.status.problem
+            assert kept(second) == {one.labels: [(T0, 1.0)]}  # it can read
+            asyncio.run(history.close())
+            assert second.flush()
+            assert second.status.ok
+        assert kept(second) == {one.labels: [(T0, 1.0), (T0 + 1, 2.0)]}
+
+
 def test_a_file_that_is_removed_while_in_use(path: Path) -> None:
     one = Told("a")
     with running(path) as history:
@@ -237,7 +253,7 @@ def test_a_disk_that_hangs_does_not_fill_the_memory(path: Path, monkeypatch: pyt
     assert len(history._writer.inbox.queue) <= 101
     assert history.status.lost_samples >= 40_000
     assert "does not answer" in history.status.problem
-    history._writer.close()
+    history._writer.end()
 
 
 @pytest.mark.parametrize("size", [16, 100, PAGE])
@@ -355,7 +371,7 @@ def test_a_salvage_that_was_cut_off_goes_on(path: Path, put: dict[Labels, Sample
     history = History(path, clock=lambda: T0)
     history.open()
     assert history._writer.step()  # one piece of it, and then the daemon is killed
-    history._writer.close()
+    history._writer.end()
     with running(path) as again:
         assert again.flush()
         assert share(kept(again), put) == 1.0
@@ -379,7 +395,7 @@ def test_a_merge_that_was_cut_off_is_done_again(path: Path) -> None:
     writer.write()
     while not writer.file.unfinished():
         assert writer.step()
-    writer.close()
+    writer.end()
     with running(path) as again:
         again.scrape([one], T0 + 2 * HOUR + 1, [1.0])
         assert again.flush()
