@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from monitor.client.braille import Dots
-from monitor.client.format import cells, clean, cut, fit
+from monitor.client.format import cells, clean, cut, fit, number
 from monitor.client.wire import Series
 
 Row: TypeAlias = list[tuple[str, int | None]]
@@ -112,7 +112,7 @@ def draw(
     def form(value: float) -> str:
         digits = decimals(scale) + 1
         if value and abs(value / factor) < 10.0**-digits:
-            return f"{value:.2g}"
+            return number(value) if abs(value) >= 1 else f"{value:.2g}"
         text = f"{value / factor:.{digits}f}"
         return (text.rstrip("0").rstrip(".") if "." in text else text) + suffix
 

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import importlib.resources
 import math
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
 
 from monitor.promql.errors import PromQLError
 from monitor.promql.plan import Plan, plan
 from monitor.rules.durations import duration_problem
+from monitor.rules.places import Place, place, places
 from monitor.rules.templates import Template, TemplateError
 from monitor.samples import NAME
 from monitor.yaml_reader import ConfigError, Node, Problem, Problems, compose, parse_duration_ms, read_text
 
 _GROUP_FIELDS = ("name", "interval", "query_offset", "limit", "labels", "rules")
 _RULE_FIELDS = ("alert", "record", "expr", "for", "keep_firing_for", "labels", "annotations")
-
-
-Place: TypeAlias = tuple[int, int, int]
-"""Where a piece of a value begins: its offset in the value, its line and its column in the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +40,7 @@ class Rule:
 
     def place_of(self, position: int) -> tuple[int, int]:
         """Line and column in the file of a character of ``expr``, counted from 0."""
-        return _place(self.expr_places, position) if self.expr_places else (self.line, 1)
+        return place(self.expr_places, position) if self.expr_places else (self.line, 1)
 
     @property
     def identity(self) -> tuple[str, bool, tuple[tuple[str, str], ...]]:
@@ -198,7 +193,7 @@ class _File:
             annotations=annotations,
             path=self.problems.path,
             line=node.line,
-            expr_places=self.places(fields["expr"], expr),
+            expr_places=places(fields["expr"], expr, self.lines),
         )
 
     @staticmethod
@@ -283,44 +278,7 @@ class _File:
 
     def place(self, node: Node, text: str, position: int | None) -> tuple[int, int]:
         """Line and column in the file of a character of a value."""
-        return (node.line, node.column) if position is None else _place(self.places(node, text), position)
-
-    def places(self, node: Node, text: str) -> list[Place]:
-        """Where the pieces of a value stand in the file.
-
-        The lines of the file are found in the value one after the other: that holds for blocks, folded or not, and for
-        a text in quotes without escapes. For all else the place is the value's beginning.
-        """
-        found: list[Place] = []
-        cursor = 0
-        for row, start, written in self.chunks(node):
-            at = text.find(written, cursor)
-            if at < 0 and written.startswith(rest := text[cursor:].strip()) and rest:
-                at = text.index(rest, cursor)  # a quote or a comment stands behind the value's end
-            if at < 0 or text[cursor:at].strip():
-                break
-            found.append((at, row, start))
-            cursor = at + len(written)
-            if cursor >= len(text.rstrip()):
-                return found
-        return [(sys.maxsize, node.line, node.column)]  # behind every position: all are told at the beginning
-
-    def chunks(self, node: Node) -> Iterator[tuple[int, int, str]]:
-        """The lines that a value stands on, from its place to the end of the file: line, column, text without the
-        indent."""
-        if node.block_indent is None and node.line <= len(self.lines):
-            first = self.lines[node.line - 1][node.column - 1 :]
-            quotes = 1 if first[:1] in ("'", '"') else 0
-            yield node.line, node.column + quotes, first[quotes:].rstrip()
-        for row in range(node.line, len(self.lines)):
-            written = self.lines[row].strip()
-            if written:
-                yield row + 1, len(self.lines[row]) - len(self.lines[row].lstrip()) + 1, written
-
-
-def _place(places: Sequence[Place], position: int) -> tuple[int, int]:
-    at, line, column = next((one for one in reversed(places) if one[0] <= position), places[0])
-    return line, column + max(0, position - at)
+        return (node.line, node.column) if position is None else place(places(node, text, self.lines), position)
 
 
 def _said(node: Node) -> str:

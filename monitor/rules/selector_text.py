@@ -62,13 +62,13 @@ def selector_texts(query: str) -> list[SelectorText]:
     opened = 1
     i = 0
     while i < len(tokens):
-        kind, word, at = tokens[i]
+        kind, word, _at = tokens[i]
         lower = word.lower()
         following = tokens[i + 1][1] if i + 1 < len(tokens) else ""
         if kind == "name" and lower in _LISTS and following == "(":
             i = _behind(tokens, i + 1, ")")
             continue
-        if kind == "mark" and word == "(" or (kind == "name" and following == "(" and lower not in _WORDS):
+        if (kind == "mark" and word == "(") or (kind == "name" and following == "(" and lower not in _WORDS):
             levels.append(_Level(opened, levels[-1].absent or lower in _ABSENT))
             opened += 1
             i += 1 if word == "(" else 2
@@ -83,7 +83,7 @@ def selector_texts(query: str) -> list[SelectorText]:
         elif kind == "mark" and word == "[":
             i = _behind(tokens, i, "]")
             continue
-        elif kind == "mark" and word == "@" or (kind == "name" and lower == "offset"):
+        elif (kind == "mark" and word == "@") or (kind == "name" and lower == "offset"):
             i += 2 + (following in ("-", "+"))
             if following in ("start", "end"):
                 i += 2

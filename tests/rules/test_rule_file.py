@@ -168,7 +168,9 @@ def test_a_place_inside_of_an_expression_is_a_place_of_the_file(expr: str, place
     [
         ("up + down", [(5, 11), (5, 16)]),
         ("|\n      up\n        + down\n", [(6, 7), (7, 11)]),
-        ('"up{a=\\"b\\"} + down"', [(5, 11), (5, 11)]),
+        ('"up{a=\\"b\\", c=\\"\\u00e4\\"} + down"', [(5, 12), (5, 40)]),
+        ("'up{a=''b''} + down' # why", [(5, 12), (5, 26)]),
+        ('"up{a=\\"b\\"}\n      + down"', [(5, 11), (5, 11)]),
     ],
 )
 def test_a_rule_knows_where_its_expression_stands(expr: str, places: list[tuple[int, int]]) -> None:
