@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,7 +34,9 @@ _LEAST_PIECE_MS = 10_000
 _MOST_PIECE_MS = 6 * 3_600_000
 _FEW, _MANY = 50_000, 300_000
 _AT_ONCE = 4
-_SECONDS = 60.0
+_SECONDS = 30.0
+_MOST_WAITED = 2
+"""So often a server may let us wait in vain for a stretch of a selector: then it is not the stretch."""
 
 
 class StoredReader(Protocol):
@@ -88,11 +91,17 @@ def open_history(path: Path) -> StoredFeed:
     """A history file, also one that a daemon is writing. Raises ``HistoryError``."""
     from monitor.store.history_reader import HistoryReader  # not for those who ask an API
 
+    if not path.is_file():
+        raise HistoryError(f"{path}: {'it is no file' if path.exists() else 'there is no such file'}")
     feed = StoredFeed(HistoryReader(path), str(path))
     try:
         feed.now_ms()
     except ClientError as error:
         raise HistoryError(f"{path}: {error.what}") from None
+    except HistoryError as error:
+        if not os.access(path.parent, os.W_OK):  # SQLite keeps its index of the log beside the file
+            raise HistoryError(f"{error}. Its directory cannot be written to: copy it to one that can") from None
+        raise
     return feed
 
 
@@ -113,6 +122,8 @@ class ApiFeed:
         self._first_piece_ms = first_piece_ms
         self._pieces: dict[Matchers, int] = {}
         """How long a stretch each selector is asked for: fitted to what comes back."""
+        self._most: dict[Matchers, int] = {}
+        """What the server did not refuse, or half of what it did."""
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -140,14 +151,17 @@ class ApiFeed:
     async def _one(self, matchers: Matchers, start_ms: int, end_ms: int) -> list[Piece]:
         selector = "{" + ",".join(map(str, matchers)) + "}"
         pieces: list[Piece] = []
+        waited = 0
         while start_ms < end_ms:
             piece_ms = self._pieces.get(matchers, self._first_piece_ms)
             until_ms = min(end_ms, start_ms + piece_ms)
             try:
                 found = await self._client.query(f"{selector}[{until_ms - start_ms}ms]", until_ms)
             except (Refused, Unreachable) as error:
-                if not _asked_too_much(error) or until_ms - start_ms <= _LEAST_PIECE_MS:
+                waited += isinstance(error, Unreachable)
+                if not _asked_too_much(error) or until_ms - start_ms <= _LEAST_PIECE_MS or waited > _MOST_WAITED:
                     raise
+                self._most[matchers] = max(_LEAST_PIECE_MS, (until_ms - start_ms) // 2)
                 self._pieces[matchers] = max(_LEAST_PIECE_MS, (until_ms - start_ms) // 4)
                 continue
             size = 0
@@ -155,7 +169,7 @@ class ApiFeed:
                 size += len(series.values)
                 pieces.append(_piece(series))
             if size < _FEW:
-                self._pieces[matchers] = min(_MOST_PIECE_MS, 2 * piece_ms)
+                self._pieces[matchers] = min(self._most.get(matchers, _MOST_PIECE_MS), 2 * piece_ms)
             elif size > _MANY:
                 self._pieces[matchers] = max(_LEAST_PIECE_MS, piece_ms // 2)
             start_ms = until_ms

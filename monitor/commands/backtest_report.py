@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import click
@@ -18,12 +18,13 @@ from monitor.selector import Matcher
 DAY_MS = 86_400_000
 _COLORS = {"critical": "red", "warning": "yellow"}
 _PLAIN = ("alertname", "severity", "job")
-_FIRST = ("gpu", "server", "engine", "source", "device", "mountpoint")
+_FIRST = ("gpu", "server", "engine", "source", "mountpoint")
 _NODE = ("instance", "Hostname")
 _WIDE = 100
 _MOST_OF_SELECTOR = 70
-_QUIET, _PENDING, _FIRING = "·", "░", "█"
+_UNKNOWN, _QUIET, _PENDING, _FIRING = " ", "·", "░", "█"
 _MOST_LISTED = 10
+_SHORT_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,7 @@ class _Teller:
         self._past = report.past
         self._width = width
         self._everything = everything
-        self.same_node = _alike(report)
-        """The labels that name the node, where there is one only."""
+        self._places = _Places(report)
         self._dated = (
             report.past.end_ms - report.past.start_ms > DAY_MS
             or words.clock(report.past.start_ms, date=True).split()[0]
@@ -79,7 +79,7 @@ class _Teller:
         if self._report.old is not None and self._report.difference is not None:
             yield from self.errors(self._report.old, " of the old rules")
             yield ""
-            yield from self.difference(self._report.difference, self._report.old)
+            yield from self.difference(self._report.difference)
 
     def wrapped(self, text: str, indent: str = "") -> list[str]:
         return textwrap.wrap(text, self._width, subsequent_indent=indent, break_on_hyphens=False) or [""]
@@ -100,7 +100,7 @@ class _Teller:
             f"{words.clean(report.place)}: {outcome.series:,} series, {outcome.samples:,} samples; "
             f"{outcome.evaluations:,} evaluations, every {' and '.join(report.intervals)}"
         )
-        for start_ms, end_ms in past.gaps:
+        for start_ms, end_ms in (gap for gap in past.gaps if gap[1] - gap[0] >= _SHORT_MS):
             lasts = words.duration((end_ms - start_ms) / 1000)
             yield from self.wrapped(
                 f"nothing is stored from {self.when(start_ms)} to {self.when(end_ms)} ({lasts}): not evaluated there"
@@ -161,6 +161,10 @@ class _Teller:
         """A line of time: each cell shows the gravest of its share of the range."""
         start, end = self._past.start_ms, self._past.end_ms
         cells = [_QUIET] * width
+        for since_ms, until_ms in self._past.gaps:
+            first = -((start - since_ms) * width // (end - start))  # whole cells only
+            last = (until_ms - start) * width // (end - start)
+            cells[first:last] = _UNKNOWN * max(0, last - first)
         for mark, since_ms, until_ms in sorted(_stretches(episodes, end), key=lambda one: one[0] == _FIRING):
             first = max(0, (max(since_ms, start) - start) * width // (end - start))
             last = min(width - 1, (max(since_ms, until_ms - 1) - start) * width // (end - start))
@@ -182,7 +186,7 @@ class _Teller:
             if len(some) < len(one.fired):
                 left_out.append(f"{len(one.fired) - len(some)} more of {words.clean(one.rule.name)}")
         for each, one in sorted(listed, key=lambda pair: (pair[0].fired_ms or 0, pair[0].rule, pair[0].labels)):
-            rows.append([*self.firing(each), _said_labels(each.labels, {*one.rule.labels, *self.same_node})])
+            rows.append([*self.firing(each), self._places.said(each)])
             grave.append(_severity(one))
         if not listed:
             return
@@ -239,7 +243,7 @@ class _Teller:
 
     # -- against the old ---------------------------------------------------------------------------------------------
 
-    def difference(self, difference: Difference, old: Outcome) -> Iterator[str]:
+    def difference(self, difference: Difference) -> Iterator[str]:
         named = ", ".join(map(words.clean, self._report.old_files))
         same = len(difference.same)
         if not difference:
@@ -250,12 +254,11 @@ class _Teller:
             )
             return
         yield from self.wrapped(f"difference to {named} ({words.count(same, 'firing')} the same):")
-        given = {one.rule.name: one.rule.labels for one in (*old.alerting, *self._report.outcome.alerting)}
         for title, some in (("only the new", difference.only_new), ("only the old", difference.only_old)):
             if some:
                 yield f"  {title} ({words.count(len(some), 'firing')}):"
                 for one in some if self._everything else some[: 2 * _MOST_LISTED]:
-                    said = _said_labels(one.labels, {*given[one.rule], *self.same_node})
+                    said = self._places.said(one)
                     text = "    " + "  ".join([*self.firing(one), said])
                     yield words.cut(text, self._width)
                 yield from self.more(len(some))
@@ -263,7 +266,7 @@ class _Teller:
             yield f"  at other times ({words.count(len(difference.moved), 'firing')}):"
             for pair in difference.moved if self._everything else difference.moved[: 2 * _MOST_LISTED]:
                 name, began = pair.new.rule, self.firing(pair.new)[0]
-                said = _said_labels(pair.new.labels, {*given[name], *self.same_node})
+                said = self._places.said(pair.new)
                 text = "    " + "  ".join([began, words.clean(name), _shift(pair), said])
                 yield words.cut(text, self._width)
             yield from self.more(len(difference.moved))
@@ -306,17 +309,35 @@ def _gravest(one: RuleResult) -> tuple[bool, int, bool, int, str]:
     return severity == 9, severity, not one.fired, one.episodes[0].pending_ms, one.rule.name
 
 
-def _alike(report: Report) -> tuple[str, ...]:
-    """The labels that name a node, where all firings are of one."""
-    every = [one for each in (report.outcome, report.old) if each is not None for one in each.firings]
-    return tuple(name for name in _NODE if len({label(one.labels, name) for one in every} - {""}) == 1)
+class _Places:
+    """Which labels tell one alert of a rule from another, what people look for first. All of them are in the JSON."""
+
+    def __init__(self, report: Report) -> None:
+        outcomes = [each for each in (report.outcome, report.old) if each is not None]
+        firings = [one for each in outcomes for one in each.firings]
+        one_node = [name for name in _NODE if len({label(one.labels, name) for one in firings} - {""}) == 1]
+        self._left_out: dict[str, set[str]] = {}
+        for each in outcomes:
+            for result in each.alerting:
+                self._left_out.setdefault(result.rule.name, {*_PLAIN, *one_node}).update(result.rule.labels)
+        alerts: dict[str, set[Labels]] = {}
+        for one in firings:
+            alerts.setdefault(one.rule, set()).add(self._kept(one))
+        self._short = {rule for rule, some in alerts.items() if len({_first(each) for each in some}) == len(some)}
+
+    def _kept(self, one: Episode) -> Labels:
+        return tuple(pair for pair in one.labels if pair[0] not in self._left_out[one.rule])
+
+    def said(self, one: Episode) -> str:
+        """``gpu=3, server=node:8000``: these alone where they leave no doubt."""
+        kept = self._kept(one)
+        first = _first(kept)
+        rest = () if first and one.rule in self._short else tuple(pair for pair in kept if pair not in first)
+        return ", ".join(f"{name}={words.clean(value)}" for name, value in (*first, *rest))
 
 
-def _said_labels(labels: Labels, given: Container[str]) -> str:
-    """What tells one alert of a rule from another, what people look for first."""
-    told = [(k, v) for k, v in labels if k not in _PLAIN and k not in given]
-    told.sort(key=lambda pair: _FIRST.index(pair[0]) if pair[0] in _FIRST else len(_FIRST))
-    return ", ".join(f"{k}={words.clean(v)}" for k, v in told)
+def _first(labels: Labels) -> Labels:
+    return tuple((name, value) for name in _FIRST if (value := label(labels, name)))
 
 
 def _absent(one: RuleResult) -> list[str]:

@@ -24,7 +24,7 @@ from monitor.samples import Labels, is_stale
 from monitor.selector import Matcher, Series
 from monitor.sources.simulated import simulated_sources
 from monitor.sources.story import Story
-from monitor.store.head import Head
+from monitor.store.head import Head, Journal
 from monitor.store.sliding import Feed, Piece, Wanted
 
 START = 1_700_000_400_000 // 3_600_000 * 3_600_000
@@ -87,13 +87,19 @@ class Lived:
 
 
 def live(
-    rules: RuleSet, seconds: int, away: Mapping[str, tuple[float, float]] | None = None, *, tick_ms: int = TICK
+    rules: RuleSet,
+    seconds: int,
+    away: Mapping[str, tuple[float, float]] | None = None,
+    *,
+    tick_ms: int = TICK,
+    journal: Journal | None = None,
 ) -> Lived:
     """A simulated node: scraped and evaluated every ``tick_ms``. The source of a name in ``away`` does not answer
-    between two seconds."""
+    between two seconds. ``journal`` is told of all that is stored."""
     story = Story(START)
     sources = simulated_sources(story, "node")
     head = Head("gpumon", "node:9519", retention_ms=10**9)
+    head.journal = journal
     engine = Engine(rules, default_interval_ms=TICK, resolved_retention_ms=0)
     transitions: list[Transition] = []
     end_ms = START + seconds * 1000

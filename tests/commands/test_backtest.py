@@ -23,8 +23,8 @@ def shipped() -> RuleSet:
 
 @pytest.fixture(scope="module")
 def node(shipped: RuleSet) -> Lived:
-    """45 minutes of a node under the shipped rules; sources go away for five minutes, two, and two polls."""
-    return live(shipped, 2700, AWAY)
+    """35 minutes of a node under the shipped rules; sources go away for five minutes, two, and two polls."""
+    return live(shipped, 2100, AWAY)
 
 
 def rules(*bodies: str, interval: str = "") -> RuleSet:
