@@ -16,6 +16,7 @@ def main() -> int:
     try:
         with locked(root):
             install_prometheus.install()
+            install_prometheus.install_scripts()
             install_vllm.install()
     except InstallError as error:
         print(f"live: {error}", file=sys.stderr)

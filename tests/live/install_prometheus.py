@@ -12,6 +12,8 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.live.cache import InstallError, cache_root, is_complete, recipe_id, say, stamp
@@ -19,6 +21,9 @@ from tests.live.cache import InstallError, cache_root, is_complete, recipe_id, s
 NEEDED = ("prometheus", "promtool")
 BESIDE = ("prometheus-node-exporter", "prometheus-alertmanager")
 """Packages that are unpacked with them: peers to be compared with."""
+SOURCE = "golang-github-prometheus-prometheus-dev"
+SCRIPTS = Path("usr/share/gocode/src/github.com/prometheus/prometheus/promql/promqltest/testdata")
+"""The package of Prometheus' source, and where in it the scripts are that it tests its own language with."""
 OLDEST = (3, 0)
 ADVICE = "install Prometheus 3 and set GPUMON_PROMETHEUS_BIN to the folder with its prometheus and promtool"
 TEMPLATES = Path("/usr/share/prometheus/alertmanager")
@@ -177,18 +182,67 @@ def debian_mirror(sources: Path = Path("/etc/apt")) -> str:
 
 
 def _unpack() -> Path:
+    place, recipe = _place()
+    say("unpacking Prometheus 3 from Debian's unstable suite, by this machine's own mirror")
+    with _making(place, recipe) as partial:
+        _unpack_into(partial, (*NEEDED, *BESIDE))
+        check(partial / "usr" / "bin")
+    return place / "usr" / "bin"
+
+
+def promql_scripts() -> Path:
+    """The folder with Prometheus' own scripts of the language, ``*.test``: ``$GPUMON_PROMQL_SCRIPTS``, or the cache.
+    Installs nothing."""
+    named = os.environ.get("GPUMON_PROMQL_SCRIPTS")
+    if named:
+        return Path(named)
+    place, recipe = _scripts_place()
+    if is_complete(place, recipe):
+        return place / SCRIPTS
+    raise InstallError(
+        "Prometheus' own scripts are not installed: run `make test-live`, or python -m tests.live.install; or set "
+        "GPUMON_PROMQL_SCRIPTS to promql/promqltest/testdata of its source"
+    )
+
+
+def install_scripts() -> Path:
+    """The folder with the scripts, unpacked from Debian's package of Prometheus' source where there is none yet."""
+    try:
+        return promql_scripts()
+    except InstallError:
+        place, recipe = _scripts_place()
+    say("unpacking Prometheus' own scripts of the language from Debian's unstable suite")
+    with _making(place, recipe) as partial:
+        _unpack_into(partial, (SOURCE,))
+        if not any((partial / SCRIPTS).glob("*.test")):
+            raise InstallError(f"there are no scripts in Debian's {SOURCE}; set GPUMON_PROMQL_SCRIPTS to their folder")
+    return place / SCRIPTS
+
+
+def _scripts_place() -> tuple[Path, str]:
+    return cache_root() / "prometheus3-scripts", recipe_id("prometheus from sid", SOURCE)
+
+
+@contextmanager
+def _making(place: Path, recipe: str) -> Iterator[Path]:
+    """A folder to make a thing in, which gets its name and its stamp when the block has ended well."""
+    partial = place.with_name(place.name + ".partial")
+    for old in (partial, place):
+        shutil.rmtree(old, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    stamp(partial, recipe)
+    partial.rename(place)
+
+
+def _unpack_into(folder: Path, packages: tuple[str, ...]) -> None:
+    """Unpack packages of Debian's unstable suite. Raises ``InstallError``."""
     for tool in ("apt-get", "dpkg"):
         if shutil.which(tool) is None:
             raise InstallError(f"there is no {tool} here to get Prometheus 3 with; {ADVICE}")
     if not KEYRING.is_file():
         raise InstallError(f"{KEYRING} is missing (package debian-archive-keyring); {ADVICE}")
     mirror = debian_mirror()
-    place, recipe = _place()
-    partial = place.with_name(place.name + ".partial")
-    for old in (partial, place):
-        shutil.rmtree(old, ignore_errors=True)
-    partial.mkdir(parents=True)
-    say("unpacking Prometheus 3 from Debian's unstable suite, by this machine's own mirror")
     with tempfile.TemporaryDirectory(prefix="gpumon-apt-") as name:
         apt = Path(name)
         for part in ("etc/parts", "lists/partial", "cache/archives/partial"):
@@ -205,13 +259,9 @@ def _unpack() -> Path:
         }
         options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
         _run(["apt-get", *options, "-qq", "update"], apt)
-        _run(["apt-get", *options, "-qq", "download", *NEEDED, *BESIDE], apt)
+        _run(["apt-get", *options, "-qq", "download", *packages], apt)
         for package in sorted(apt.glob("*.deb")):
-            _run(["dpkg", "-x", str(package), str(partial)], apt)
-    check(partial / "usr" / "bin")
-    stamp(partial, recipe)
-    partial.rename(place)
-    return place / "usr" / "bin"
+            _run(["dpkg", "-x", str(package), str(folder)], apt)
 
 
 def _run(command: list[str], where: Path) -> None:
