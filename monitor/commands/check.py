@@ -19,7 +19,7 @@ from monitor.commands.check_findings import Finding, of_problems
 from monitor.config import ConfigError
 from monitor.config import loads as load_config_text
 from monitor.notify.route import every_route
-from monitor.rules.rule_file import Group, Rule, load_rules
+from monitor.rules.rule_file import Group, Rule, default_rules_path, load_rules
 from monitor.yaml_reader import Problem, Problems, compose, read_text
 
 
@@ -114,7 +114,7 @@ def _read(checked: Checked) -> None:
     checked.found += look(config, problems)
     problems.raise_if_any()
     missing: list[Problem] = []
-    for rule_file in config.rule_files:
+    for rule_file in config.rule_files or (default_rules_path(),):  # as the daemon does
         try:
             checked.groups += load_rules((rule_file,)).groups
         except ConfigError as error:

@@ -63,6 +63,15 @@ def test_json_has_files_and_findings(tmp_path: Path, capsys: pytest.CaptureFixtu
     ]
 
 
+def test_a_configuration_without_rule_files_has_the_shipped_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "gpumon.yaml"
+    config.write_text("node: {hostname: a}\n")
+    assert run([config], as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["files"][0]["rules"] > 50
+
+
 # -- against a server --------------------------------------------------------------------------------------------------
 
 STORE = {
