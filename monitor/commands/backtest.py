@@ -71,6 +71,9 @@ def run(
         interval_ms = _interval(interval)
         asked.at(time.time_ns() // 1_000_000)
         rules, old = load_rules(files), load_rules(old_files) if old_files else None
+        for name, each in ((files, rules), (old_files, old)):
+            if each is not None and not len(each):
+                raise ClientError("there is no rule", ", ".join(map(str, name)))
         feed = _open(url, history)
         try:
             report = _replay(feed, asked, rules, files, old, old_files, interval_ms)
@@ -169,7 +172,11 @@ def _open(url: str | None, history: Path | None) -> ApiFeed | StoredFeed:
         return open_history(history)
     if url or os.environ.get("GPUMON_URL"):
         return ApiFeed(url or os.environ["GPUMON_URL"])
-    found = find()
+    found, refused = None, None
+    try:
+        found = find()
+    except ClientError as error:  # it hangs, or is another user's: its file may be readable all the same
+        refused = error
     for path in _histories(found):
         if os.access(path, os.R_OK):
             try:
@@ -178,13 +185,13 @@ def _open(url: str | None, history: Path | None) -> ApiFeed | StoredFeed:
                 if found is None:
                     raise
                 click.echo(f"gpumon backtest: {error}; asking the daemon instead", err=True)
-    if found is None:
-        raise ClientError(
-            "no daemon runs here, and there is no history file that can be read",
-            "this node",
-            "Name one with --history FILE, or a daemon or a Prometheus with --url",
-        )
-    return ApiFeed(found.target)
+    if found is not None:
+        return ApiFeed(found.target)
+    raise refused or ClientError(
+        "no daemon runs here, and there is no history file that can be read",
+        "this node",
+        "Name one with --history FILE, or a daemon or a Prometheus with --url",
+    )
 
 
 def _histories(found: Found | None) -> list[Path]:

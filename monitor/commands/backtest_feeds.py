@@ -167,7 +167,7 @@ class ApiFeed:
             size = 0
             for series in found:
                 size += len(series.values)
-                pieces.append(_piece(series))
+                pieces.append(self._piece(series))
             if size < _FEW:
                 self._pieces[matchers] = min(self._most.get(matchers, _MOST_PIECE_MS), 2 * piece_ms)
             elif size > _MANY:
@@ -175,10 +175,13 @@ class ApiFeed:
             start_ms = until_ms
         return pieces
 
-
-def _piece(series: ApiSeries) -> Piece:
-    times = array("q", [round(at * 1000) for at, _ in series.values])
-    return labels_of(series.metric), times, array("d", [float(text) for _, text in series.values])
+    def _piece(self, series: ApiSeries) -> Piece:
+        try:
+            values = array("d", [float(text) for _, text in series.values])
+            times = array("q", [round(at * 1000) for at, _ in series.values])
+        except (ValueError, OverflowError) as error:
+            raise ClientError(f"an answer that cannot be read: {error}", self.place) from None
+        return labels_of(series.metric), times, values
 
 
 def _asked_too_much(error: Refused | Unreachable) -> bool:

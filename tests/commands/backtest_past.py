@@ -128,9 +128,12 @@ def stored(series: Mapping[Labels, Callable[[int], float | None]], seconds: int,
 
 
 @contextmanager
-def query_api(past: Lived, *, most: int = 5_000_000, fails: Callable[[int], int] = lambda number: 0) -> Iterator[Api]:
+def query_api(
+    past: Lived, *, most: int = 5_000_000, fails: Callable[[int], int] = lambda number: 0, garbles: bool = False
+) -> Iterator[Api]:
     """``/api/v1/query`` over what was stored, with a clock that stands at its end. It refuses what reads more than
-    ``most`` samples as Prometheus does. ``fails`` gives the status of a request by its number, 0 for a good one."""
+    ``most`` samples as Prometheus does. ``fails`` gives the status of a request by its number, 0 for a good one. With
+    ``garbles`` its numbers are none."""
     api = Api()
 
     class Handler(BaseHTTPRequestHandler):
@@ -140,6 +143,8 @@ def query_api(past: Lived, *, most: int = 5_000_000, fails: Callable[[int], int]
             status, body = fails(len(api.queries)), b"{}"
             if not status:
                 status, body = _answer(past, fields, most)
+            if garbles:
+                body = body.replace(b'"40.0"', b'"forty"')
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -14,7 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from monitor.cli import cli
-from monitor.client.errors import ClientError
+from monitor.client.discover import Found, user_state
+from monitor.client.errors import ClientError, Unreachable
 from monitor.client.format import cells
 from monitor.commands.backtest_difference import compare
 from monitor.commands.backtest_feeds import ApiFeed
@@ -48,6 +49,7 @@ def _utc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("monitor.commands.backtest.SYSTEM_STATE", tmp_path / "system")
     for name in ("GPUMON_URL", "XDG_RUNTIME_DIR", "XDG_STATE_HOME", "NO_COLOR", "GPUMON_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     time.tzset()
@@ -180,10 +182,12 @@ def test_a_failing_rule_is_told_once_and_ends_in_1(past: Lived) -> None:
         (["--history", "nowhere/history.sqlite"], 1, "nowhere/history.sqlite"),
         (["--url", "http://127.0.0.1:1"], 1, "connection refused"),
         (["--rules", "missing.yaml"], 1, "missing.yaml:1:1: cannot be read"),
+        (["--rules", "empty.yaml"], 1, "empty.yaml: there is no rule"),
         ([], 1, "no daemon runs here, and there is no history file that can be read"),
     ],
 )
 def test_what_goes_wrong_is_said(arguments: list[str], code: int, said: str, rules: Path) -> None:
+    Path("empty.yaml").write_text("groups: []\n")
     done = gpumon(rules, *arguments)
     assert done.exit_code == code, done.output
     assert said in done.output
@@ -197,6 +201,34 @@ def test_a_file_that_is_no_history_is_refused(rules: Path, tmp_path: Path) -> No
         done = gpumon(rules, "--history", path)
         assert (done.exit_code, str(path) in done.output) == (1, True), done.output
         assert path.read_bytes() == content
+
+
+def test_help_fits() -> None:
+    done = gpumon("--help", width=100)
+    assert done.exit_code == 0
+    assert max(map(len, done.output.splitlines())) <= 100
+    assert "--since TIME" in done.output
+
+
+def test_a_daemon_that_does_not_answer_leaves_its_file(rules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hangs() -> Found | None:
+        raise Unreachable("the socket does not accept", "unix:/x", "The daemon hangs")
+
+    monkeypatch.setattr("monitor.commands.backtest.find", hangs)
+    done = gpumon(rules)
+    assert (done.exit_code, "The daemon hangs" in done.output) == (1, True)
+    state = user_state()
+    state.mkdir(parents=True)
+    (state / "history.sqlite").write_bytes(b"")
+    done = gpumon(rules)
+    assert (done.exit_code, "history.sqlite is empty" in done.output) == (1, True), done.output
+
+
+def test_an_answer_that_makes_no_sense_is_told(rules: Path) -> None:
+    with query_api(stored({GPU[0]: lambda _: 40.0}, 60), garbles=True) as api:
+        done = gpumon(rules, "--url", api.url, "--since", "1m")
+    assert done.exit_code == 1
+    assert "an answer that cannot be read" in done.output
 
 
 def test_nothing_stored_is_an_error(past: Lived, rules: Path) -> None:
@@ -217,18 +249,20 @@ def node(shipped: RuleSet) -> Lived:
 
 
 def test_over_a_history_file_that_is_being_written_the_past_is_the_same(shipped: RuleSet, tmp_path: Path) -> None:
-    history = History(tmp_path / "history.sqlite")
+    path = user_state() / "history.sqlite"
+    path.parent.mkdir(parents=True)
+    history = History(path)
     history.open()
     history.start()
     try:
         node = live(shipped, 900, {"vllm:node:8000": (300.0, 600.0)}, journal=history)
         assert history.flush()
-        done = gpumon(default_rules_path(), "--history", tmp_path / "history.sqlite", "--since", "15m", "--json")
+        done = gpumon(default_rules_path(), "--since", "15m", "--json")
     finally:
         asyncio.run(history.close())
     assert done.exit_code == 0, done.output
     body = json.loads(done.output)
-    assert (body["end_ms"], body["past"]) == (node.end_ms, str(tmp_path / "history.sqlite"))
+    assert (body["end_ms"], body["past"]) == (node.end_ms, str(path))
     found = [one for each in body["results"] for one in each.get("firings", []) + each.get("pending_only", [])]
     times = ("pending_ms", "fired_ms", "ended_ms")
     mine = {(one["name"], tuple(sorted(one["labels"].items())), *(one[name] for name in times)) for one in found}
