@@ -41,7 +41,7 @@ class SeriesError(ValueError):
     def __init__(self, message: str, text: str, position: int, *, first_line: int = 1) -> None:
         before = text[:position]
         line = before.count("\n") + first_line
-        column = position - (before.rfind("\n") + 1) + 1
+        column = len(before[before.rfind("\n") + 1 :].encode("utf-8", "surrogatepass")) + 1  # bytes, as Prometheus
         self.position = position
         super().__init__(f"{line}:{column}: parse error: {message}")
 
