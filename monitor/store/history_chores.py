@@ -150,14 +150,12 @@ class Chores:
         yield
         chunks: list[tuple[int, Chunk]] = []
         for series, parts in pieces.items():
-            chunks += [(series, seal(*some)) for some in by_windows(union(parts))]
+            chunks += [(series, seal(*some)) for some in by_windows(union([samples for _, samples in parts]))]
             if len(chunks) % _BATCH == 0:
                 yield
         with self.file.transaction():
-            # They were written before anything that comes now, and must not stand in its way.
-            self.file.close_blocks()
-            self.file.put(chunks, whole=False)
-            self.file.close_blocks()
+            # The block takes the place of its rows in the order of writing.
+            self.file.put_folded(max(idents), chunks)
             self.file.drop_rows(idents)
         yield
 
@@ -165,12 +163,16 @@ class Chores:
 
     def _hours_due(self, now_ms: int) -> list[int]:
         small = (b.start_ms // HOUR_MS for b in self.file.live() if b.end_ms - b.start_ms < HOUR_MS)
-        return sorted({hour * HOUR_MS for hour in small if (hour + 1) * HOUR_MS + MERGE_AFTER_MS <= now_ms})
+        # A merged hour has the last word on its time: nothing of it may still be in the journal.
+        awaited = {start_ms // HOUR_MS for start_ms in self.file.windows()}
+        hours = {hour for hour in small if (hour + 1) * HOUR_MS + MERGE_AFTER_MS <= now_ms}
+        return [hour * HOUR_MS for hour in sorted(hours - awaited)]
 
     def merge_hour(self, start_ms: int) -> Iterator[None]:
         """Merge an hour's blocks into one, with its roll-ups."""
         file = self.file
         end_ms = start_ms + HOUR_MS
+        file.close_blocks()  # a chunk that comes late goes into a block of its own
         sources = [b for b in file.live() if start_ms <= b.start_ms and b.end_ms <= end_ms]
         with file.transaction():
             target = file.new_block(start_ms, end_ms, BUILDING)
@@ -179,7 +181,7 @@ class Chores:
         rows: list[tuple[int, Chunk, bytes]] = []
         for series in sorted({series for block in sources for series in block.series}):
             damaged: list[str] = []
-            samples = file.pieces(sources, series, damaged)
+            samples = union([some for _, some in file.pieces(sources, series, damaged)])
             for reason in damaged:
                 self._say(reason, 0)
             if samples[0]:

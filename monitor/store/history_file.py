@@ -16,7 +16,7 @@ from pathlib import Path
 
 from monitor.samples import Labels
 from monitor.store.chunk import Chunk, ChunkError
-from monitor.store.history_rows import Block, ChunkReader, Samples, read_blocks, window_of
+from monitor.store.history_rows import Block, ChunkReader, Pieces, read_blocks, window_of
 from monitor.store.history_schema import (
     BUILDING,
     LIVE,
@@ -30,7 +30,6 @@ from monitor.store.history_schema import (
     pack_ids,
     row_id,
     sum_up,
-    union,
 )
 
 
@@ -221,9 +220,12 @@ class File:
 
     # -- blocks ------------------------------------------------------------------------------------------------------
 
-    def new_block(self, start_ms: int, end_ms: int, state: str, series: Iterable[int] = ()) -> Block:
-        """Begin a block."""
-        block = Block(self.number(), start_ms, end_ms, state, array("q", series))
+    def new_block(
+        self, start_ms: int, end_ms: int, state: str, series: Iterable[int] = (), number: int | None = None
+    ) -> Block:
+        """Begin a block, with the next number if none is given."""
+        ident = self.number() if number is None else number
+        block = Block(ident, start_ms, end_ms, state, array("q", series))
         self.connection.execute(
             "INSERT INTO blocks VALUES (?, ?, ?, ?, ?)", (block.ident, start_ms, end_ms, state, pack_ids(block.series))
         )
@@ -262,9 +264,8 @@ class File:
         """Let the blocks that are open take no more: what comes now was written later, though it may be earlier."""
         self._open.clear()
 
-    def put(self, chunks: Iterable[tuple[int, Chunk]], *, whole: bool = True) -> None:
-        """Write chunks of five minutes, each with its series' id. Those that are whole have all that the journal has of
-        their series and window."""
+    def put(self, chunks: Iterable[tuple[int, Chunk]]) -> None:
+        """Write chunks of five minutes as the head sealed them, each with its series' id."""
         changed: dict[int, _Open] = {}
         rows = []
         for series, chunk in chunks:
@@ -276,13 +277,23 @@ class File:
                 opened = self._open[start_ms] = _Open(self.new_block(start_ms, start_ms + WINDOW_MS, LIVE))
             opened.series.add(series)
             window = self._windows.get(start_ms)
-            if window is not None and whole:
+            if window is not None:
                 window.sealed.add(series)
             changed[opened.block.ident] = opened
             rows.append((opened.block.ident, series, chunk, self._times_of(opened, chunk.times)))
         self.write_chunks(rows)
         for opened in changed.values():
             self.change(opened.block, LIVE, opened.series)
+
+    def put_folded(self, number: int, chunks: Sequence[tuple[int, Chunk]]) -> None:
+        """Write chunks of one window that were made of rows of the journal, as a block with the number of one of
+        them."""
+        if not chunks:
+            return
+        start_ms = window_of(chunks[0][1].end_ms)
+        block = self.new_block(start_ms, start_ms + WINDOW_MS, LIVE, sorted({series for series, _ in chunks}), number)
+        opened = _Open(block)
+        self.write_chunks([(number, s, c, self._times_of(opened, c.times)) for s, c in chunks])
 
     def _times_of(self, opened: _Open, times: bytes) -> int:
         found = opened.times.get(times)
@@ -309,24 +320,25 @@ class File:
             "INSERT OR REPLACE INTO minutes VALUES (?, ?)", [(row_id(block, s), sum_up(data)) for s, data in rows]
         )
 
-    def pieces(self, blocks: Sequence[Block], series: int, damaged: list[str]) -> Samples:
-        """A series' samples in blocks that are in the order of writing, as one. What is damaged is left out, and its
-        reason added to ``damaged``."""
-        found = []
+    def pieces(self, blocks: Sequence[Block], series: int, damaged: list[str] | None = None) -> Pieces:
+        """A series' samples in blocks that are in the order of writing. What is damaged is left out, and its reason
+        added to ``damaged``."""
+        found: Pieces = []
         for block in blocks:
             try:
                 samples = self.chunks.samples(block.ident, series)
                 if samples is not None:
-                    found.append(samples)
+                    found.append((block.ident, samples))
             except (ChunkError, HistoryError) as error:
-                damaged.append(str(error))
-        return union(found)
+                if damaged is not None:
+                    damaged.append(str(error))
+        return found
 
     # -- measures ----------------------------------------------------------------------------------------------------
 
     def live(self) -> list[Block]:
         """The blocks that are read, in the order of writing."""
-        return [block for block in self.blocks.values() if block.state == LIVE]
+        return sorted((b for b in self.blocks.values() if b.state == LIVE), key=lambda b: b.ident)
 
     def unfinished(self) -> list[Block]:
         """Blocks that an earlier run began to merge."""

@@ -21,7 +21,7 @@ from monitor.samples import NAME, Event, Family, Labels, label
 from monitor.selector import MINUTE_MS, Matcher, Minutes
 from monitor.store.chunk import ChunkError
 from monitor.store.history_plan import Part, plan
-from monitor.store.history_rows import Block, ChunkReader, Samples, journal_ids, read_blocks, read_journal
+from monitor.store.history_rows import Block, ChunkReader, Pieces, Samples, journal_ids, read_blocks, read_journal
 from monitor.store.history_schema import (
     DAY_MS,
     LIVE,
@@ -58,7 +58,7 @@ class HistoryReader:
         self._chunks: ChunkReader | None = None
         self._blocks: list[Block] = []
         self._journal: list[tuple[int, int | None, int, int, int]] = []
-        self._journaled: dict[int, list[Samples]] | None = None
+        self._journaled: dict[int, Pieces] | None = None
         self._in_journal_ids: set[int] | None = None
         self._overlapping: dict[tuple[int, int], list[Block]] = {}
         self._plans: dict[tuple[int, int], list[Part]] = {}
@@ -289,7 +289,7 @@ class HistoryReader:
             self._in_journal_ids = journal_ids(self._connection)
         return self._in_journal_ids
 
-    def journaled(self) -> dict[int, list[Samples]]:
+    def journaled(self) -> dict[int, Pieces]:
         """The samples of every series that are in no chunk yet."""
         if self._journaled is None:
             assert self._connection is not None  # noqa: S101 # within a snapshot
@@ -299,12 +299,17 @@ class HistoryReader:
                 self._found("a row of the journal is damaged")
         return self._journaled
 
-    def pieces(self, series: int, start_ms: int, end_ms: int) -> list[tuple[int, Samples]]:
+    def pieces(self, series: int, start_ms: int, end_ms: int) -> list[Samples]:
         """All that may be of a stretch of time, in the order of writing."""
-        found = [(b.ident, some) for b in self.overlapping(start_ms, end_ms) if (some := self.samples(b, series))]
+        found: Pieces = []
+        for block in self.overlapping(start_ms, end_ms):
+            samples = self.samples(block, series)
+            if samples is not None:
+                found.append((block.ident, samples))
         if self._in_journal(start_ms, end_ms):
-            found += [(1 << 62, piece) for piece in self.journaled().get(series, ())]
-        return found
+            found += self.journaled().get(series, ())
+            found.sort(key=lambda piece: piece[0])
+        return [samples for _, samples in found]
 
 
 class StoredSeries:
@@ -322,7 +327,7 @@ class StoredSeries:
         if end_ms <= start_ms:
             return _NOTHING
         with self._reader.snapshot():
-            times, values = union([some for _, some in self._reader.pieces(self._id, start_ms, end_ms)])
+            times, values = union(self._reader.pieces(self._id, start_ms, end_ms))
         first = bisect_right(times, start_ms)
         last = bisect_right(times, end_ms, lo=first)
         return times[first:last], values[first:last]

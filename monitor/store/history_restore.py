@@ -6,6 +6,7 @@ from array import array
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -13,10 +14,13 @@ from monitor.samples import Labels
 from monitor.store.chunk import Chunk, ChunkError, seal
 from monitor.store.history_chores import by_windows
 from monitor.store.history_file import File
-from monitor.store.history_rows import Block, Samples, read_journal
+from monitor.store.history_rows import Pieces, read_journal, window_of
 from monitor.store.history_schema import HOUR_MS, LIVE, OLD, HistoryError, row_id, union
 
 Restored: TypeAlias = "tuple[Labels, list[Chunk], array[int], array[float]]"
+Given: TypeAlias = "tuple[list[Chunk], array[int], array[float]]"
+Numbered: TypeAlias = "list[tuple[int, Chunk]]"
+"""Chunks, each with the number of its block."""
 
 
 def restored(file: File, now_ms: int, wanted_ms: Callable[[Labels], int]) -> Iterator[Restored]:
@@ -34,19 +38,19 @@ def restored(file: File, now_ms: int, wanted_ms: Callable[[Labels], int]) -> Ite
     raw, _ = read_journal(file.connection, rows)
     live = [b for b in file.live() if b.start_ms < now_ms]
     for ident, since_ms in since.items():
+        parts = raw.pop(ident, [])
+        mine = chunks.pop(ident, [])
         if since_ms < recent_ms:
-            sealed = _older_chunks(file, live, ident, since_ms, now_ms)
+            older = [b for b in live if b.end_ms > since_ms]
+            found = _apart(file.pieces(older, ident), parts, since_ms, now_ms)
         else:
-            sealed = _in_order(chunks.pop(ident, []), now_ms)
-        times, values = union(raw.pop(ident, []))
-        first = bisect_right(times, max(since_ms, sealed[-1].end_ms) if sealed else since_ms)
-        last = bisect_right(times, now_ms)
-        if sealed or first < last:
-            yield labels[ident], sealed, times[first:last], values[first:last]
+            found = _in_order(mine, parts, since_ms, now_ms) or _apart(_decoded(mine), parts, since_ms, now_ms)
+        if found[0] or found[1]:
+            yield labels[ident], *found
 
 
-def _recent_chunks(file: File, since: dict[int, int], recent_ms: int, now_ms: int) -> dict[int, list[Chunk]]:
-    found: dict[int, list[Chunk]] = defaultdict(list)
+def _recent_chunks(file: File, since: dict[int, int], recent_ms: int, now_ms: int) -> dict[int, Numbered]:
+    found: dict[int, Numbered] = defaultdict(list)
     for block in file.blocks.values():
         if block.state in (LIVE, OLD) and block.end_ms - block.start_ms < HOUR_MS:
             if block.end_ms <= recent_ms or block.start_ms >= now_ms:
@@ -58,32 +62,44 @@ def _recent_chunks(file: File, since: dict[int, int], recent_ms: int, now_ms: in
             for ident, *row in rows.fetchall():
                 if row[1] > since.get(ident, now_ms):
                     try:
-                        found[ident].append(file.chunks.build(block.ident, *row))
+                        found[ident].append((block.ident, file.chunks.build(block.ident, *row)))
                     except HistoryError:
                         continue
     return found
 
 
-def _in_order(chunks: list[Chunk], now_ms: int) -> list[Chunk]:
-    """Chunks as the head wants them: ascending, none that overlaps another, none from the future."""
-    if all(a.end_ms < b.start_ms for a, b in pairwise(chunks)) and (not chunks or chunks[-1].end_ms <= now_ms):
-        return chunks
-    pieces = []
-    for chunk in chunks:
-        try:
-            pieces.append(chunk.decode())
-        except ChunkError:
-            continue
-    return _cut(union(pieces), -(1 << 62), now_ms)
-
-
-def _older_chunks(file: File, live: list[Block], ident: int, since_ms: int, now_ms: int) -> list[Chunk]:
-    """For a series of which more than the last hour is wanted."""
-    mine = [b for b in live if b.end_ms > since_ms]
-    return _cut(file.pieces(mine, ident, []), since_ms, now_ms)
-
-
-def _cut(samples: Samples, since_ms: int, now_ms: int) -> list[Chunk]:
-    times, values = samples
+def _in_order(numbered: Numbered, parts: Pieces, since_ms: int, now_ms: int) -> Given | None:
+    """Chunks as they are, and what the journal has after them; None where it is not as simple as that, for a clock
+    went back."""
+    chunks = sorted((chunk for _, chunk in numbered), key=lambda chunk: chunk.start_ms)
+    if any(a.end_ms >= b.start_ms for a, b in pairwise(chunks)) or (chunks and chunks[-1].end_ms > now_ms):
+        return None
+    times, values = array("q"), array("d")
+    newest_ms = chunks[-1].end_ms if chunks else since_ms
+    for number, (more_times, more_values) in parts:
+        if any(b > number and c.start_ms <= more_times[0] and more_times[-1] <= c.end_ms for b, c in numbered):
+            continue  # there is a chunk of it
+        if more_times[0] <= newest_ms and chunks:
+            return None
+        newest_ms = more_times[-1]
+        times += more_times
+        values += more_values
     first, last = bisect_right(times, since_ms), bisect_right(times, now_ms)
-    return [seal(*some) for some in by_windows((times[first:last], values[first:last]))]
+    return chunks, times[first:last], values[first:last]
+
+
+def _decoded(numbered: Numbered) -> Pieces:
+    found: Pieces = []
+    for number, chunk in numbered:
+        with suppress(ChunkError):
+            found.append((number, chunk.decode()))
+    return found
+
+
+def _apart(sealed: Pieces, parts: Pieces, since_ms: int, now_ms: int) -> Given:
+    """Chunks of the windows that are over, and the samples of the one that is not."""
+    times, values = union([samples for _, samples in sorted([*sealed, *parts], key=lambda piece: piece[0])])
+    first, border = bisect_right(times, since_ms), bisect_right(times, window_of(now_ms))
+    last = bisect_right(times, now_ms)
+    chunks = [seal(*some) for some in by_windows((times[first:border], values[first:border]))]
+    return chunks, times[max(first, border) : last], values[max(first, border) : last]

@@ -14,6 +14,8 @@ from monitor.store.history_journal import unpack_scrapes, unpack_singles
 from monitor.store.history_schema import WINDOW_MS, HistoryError, row_id, unpack_ids
 
 Samples: TypeAlias = "tuple[array[int], array[float]]"
+Pieces: TypeAlias = "list[tuple[int, Samples]]"
+"""Stretches of one series' samples, each with the number of what it was written as."""
 
 
 @dataclass(slots=True)
@@ -99,18 +101,19 @@ def read_blocks(connection: sqlite3.Connection) -> list[Block]:
 
 def read_journal(
     connection: sqlite3.Connection, rows: Iterable[tuple[int, int | None, int, bytes]], wanted: set[int] | None = None
-) -> tuple[dict[int, list[Samples]], int]:
+) -> tuple[dict[int, Pieces], int]:
     """Rows of the journal (id, layout, count, data), in the order of writing: the samples of each series (or of those
-    wanted), a piece for each stretch in which time went on, and how many rows were damaged."""
+    wanted), and how many rows were damaged. A piece is of rows in which time went on, and of one window: between two
+    windows there may be one whose rows were deleted, for there are chunks of it."""
     layouts: dict[int, array[int]] = {}
-    pieces: dict[int, list[Samples]] = {}
+    pieces: dict[int, Pieces] = {}
     damaged = 0
-    for _, layout, count, data in rows:
+    for row, layout, count, data in rows:
         try:
             if layout is None:
                 for ident, at_ms, value in zip(*unpack_singles(data, count), strict=True):
                     if wanted is None or ident in wanted:
-                        _append(pieces, ident, array("q", (at_ms,)), array("d", (value,)))
+                        _append(pieces, ident, row, array("q", (at_ms,)), array("d", (value,)))
                 continue
             ids = layouts.get(layout)
             if ids is None:
@@ -121,7 +124,7 @@ def read_journal(
             times, values = unpack_scrapes(data, count, len(ids))
             for i, ident in enumerate(ids):
                 if wanted is None or ident in wanted:
-                    _append(pieces, ident, times, values[i :: len(ids)])
+                    _append(pieces, ident, row, times, values[i :: len(ids)])
         except HistoryError:
             damaged += 1
     return pieces, damaged
@@ -141,12 +144,12 @@ def journal_ids(connection: sqlite3.Connection) -> set[int]:
     return found
 
 
-def _append(pieces: dict[int, list[Samples]], ident: int, times: array[int], values: array[float]) -> None:
+def _append(pieces: dict[int, Pieces], ident: int, row: int, times: array[int], values: array[float]) -> None:
     mine = pieces.get(ident)
     if mine is None:
-        pieces[ident] = [(times[:], values)]
-    elif times[0] > mine[-1][0][-1]:
-        mine[-1][0].extend(times)
-        mine[-1][1].extend(values)
-    else:
-        mine.append((times[:], values))
+        mine = pieces[ident] = []
+    elif mine[-1][1][0][-1] < times[0] <= window_of(mine[-1][1][0][-1]) + WINDOW_MS:
+        mine[-1][1][0].extend(times)
+        mine[-1][1][1].extend(values)
+        return
+    mine.append((row, (times[:], values)))

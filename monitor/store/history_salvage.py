@@ -54,14 +54,14 @@ def start_anew(path: Path, now_ms: int, remembered: Mapping[int, Labels]) -> Pat
     aside = move_aside(path, now_ms)
     with closing(open_file(path)) as new:
         new.execute("BEGIN IMMEDIATE")
+        unread = list(_SMALL_TABLES)
         try:
             old = open_broken(aside)
         except (sqlite3.Error, OSError, HistoryError) as error:
             log.error("%s: nothing can be read of it: %s", aside, error)
         else:
             with closing(old):
-                for table in _SMALL_TABLES:
-                    _copy(old, new, table)
+                unread = [table for table in _SMALL_TABLES if not _copy(old, new, table)]
                 _find_blocks(old, new)
         # What is missing of one of the two lists of series, and of both.
         new.execute("INSERT OR IGNORE INTO series SELECT * FROM spare_series")
@@ -75,6 +75,9 @@ def start_anew(path: Path, now_ms: int, remembered: Mapping[int, Labels]) -> Pat
         newest = max(new.execute(f"SELECT ifnull(max(id), 0) FROM {t}").fetchone()[0] for t in ("blocks", "journal"))  # noqa: S608
         new.execute("INSERT INTO notes VALUES ('salvage', ?)", (aside.name,))
         new.execute("INSERT INTO notes VALUES ('next', ?)", (str(newest + _GAP),))
+        # The series are there twice, and the blocks are found by what is in them.
+        words = " and the ".join(name for name in ("journal", "events") if name in unread)
+        new.execute("INSERT INTO notes VALUES ('unread', ?)", (words,))
         new.execute("COMMIT")
     return aside
 
@@ -107,7 +110,9 @@ def _mend_first_page(path: Path) -> None:
         with closing(open_file(template)) as connection:
             size: int = connection.execute("PRAGMA page_size").fetchone()[0]
         page = bytearray(template.read_bytes()[:size])
-    pages = os.stat(path).st_size // size
+    pages, rest = divmod(os.stat(path).st_size, size)
+    if rest or pages < 8:
+        raise HistoryError("it is no database")
     page[24:28] = page[92:96] = (1).to_bytes(4, "big")  # the counter of changes, and the one that the size is of
     page[28:32] = pages.to_bytes(4, "big")
     page[32:40] = bytes(8)  # the free pages: they are not needed to read
@@ -115,8 +120,8 @@ def _mend_first_page(path: Path) -> None:
         file.write(page)
 
 
-def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> None:
-    """Copy a table from both of its ends, as far as each can be read."""
+def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> bool:
+    """Copy a table from both of its ends, as far as each can be read; whether all of it could."""
     for order, beyond in (("ASC", ">"), ("DESC", "<")):
         where = ""
         last: tuple[Any, ...] = ()
@@ -127,7 +132,7 @@ def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> None:
                     last,
                 ).fetchall()
                 if not rows:
-                    return
+                    return order == "ASC"
                 marks = ", ".join("?" * (len(rows[0]) - 1))
                 new.executemany(
                     f"INSERT OR IGNORE INTO {table} VALUES ({marks})",  # noqa: S608
@@ -136,6 +141,7 @@ def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> None:
                 where, last = f"WHERE rowid {beyond} ?", (rows[-1][0],)
         except sqlite3.DatabaseError as error:
             log.warning("history: a part of the table %s cannot be read: %s", table, error)
+    return False
 
 
 def _find_blocks(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
@@ -184,11 +190,13 @@ class Salvage:
                         yield from self._block(old, block)
         if since_ms is not None:
             return
+        unread = file.connection.execute("SELECT value FROM notes WHERE key = 'unread'").fetchone()
         with file.transaction():
-            file.connection.execute("DELETE FROM notes WHERE key = 'salvage'")
+            file.connection.execute("DELETE FROM notes WHERE key IN ('salvage', 'unread')")
         self._say(
             f"a broken history was moved to {self._aside}; of its {self.read + self.missed} stretches "
-            f"{self.missed or 'none'} could not be read",
+            f"{self.missed or 'none'} could not be read"
+            + (f", nor a part of the {unread[0]}" if unread is not None and unread[0] else ""),
             0,
         )
 

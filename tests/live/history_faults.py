@@ -195,7 +195,7 @@ def kills(folder: Path, times: int, flush_seconds: float, seed: int = 1) -> Row:
     return Row(
         f"`kill -9`, {times} times",
         f"{number / 3600:.1f} h of {SERIES} series, a commit each {flush_seconds:g} s, killed at random moments",
-        f"at most {worst_seconds:.1f} s before a kill; {lost:,} of {total:,} samples; nothing that was on the disk",
+        f"at most {worst_seconds:.1f} s before a kill, {lost / total:.0%} of all samples; nothing that was on the disk",
         "nothing",
         problems + wrong,
     )
@@ -232,13 +232,17 @@ def broken(original: Path, number: int, fault: str, done: str, harm: Callable[[P
     status = node.history.status
     node.close()
     with closing(HistoryReader(path)) as reader:
-        reader.labels(*EVERYTHING)
+        for series in reader.select((), *EVERYTHING):
+            series.window(*EVERYTHING)
+        damage = reader.damage.replace(f"{path}: ", "")
     count, holes, wrong = look(path, range(number + 600), range(SERIES))
     problems = wrong + ([] if status.ok else [status.problem])
     if holes and max(holes) >= number:
         problems.append("what came in afterwards is not whole")
     total = (number + 600) * SERIES
     said = status.note.replace(str(folder) + "/", "")
+    if damage:
+        said += f"{'; ' if said else ''}with each answer: {damage}"
     lost = f"{count:,} of {total:,} samples ({100 * count / total:.2f} %)"
     if restored < 3000:
         lost += f"; the head began with {restored} s"

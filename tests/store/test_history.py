@@ -86,6 +86,20 @@ def test_a_journal_lives_until_all_its_series_have_their_chunk(path: Path) -> No
         assert kept(history) == {one.labels: column(put, n) for n, one in enumerate(series)}
 
 
+def test_a_window_that_is_sealed_before_its_neighbours_hides_nothing(path: Path) -> None:
+    one = Told("a")
+    with running(path) as history:
+        put = feed(history, [one], T0, 900)
+        assert history.flush()
+        seal_all(history, [one], put[300:600])
+        assert history.flush()
+        assert kept(history) == {one.labels: column(put, 0)}
+        head = Remembering()
+        history.restore(head, put[-1][0], lambda labels: HOUR)
+        assert head.samples(one.labels) == column(put, 0)
+        assert history.flush()
+
+
 def rows(history: History, table: str) -> int:
     file = history._writer.file
     assert file is not None
