@@ -38,22 +38,22 @@ from monitor.promql.tree import (
     String,
     Subquery,
     When,
+    moved,
+    when_of,
 )
 from monitor.samples import NAME
 from monitor.selector import Matcher, MatchOp
 
 __all__ = ["COMPARISONS", "SET_OPERATORS", "parse", "parse_selector"]
-
 _PRECEDENCE = {
-    **dict.fromkeys(("or",), 1),
+    "or": 1,
     **dict.fromkeys(("and", "unless"), 2),
     **dict.fromkeys(COMPARISONS, 3),
     **dict.fromkeys(("+", "-"), 4),
     **dict.fromkeys(("*", "/", "%", "atan2"), 5),
     "^": 6,
 }
-_UNARY = 5
-"""A sign binds as ``*`` does: ``-x ^ 2`` is ``-(x ^ 2)``."""
+_UNARY = 5  # a sign binds as `*` does: `-x ^ 2` is `-(x ^ 2)`
 _NAME_KEYWORDS = frozenset(("by", "offset", "without", "start", "end"))
 """Keywords that a metric may have for its name."""
 _MATCH_OPS: dict[str, MatchOp] = {"=": "=", "!=": "!=", "=~": "=~", "!~": "!~"}
@@ -290,7 +290,7 @@ class _Parser(Cursor):
         offset_ns = 0
         while True:
             if self.accept("offset"):
-                if offset_ns and _when(expr) is not None:
+                if offset_ns and when_of(expr) is not None:
                     raise self.error("offset may not be set multiple times", at)
                 offset_ns = self._offset()
                 expr = self._with_offset(expr, offset_ns, at)
@@ -368,11 +368,11 @@ class _Parser(Cursor):
         return nanoseconds(seconds)
 
     def _with_offset(self, expr: Expr, offset_ns: int, at: int) -> Expr:
-        when = _when(expr)
+        when = when_of(expr)
         if when is None:
             what = "an instant vector selector or range vector selector or a subquery"
             raise self.error(f"offset modifier must be preceded by {what}", at)
-        return _moved(expr, replace(when, offset_ms=milliseconds(offset_ns)))
+        return moved(expr, replace(when, offset_ms=milliseconds(offset_ns)))
 
     def _with_time(self, expr: Expr, at: int) -> Expr:
         border = self.accept("start", "end")
@@ -388,26 +388,12 @@ class _Parser(Cursor):
             seconds = self._seconds(self.take()) * (-1 if sign and sign.text == "-" else 1)
             if not abs(seconds) < 2**63:
                 raise self.error(f"timestamp out of bounds for @ modifier: {seconds:f}".replace("nan", "NaN"), at)
-        when = _when(expr)
+        when = when_of(expr)
         if when is None:
             what = "an instant vector selector or range vector selector or a subquery"
             raise self.error(f"@ modifier must be preceded by {what}", at)
         if when.at is not None:
             raise self.error("@ <timestamp> may not be set multiple times", at)
         if border:
-            return _moved(expr, replace(when, at="start" if border.word == "start" else "end"))
-        return _moved(expr, replace(when, at=rounded(seconds * 1000)))
-
-
-def _when(expr: Expr) -> When | None:
-    match expr:
-        case Selector(when=when) | Range(selector=Selector(when=when)) | Subquery(when=when):
-            return when
-    return None
-
-
-def _moved(expr: Expr, when: When) -> Expr:
-    if isinstance(expr, Range):
-        return replace(expr, selector=replace(expr.selector, when=when))
-    assert isinstance(expr, Selector | Subquery)  # noqa: S101 # what else has a time was refused
-    return replace(expr, when=when)
+            return moved(expr, replace(when, at="start" if border.word == "start" else "end"))
+        return moved(expr, replace(when, at=rounded(seconds * 1000)))

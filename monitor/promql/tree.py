@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from monitor.selector import Matcher
@@ -143,3 +143,19 @@ def bare(expr: Expr) -> Expr:
     while isinstance(expr, Paren):
         expr = expr.inner
     return expr
+
+
+def when_of(expr: Expr) -> When | None:
+    """The time of what can have one: selectors, ranges and subqueries."""
+    match expr:
+        case Selector(when=when) | Range(selector=Selector(when=when)) | Subquery(when=when):
+            return when
+    return None
+
+
+def moved(expr: Expr, when: When) -> Expr:
+    """The same at another time; only for what has one."""
+    if isinstance(expr, Range):
+        return replace(expr, selector=replace(expr.selector, when=when))
+    assert isinstance(expr, Selector | Subquery)  # noqa: S101 # what else has a time was refused
+    return replace(expr, when=when)

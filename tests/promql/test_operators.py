@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 
 from monitor.promql.errors import PromQLError
 from monitor.promql.evaluate import instant
+from monitor.promql.gomath import add_compensated
+from monitor.promql.over_time import compensated_sum
 from monitor.promql.plan import plan
 from monitor.store.head import Head
 from tests.promql.store import MINUTE, at, load
@@ -122,6 +125,25 @@ def test_sums_are_compensated() -> None:
     assert at(head, "avg(x)", 0) == {"{}": pytest.approx(1 / 3)}
     assert at(load(1, x=[1e100, 1.0, -1e100]), "sum_over_time(x[1s])", 2) == {"{}": 1.0}
     assert at(load(1, x=[1.7e308, 1.7e308]), "avg_over_time(x[1s])", 1) == {"{}": 1.7e308}
+
+
+def one_by_one(values: list[float], total: float) -> tuple[float, float]:
+    compensation = 0.0
+    for value in values:
+        total, compensation = add_compensated(value, total, compensation)
+    return total, compensation
+
+
+def test_sums_of_whole_numbers_are_those_of_one_by_one() -> None:
+    rng = random.Random(5)
+    odd = (0.0, -0.0, math.inf, -math.inf, math.nan, 2.0**53, -(2.0**53), 2.0**52, 0.5, 1e300)
+    for _ in range(3000):
+        top = rng.choice((3, 1000, 2**40, 2**53, 2**60))
+        values = [float(rng.randint(-top, top)) for _ in range(rng.choice((0, 1, 7, 8, 9, 60)))]
+        for _ in range(rng.choice((0, 0, 1, 3))):
+            values.insert(rng.randrange(len(values) + 1), rng.choice(odd))
+        start = rng.choice((0.0, -0.0, float(rng.randint(-top, top)), rng.choice(odd)))
+        assert repr(compensated_sum(values, start)) == repr(one_by_one(values, start)), (values, start)
 
 
 def test_order_of_the_extremes_and_of_sort(head: Head) -> None:
