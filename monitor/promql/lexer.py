@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from monitor.promql.errors import PromQLError
@@ -29,32 +28,27 @@ _AGGREGATIONS = frozenset((*AGGREGATIONS, "limitk", "limit_ratio"))
 _NUMBERS = frozenset(("inf", "nan"))
 
 
+_COMPARED = frozenset(("keyword", "aggregation", "op"))
 _SPACE = re.compile(r"[ \t\r\n]+")
 _WORD = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
 _INNER_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_COMMENT = re.compile(r"#[^\r\n]*")
+_BLANK = re.compile(r"[ \t\r\n]+|#[^\r\n]*")
 _OPERATORS = re.compile(r"==|!=|<=|>=|[-+*/%^<>=(),@]")
 _MATCH_OPERATORS = re.compile(r"=~|!~|!=|=|,")
 _REST_OF_DURATION = re.compile(r"[smhdwy]s?(?:[0-9]+[smhdw]s?)*")
 
 
-@dataclass(frozen=True, slots=True)
 class Token:
-    """A token: what it is, its text, and the offset of its first character."""
+    """A token: what it is, its text, and the offset of its first character. Never changed once made."""
 
-    kind: Kind
-    text: str
-    at: int
+    __slots__ = ("at", "kind", "text", "word")
 
-    @property
-    def end(self) -> int:
-        """The offset behind its last character."""
-        return self.at + len(self.text)
-
-    @property
-    def word(self) -> str:
+    def __init__(self, kind: Kind, text: str, at: int) -> None:
+        self.kind = kind
+        self.text = text
+        self.at = at
+        self.word = text.lower() if kind in _COMPARED else ""
         """Its text, as keywords, aggregations and operators are compared: they are the same in capitals."""
-        return self.text.lower() if self.kind in ("keyword", "aggregation", "op") else ""
 
     def described(self) -> str:
         """How Prometheus names it in an error."""
@@ -168,7 +162,7 @@ class _Lexer:
 
     def _skip(self) -> bool:
         """Go over white space or a comment; False where there is neither."""
-        found = _SPACE.match(self.text, self.at) or _COMMENT.match(self.text, self.at)
+        found = _BLANK.match(self.text, self.at) if self.text[self.at] in " \t\r\n#" else None
         if found:
             self.at = found.end()
         return bool(found)
