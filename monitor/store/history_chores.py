@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import time
 from bisect import bisect_right
 from collections import defaultdict
@@ -58,7 +59,10 @@ class Chores:
         max_bytes: int,
         say: Callable[[str, int], None],
         in_use: Callable[[], set[int]],
+        given_up: set[tuple[str, int]] | None = None,
     ) -> None:
+        """``given_up`` are pieces of work that failed in a way in which they would fail again, over all openings of the
+        file."""
         self.file = file
         self.now_ms: int | None = None
         """The time of the newest data that came in; None before any."""
@@ -72,6 +76,7 @@ class Chores:
         self._most_used = max_bytes - min(64 << 20, max_bytes * 3 // 20)
         self._say = say
         self._in_use = in_use
+        self._given_up = set() if given_up is None else given_up
         self._leapt = -SETTLE_SECONDS
         self._swept_ms: int | None = None
         self._checkpointed = time.monotonic()
@@ -98,9 +103,9 @@ class Chores:
             yield from self.fold(self.file.take_windows(stale))
         yield from self._limit(now_ms)
         for start_ms in self._hours_due(now_ms):
-            yield from self.merge_hour(start_ms)
+            yield from self._once("merge", start_ms, self.merge_hour(start_ms))
         for start_ms in self._days_due(now_ms):
-            yield from self.join_day(start_ms)
+            yield from self._once("join", start_ms, self.join_day(start_ms))
         for block in [b for b in self.file.blocks.values() if b.state == OLD and b.end_ms + KEEP_OLD_MS <= now_ms]:
             with self.file.transaction():
                 self.file.delete(block)
@@ -109,6 +114,18 @@ class Chores:
             self._swept_ms = now_ms
             yield from self._sweep(now_ms)
         yield from self._shrink()
+
+    def _once(self, kind: str, which: int, work: Iterator[None]) -> Iterator[None]:
+        """Do a piece of work, unless it has failed before for a reason of its own: it must not keep all else back."""
+        if (kind, which) in self._given_up:
+            return
+        try:
+            yield from work
+        except (sqlite3.Error, OSError):
+            raise  # the disk's or the file's: it is tried again
+        except Exception:
+            self._given_up.add((kind, which))
+            raise
 
     def _tidy(self) -> Iterator[None]:
         """What a run that was cut off has left, and the checkpoint: what is in the log reaches the disk for good."""
@@ -120,7 +137,7 @@ class Chores:
         if rows:
             yield from self.fold([row[0] for row in rows])
         if self.salvage is not None:
-            yield from self.salvage.steps()
+            yield from self._once("salvage", self.file.began, self.salvage.steps())
             self.salvage = None
         if time.monotonic() - self._checkpointed >= _CHECKPOINT_SECONDS:
             self._checkpointed = time.monotonic()
@@ -136,8 +153,8 @@ class Chores:
             found = self.file.connection.execute("SELECT last_ms FROM journal WHERE id = ?", (ident,)).fetchone()
             if found:
                 by_window[window_of(found[0])].append(ident)
-        for idents in by_window.values():
-            yield from self._fold_window(idents)
+        for start_ms, idents in by_window.items():
+            yield from self._once("fold", start_ms, self._fold_window(idents))
 
     def _fold_window(self, idents: list[int]) -> Iterator[None]:
         execute = self.file.connection.execute

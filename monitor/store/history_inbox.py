@@ -171,9 +171,15 @@ class Inbox:
         self, owed: Owed, scrapes: dict[tuple[int, int], list[TakenScrape]], singles: dict[int, list[TakenSample]]
     ) -> None:
         for taken in scrapes.values():
+            layout = self._layout(taken[0].series)
+            fitting = [one for one in taken if len(one.values) == len(layout.known)]
+            if len(fitting) < len(taken):  # whoever told of them has a fault
+                self.lost += sum(len(one.values) for one in taken if len(one.values) != len(layout.known))
+                taken = fitting
+            if not taken:
+                continue
             times = [one.at_ms for one in taken]
             data = pack_scrapes(times, [one.values for one in taken])
-            layout = self._layout(taken[0].series)
             owed.rows.append(OwedRow(layout, [], times[0], times[-1], len(times), data))
         for some in singles.values():
             each = [(self._know(one.series), one.at_ms, one.value) for one in some]

@@ -59,6 +59,7 @@ class Writer:
         self.ending = False
         self._drains: deque[threading.Event] = deque()
         self._suspected = False
+        self._given_up: set[tuple[str, int]] = set()
         self._lock: int | None = None
 
     # -- the thread --------------------------------------------------------------------------------------------------
@@ -108,8 +109,13 @@ class Writer:
             if self.file is not None:
                 self._measure(self.file)
             return False
-        except Exception as error:
+        except (sqlite3.Error, OSError, HistoryError) as error:
             self.fail(error)
+            return False
+        except Exception as error:  # a fault of ours: what comes in is written all the same
+            log.exception("%s: a chore failed", self._path)
+            self.note = f"{self._path}: a chore failed: {error!r}"
+            self.close()
             return False
         return True
 
@@ -260,7 +266,7 @@ class Writer:
             self.file = file
             newest = file.connection.execute("SELECT ifnull(max(last_ms), 0) FROM journal").fetchone()[0]
             self.newest_ms = max([block.end_ms for block in file.live()] + [newest]) or None
-            self._chores = Chores(file, self._retention_ms, self._max_bytes, self._found, self._in_use)
+            self._chores = Chores(file, self._retention_ms, self._max_bytes, self._found, self._in_use, self._given_up)
             salvage = file.connection.execute("SELECT value FROM notes WHERE key = 'salvage'").fetchone()
             if salvage is not None:
                 aside = self._path.with_name(salvage[0])

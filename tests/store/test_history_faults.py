@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import monitor.store.history as history_module
+import monitor.store.history_chores as history_chores
 import monitor.store.history_inbox as history_inbox
 from monitor.samples import Family, Labels
 from monitor.store.chunk import seal
@@ -408,9 +409,28 @@ def test_what_sqlite_never_takes_is_given_up_alone(path: Path) -> None:
         history._put(object())  # type: ignore[arg-type]
         history.event(history)  # type: ignore[arg-type]
         one = Told("a")
+        history.scrape([one], T0 - 1, [1.0, 2.0])
         history.scrape([one], T0, [1.0])
         assert history.flush()
         assert kept(history) == {one.labels: [(T0, 1.0)]}
+        assert history.status.lost_samples == 2
+
+
+def test_work_that_fails_each_time_keeps_nothing_else_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(history_chores, "minutes_of", fails)
+    with running(path, retention_ms=4 * HOUR) as history:
+        put = fill(history, hours=3, width=2)
+        assert history.status.ok
+        assert share(kept(history), put) == 1.0
+        history.scrape([Told("late")], T0 + 6 * HOUR, [1.0])
+        for _ in range(4):  # each attempt gives up another hour
+            assert history.flush()
+        assert history.status.ok
+        for labels, samples in kept(history, "filled").items():  # the oldest is gone: it was its time
+            assert samples == [each for each in put[labels] if each[0] > T0 + 2 * HOUR]
 
 
 def test_closing_waits_for_no_disk_that_hangs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
