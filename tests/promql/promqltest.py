@@ -17,7 +17,7 @@ from monitor.promql.evaluate import Result, instant, range_query
 from monitor.promql.literals import duration_seconds
 from monitor.promql.parse import parse_selector
 from monitor.promql.plan import Plan, plan
-from monitor.samples import NAME, STALE, Labels, is_stale, label, labels_of
+from monitor.samples import NAME, STALE, Labels, label, labels_of
 from monitor.store.head import Head
 
 EPSILON = 1e-6
@@ -305,8 +305,3 @@ def _milliseconds(text: str) -> int:
     if text.isdigit():
         return int(text) * 1000
     return round(duration_seconds(text, 0, text) * 1000)
-
-
-def described(outcome: Points) -> str:
-    """Points for a person."""
-    return " ".join("_" if v is None else "stale" if is_stale(v) else repr(v) for v in outcome)
