@@ -27,6 +27,8 @@ MAX_LABEL_BYTES = 16 << 20
 """Of one source's series, names and values together."""
 MAX_VALUE_BYTES = 4096
 """Of one label's value."""
+MAX_SELECTED = 500_000
+"""Series in all answers to ``select`` that are remembered: 4 MB."""
 BACK_MS = 10_000
 """A clock that goes back by less is waited for: what is not newer is dropped. By more, memory begins anew."""
 _TRIM_EVERY_MS = 60_000
@@ -55,7 +57,7 @@ class Journal(Protocol):
 class _Feed:
     """The series of a shape, ready for its next scrape."""
 
-    __slots__ = ("appends", "loose", "members", "picked", "version")
+    __slots__ = ("again", "appends", "lacking", "loose", "members", "picked", "version")
 
     def __init__(self, handles: Sequence[HeadSeries | None], line: Line) -> None:
         seen: set[HeadSeries] = set()
@@ -69,6 +71,9 @@ class _Feed:
         self.members = members
         self.picked = None if len(places) == len(handles) else places
         """Which values are theirs; None where all are."""
+        self.lacking = None in handles
+        """Whether series were refused; they are asked for ``again`` when there may be room."""
+        self.again = False
         self.appends: list[Callable[[float], None]] = []
         self.loose: list[tuple[int, HeadSeries]] = []
         """Those that are not in step with the source's line, and their place among the members."""
@@ -118,7 +123,9 @@ class Head:
         """For each source, its series and the bytes of their labels."""
         self._epoch = 0
         self._trimmed_ms = 0
-        self._selected: dict[tuple[Matcher, ...], tuple[int, list[HeadSeries]]] = {}
+        self._selected: dict[tuple[Matcher, ...], list[HeadSeries]] = {}
+        self._selected_epoch = 0
+        self._selected_size = 0
         self._decoded = Decoded()
         self._kept: tuple[tuple[tuple[Matcher, ...], int], ...] = ()
         self._sealing: deque[HeadSeries] = deque()
@@ -135,7 +142,7 @@ class Head:
         elif line.stamps and at_ms < line.stamps[-1] - BACK_MS:
             self.rewind(at_ms)
         feed = self._feeds.get(shape)
-        if feed is None:
+        if feed is None or feed.again:
             handles = [self._born(labels, source) for labels in shape.series]
             feed = self._feeds[shape] = _Feed(handles, line)
             self.families.update(shape.families)
@@ -167,7 +174,9 @@ class Head:
         feed = self._feeds.get(shape) if shape is not None else None
         if feed is not None:
             line = self._lines[source]
-            if line.stamps and at_ms > line.stamps[-1]:
+            if line.stamps:
+                # The clock may be a little back: what is lost must not look alive for that.
+                at_ms = max(at_ms, line.stamps[-1] + 1)
                 line.stamps.append(at_ms)
             self._end(feed.members, at_ms)
 
@@ -263,13 +272,13 @@ class Head:
     # -- within ------------------------------------------------------------------------------------------------------
 
     def _select(self, key: tuple[Matcher, ...]) -> list[HeadSeries]:
-        cached = self._selected.get(key)
-        if cached is not None and cached[0] == self._epoch:
-            return cached[1]
-        found = self._search(key)
-        if len(self._selected) > 2000:
+        if self._selected_epoch != self._epoch or self._selected_size > MAX_SELECTED:
             self._selected.clear()
-        self._selected[key] = (self._epoch, found)
+            self._selected_epoch, self._selected_size = self._epoch, 0
+        found = self._selected.get(key)
+        if found is None:
+            found = self._selected[key] = self._search(key)
+            self._selected_size += len(found) + 50  # and what the key itself takes
         return found
 
     def _search(self, matchers: tuple[Matcher, ...]) -> list[HeadSeries]:
@@ -325,7 +334,7 @@ class Head:
     def _tend(self, now_ms: int) -> None:
         """Seal a few of the series that are due, and once a minute let go of what is too old."""
         boundary = (now_ms - _RAW_MS) // WINDOW_MS * WINDOW_MS
-        if boundary > self._sealed_ms:
+        if boundary > self._sealed_ms and not self._sealing:  # else those at the end would never have their turn
             self._sealed_ms = boundary
             self._sealing = deque(self._series.values())
         for _ in range(min(len(self._sealing), _SEALED_AT_ONCE)):
@@ -364,6 +373,9 @@ class Head:
             for shape, feed in list(self._feeds.items()):
                 if not gone.isdisjoint(feed.members):
                     del self._feeds[shape]
+            for source, shape in self._current.items():
+                feed = self._feeds[shape]
+                feed.again = feed.lacking and self._weights.get(source, (0, 0))[0] < self._max_series
 
     def _forget(self, series: HeadSeries) -> None:
         del self._series[series.labels]

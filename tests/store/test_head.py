@@ -1,8 +1,10 @@
 """The store: identity, selection, ends of series, the hour."""
 
+import gc
 import math
 import random
 import struct
+import weakref
 from collections.abc import Iterable, Sequence
 
 import pytest
@@ -13,6 +15,7 @@ from monitor.store.chunk import Chunk
 from monitor.store.head import MAX_VALUE_BYTES, Head
 from monitor.store.series import WINDOW_MS, FrozenSeries, HeadSeries
 
+T0 = 1_700_000_000_000 // WINDOW_MS * WINDOW_MS
 UTIL = Family("util", "gauge", "Utilization.")
 
 
@@ -177,8 +180,9 @@ def test_whatever_comes_and_goes_the_samples_are_those_of_a_plain_list(seed: int
         now_ms += rng.choice((1000, 1000, 1000, 1003, 5000, 40_000, 0))
         act = rng.random()
         if act < 0.03:
+            newest = head_newest(head, source)
             head.end(source, now_ms)
-            model.end(model.current.pop(source, []), now_ms)
+            model.end(model.current.pop(source, []), now_ms if newest is None else max(now_ms, newest + 1))
         elif act < 0.05:
             labels = head.identify(make_labels("util", gpu=rng.choice("0123")))
             head.append(labels, now_ms, 7.5)
@@ -338,3 +342,52 @@ def test_a_label_that_is_too_long_is_refused() -> None:
     head.ingest("s", Scrape(1000, shape("0", "x" * (MAX_VALUE_BYTES + 1)), [1.0, 2.0]))
     assert len(head) == 1
     assert head.refused == {"s": 1}
+
+
+def test_every_series_is_sealed_in_its_turn_though_there_are_too_many_for_five_minutes() -> None:
+    head = Head("gpumon", "n1")
+    many = Shape([make_labels("many", i=str(i)) for i in range(2000)], {})
+    for at_ms in range(0, 3_300_001, 30_000):  # ten scrapes in five minutes: 400 series
+        head.ingest("a", Scrape(T0 + at_ms, many, [1.0] * 2000))
+    assert all(series.oldest_ms == T0 for series in head.all_series())
+    unsealed = [series for series in head.all_series() if series.raw_ms == T0]
+    assert not unsealed
+
+
+def test_series_that_were_refused_are_taken_once_there_is_room() -> None:
+    head = Head("gpumon", "n1", max_series=3)
+    head.ingest("s", Scrape(T0, Shape([make_labels("old", i=str(i)) for i in range(3)], {}), [1.0] * 3))
+    new = shape("0", "1")
+    for at_ms in range(30_000, 3_600_001, 30_000):
+        head.ingest("s", Scrape(T0 + at_ms, new, [1.0, 2.0]))
+    assert head.refused == {"s": 2}
+    assert head.select([Matcher("__name__", "=", "util")]) == []
+    for at_ms in range(3_630_000, 3_900_001, 30_000):
+        head.ingest("s", Scrape(T0 + at_ms, new, [1.0, 2.0]))
+    assert values_of(head, gpu="1")[-1] == 2.0
+    head.ingest("s", Scrape(T0 + 3_930_000, shape("0"), [1.0]))
+    assert is_stale(values_of(head, gpu="1")[-1])
+
+
+def test_a_source_that_is_lost_while_the_clock_is_a_little_back_ends_all_the_same() -> None:
+    head = Head("gpumon", "n1")
+    head.ingest("s", Scrape(T0, shape("0", "1"), [1.0, 2.0]))
+    head.end("s", T0 - 5000)
+    assert not list(head.live())
+    head.ingest("s", Scrape(T0 + 1000, shape("0", "1"), [1.0, 2.0]))
+    head.end("s", T0 + 1000)
+    assert not list(head.live())
+
+
+def test_what_was_selected_once_holds_no_series_that_are_gone() -> None:
+    head = Head("gpumon", "n1")
+    for i in range(3):
+        head.ingest("s", Scrape(T0 + i * 1000, shape(str(i)), [1.0]))
+        head.select([Matcher("gpu", "=", str(i))])
+        head.select([Matcher("gpu", "!=", str(i))])
+    gone = weakref.ref(next(iter(head.all_series())))
+    for i in range(130):
+        head.ingest("s", Scrape(T0 + i * 60_000 + 5000, shape("9"), [1.0]))
+    head.select([Matcher("gpu", "=", "9")])
+    gc.collect()
+    assert gone() is None
