@@ -12,7 +12,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +25,7 @@ from monitor.store.history_schema import (
     HOUR_MS,
     LIVE,
     LOST,
+    PAGE_SIZE,
     WINDOW_MS,
     HistoryError,
     connect,
@@ -84,11 +85,21 @@ def start_anew(path: Path, now_ms: int, remembered: Mapping[int, Labels]) -> Pat
 
 def open_broken(path: Path) -> sqlite3.Connection:
     """Open a broken file as far as it can be. Raises ``sqlite3.Error``, ``OSError``, ``HistoryError``."""
-    try:
+    with suppress(sqlite3.DatabaseError):
         return _open_as_it_is(path)
-    except sqlite3.DatabaseError:
-        _mend_first_page(path)
-        return _open_as_it_is(path)
+    with path.open("rb") as file:
+        ours = file.read(16) == b"SQLite format 3\0"
+    if ours:
+        with suppress(sqlite3.DatabaseError):
+            _mend_first_page(path, path)  # it was cut short, perhaps
+            return _open_as_it_is(path)
+    elif os.stat(path).st_size % PAGE_SIZE:
+        raise HistoryError("it is no database")
+    with TemporaryDirectory(dir=path.parent) as folder:
+        template = Path(folder) / "template"
+        open_file(template).close()
+        _mend_first_page(path, template)
+    return _open_as_it_is(path)
 
 
 def _open_as_it_is(path: Path) -> sqlite3.Connection:
@@ -104,17 +115,14 @@ def _open_as_it_is(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _mend_first_page(path: Path) -> None:
-    with TemporaryDirectory(dir=path.parent) as folder:
-        template = Path(folder) / "template"
-        with closing(open_file(template)) as connection:
-            size: int = connection.execute("PRAGMA page_size").fetchone()[0]
-        page = bytearray(template.read_bytes()[:size])
-    pages, rest = divmod(os.stat(path).st_size, size)
-    if rest or pages < 8:
+def _mend_first_page(path: Path, source: Path) -> None:
+    """Give a file the first page of another, made to fit."""
+    with source.open("rb") as file:
+        page = bytearray(file.read(PAGE_SIZE))
+    if len(page) < PAGE_SIZE:
         raise HistoryError("it is no database")
     page[24:28] = page[92:96] = (1).to_bytes(4, "big")  # the counter of changes, and the one that the size is of
-    page[28:32] = pages.to_bytes(4, "big")
+    page[28:32] = (os.stat(path).st_size // PAGE_SIZE).to_bytes(4, "big")
     page[32:40] = bytes(8)  # the free pages: they are not needed to read
     with path.open("r+b") as file:
         file.write(page)

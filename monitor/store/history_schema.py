@@ -27,6 +27,7 @@ from monitor.samples import Labels
 
 APPLICATION_ID: Final = 0x67706D68  # "gpmh": tells our file from another program's
 SCHEMA_VERSION: Final = 1
+PAGE_SIZE: Final = 4096
 WINDOW_MS: Final = 300_000
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 86_400_000
@@ -137,6 +138,7 @@ def lock(path: Path) -> int:
 def _prepare(path: Path, connection: sqlite3.Connection) -> None:
     fresh = check(path, connection)
     if fresh:
+        connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
