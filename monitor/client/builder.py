@@ -113,8 +113,9 @@ class _Range:
 
     _epochs = 0
 
-    def __init__(self, range_ms: int) -> None:
+    def __init__(self, range_ms: int, *, whole: bool = False) -> None:
         self._range_ms = range_ms
+        self._span_ms = range_ms if whole else None
         self._times = array("q")
         self._values: list[array[float]] = []
         self._epoch = 0
@@ -147,7 +148,7 @@ class _Range:
 
     def histories(self) -> Iterable[tuple[Labels, History]]:
         for labels, values in zip(self.labels, self._values, strict=True):
-            yield labels, History(self._times, values, self._epoch)
+            yield labels, History(self._times, values, self._epoch, self._span_ms)
 
 
 class SnapshotBuilder:
@@ -157,8 +158,10 @@ class SnapshotBuilder:
     connection helps.
     """
 
-    def __init__(self, facts: NodeFacts, *, range_seconds: int = HISTORY_SECONDS) -> None:
+    def __init__(self, facts: NodeFacts, *, range_seconds: int = HISTORY_SECONDS, whole: bool = False) -> None:
+        """With ``whole`` every graph shows the whole range."""
         self._facts = facts
+        self._whole = whole
         self._range_ms = range_seconds * 1000
         self._instants: dict[str, _Instant] = {}
         self._ranges: dict[str, _Range] = {}
@@ -183,7 +186,7 @@ class SnapshotBuilder:
             self._problems.pop(id, None)
             try:
                 if id.endswith("_h"):
-                    self._ranges.setdefault(id, _Range(self._range_ms)).apply(result)
+                    self._ranges.setdefault(id, _Range(self._range_ms, whole=self._whole)).apply(result)
                     histories_changed = True
                 else:
                     self._instants.setdefault(id, _Instant()).apply(result)

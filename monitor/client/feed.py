@@ -18,7 +18,7 @@ from monitor.client.errors import ClientError, Refused, Unreachable
 from monitor.client.events import Connecting, ConnectionLost, Event
 from monitor.client.format import clean
 from monitor.client.snapshot import NodeFacts, Snapshot
-from monitor.client.wire import Frame, Query, Result, Series
+from monitor.client.wire import Capabilities, Frame, Query, Result, Series
 
 PAUSES = (1.0, 1.0, 2.0, 5.0, 10.0)
 """Seconds between tries to connect, the last one for ever."""
@@ -58,14 +58,9 @@ async def _find(url: str | None) -> discover.Found:
 
 async def snapshots(client: Client, *, interval: float = 1.0) -> AsyncGenerator[Snapshot, None]:
     """Pictures of one server until the connection breaks. Raises ``ClientError``."""
-    try:
-        facts = await node_facts(client)
-    except Refused as error:
-        if error.status != 404:
-            raise
-        # No daemon: a Prometheus, perhaps of a fleet. It is asked instead of listened to. What is neither says so here.
-        await client.query("vector(1)")
-        facts = NodeFacts(target=clean(client.target), hostname=clean(client.target), mode="prometheus")
+    facts, told = await facts_of(client)
+    if told is None:
+        # It is asked instead of listened to.
         builder = SnapshotBuilder(facts, range_seconds=_PROMETHEUS_RANGE)
         asked = queries.overview(
             window="2m", latency_window="2m", range_seconds=_PROMETHEUS_RANGE, step_seconds=_PROMETHEUS_STEP
@@ -84,10 +79,17 @@ async def snapshots(client: Client, *, interval: float = 1.0) -> AsyncGenerator[
             yield builder.apply(frame)
 
 
-async def node_facts(client: Client) -> NodeFacts:
-    """Who a daemon is."""
-    told = await client.capabilities()
-    return NodeFacts(
+async def facts_of(client: Client) -> tuple[NodeFacts, Capabilities | None]:
+    """Who a server is, and what a daemon says of itself; None for a Prometheus, perhaps of a fleet. Raises
+    ``ClientError``, also for what is neither."""
+    try:
+        told = await client.capabilities()
+    except Refused as error:
+        if error.status != 404:
+            raise
+        await client.query("vector(1)")
+        return NodeFacts(target=clean(client.target), hostname=clean(client.target), mode="prometheus"), None
+    facts = NodeFacts(
         target=clean(client.target),
         hostname=clean(told.node.hostname or told.node.instance),
         instance=clean(told.node.instance),
@@ -98,6 +100,34 @@ async def node_facts(client: Client) -> NodeFacts:
         notifies=told.notifies,
         heartbeat=told.heartbeat,
     )
+    return facts, told
+
+
+class Asking:
+    """Asks a server that has no stream, or that is asked for its past. The past of a range is asked for once, then its
+    new points."""
+
+    def __init__(self, client: Client, asked: Sequence[Query]) -> None:
+        self._client = client
+        self._asked = asked
+        self._shapes: dict[str, tuple[dict[str, str], ...]] = {}
+        self._reached: dict[str, int] = {}
+        self._limit = asyncio.Semaphore(4)
+
+    async def results(self, now_ms: int) -> dict[str, Result]:
+        """What each query gives at a moment, where that is not what it gave before. Raises ``ClientError`` when the
+        server is gone; a query that it refuses is an error within the results."""
+        answers = await asyncio.gather(*(self._ask(query, now_ms) for query in self._asked))
+        return {id: result for id, result in answers if result is not None}
+
+    async def _ask(self, query: Query, now_ms: int) -> tuple[str, Result | None]:
+        async with self._limit:
+            try:
+                if query.range_seconds is None:
+                    return query.id, _instant(await self._client.query(query.expr, now_ms), query.id, self._shapes)
+                return query.id, await _window(self._client, query, now_ms, self._shapes, self._reached)
+            except Refused as error:
+                return query.id, Result(error=error.what)
 
 
 async def poll(
@@ -107,32 +137,18 @@ async def poll(
     interval: float,
     now: Callable[[], float] = time.time,
 ) -> AsyncGenerator[Frame, None]:
-    """Frames from a server that has no stream, by asking each query every ``interval`` seconds. The past of a range is
-    asked for once, then its new points. Raises ``ClientError`` when the server is gone; a query that it refuses is an
-    error within the frame."""
+    """Frames from a server that has no stream, by asking each query every ``interval`` seconds. Raises ``ClientError``
+    when the server is gone."""
     seq = 0
-    shapes: dict[str, tuple[dict[str, str], ...]] = {}
-    reached: dict[str, int] = {}
-    limit = asyncio.Semaphore(4)
-
-    async def ask(query: Query, now_ms: int) -> tuple[str, Result | None]:
-        async with limit:
-            try:
-                if query.range_seconds is None:
-                    return query.id, _instant(await client.query(query.expr, now_ms), query.id, shapes)
-                return query.id, await _window(client, query, now_ms, shapes, reached)
-            except Refused as error:
-                return query.id, Result(error=error.what)
-
+    asking = Asking(client, asked)
     while True:
         now_ms = int(now() * 1000)
         seq += 1
-        answers = await asyncio.gather(*(ask(query, now_ms) for query in asked))
+        results = await asking.results(now_ms)
         try:
             alerts = await client.alerts()
         except Refused:
             alerts = ()  # a server of Prometheus' query API without rules, such as a proxy
-        results = {id: result for id, result in answers if result is not None}
         yield Frame(seq, now_ms, results, alerts)
         await asyncio.sleep(interval)
 

@@ -32,6 +32,8 @@ class History:
     times: array[int]
     values: array[float]
     epoch: int = 0
+    span_ms: int | None = None
+    """What of it is to be drawn, however narrow the graph; None for as much as fits."""
 
     @property
     def newest(self) -> float | None:

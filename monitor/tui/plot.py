@@ -45,13 +45,13 @@ class Plot:
             return []
         if history is None or not history.times:
             return [" " * width] * height
-        cell_ms = cell_span(history.times)
+        cell_ms = cell_span(history, width)
         dots = 4 * height - self._headroom
         key = (history.epoch, height, high, low, cell_ms)
         if key != self._key:
             self._key, self._done = key, {}
         times, values = history.times, history.values
-        last = right_edge(history, now_ms) // cell_ms
+        last = right_edge(history, now_ms, cell_ms) // cell_ms
         shown = min(width, MAX_CELLS)
         first = last - shown + 1
         columns: list[tuple[str, ...]] = []
@@ -78,16 +78,21 @@ class Plot:
         return [blank + "".join(column[row] for column in columns) for row in range(height)]
 
 
-def cell_span(times: array[int]) -> int:
-    """Milliseconds in a cell: two points at least, or half of the graph would be holes."""
+def cell_span(history: History, width: int) -> int:
+    """Milliseconds in a cell: two points at least, or half of the graph would be holes. Where a span is to be drawn
+    whole, what makes it fit into ``width``."""
+    times = history.times
     step = times[-1] - times[-2] if len(times) > 1 else 0
-    return max(CELL_MS, 2 * step)
+    if history.span_ms is None or not step:
+        return max(CELL_MS, 2 * step)
+    fitting = -(-history.span_ms // max(1, min(width, MAX_CELLS)))
+    return max(2 * step, -(-fitting // (2 * step)) * 2 * step)
 
 
-def right_edge(history: History, now_ms: int) -> int:
+def right_edge(history: History, now_ms: int, cell_ms: int) -> int:
     """The time at the right end: the newest point, unless it is so old that the hole must be seen."""
     newest = history.times[-1]
-    return newest if now_ms - newest < 4 * cell_span(history.times) else now_ms
+    return newest if now_ms - newest < 4 * cell_ms else now_ms
 
 
 def greatest(history: History | None) -> float | None:

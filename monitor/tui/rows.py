@@ -29,10 +29,22 @@ class View:
     age_seconds: float = 0.0
     """Since the picture came, by the clock of this machine."""
     paused: bool = False
+    at_ms: int | None = None
+    """The moment that was gone back to; None for now."""
+    now_ms: int | None = None
+    """The node's time now, while another is looked at."""
+    range_seconds: int | None = None
+    """How far graphs look back, where that was chosen."""
+    asking: bool = False
+    """Whether another picture was asked for and has not come."""
+    refused: str = ""
+    """Why a picture that was asked for did not come."""
+    news: str = ""
+    """What began to fire, critically, while the past was looked at, and was not seen yet."""
 
     @property
     def old(self) -> bool:
-        """Whether the picture is the past, and must look so."""
+        """Whether the picture is not the one that is wanted, and must look so."""
         return bool(self.error) or self.age_seconds >= 5
 
 

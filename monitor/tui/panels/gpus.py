@@ -207,7 +207,7 @@ def _span(snapshot: Snapshot, graph: _Graph) -> str:
     for gpu in snapshot.gpus:
         history = snapshot.history(graph.id, gpu.key)
         if history is not None and len(history.times) > 1:
-            return duration(graph.width * cell_span(history.times) / 1000)
+            return duration(graph.width * cell_span(history, graph.width) / 1000)
     return ""
 
 

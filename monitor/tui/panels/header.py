@@ -6,7 +6,7 @@ from collections import Counter
 
 from monitor.client.format import clock, count, duration
 from monitor.client.snapshot import Snapshot
-from monitor.tui.palette import ALARM, BADGE, BRAND, DIM, NOTICE, STRONG
+from monitor.tui.palette import ALARM, BADGE, BRAND, DIM, KEY, NOTICE, PAST, PLAIN, STRONG
 from monitor.tui.rows import Line, Row, View
 
 
@@ -15,9 +15,10 @@ def header(view: View, width: int) -> list[Line]:
     left, right, notes = Row().put("gpumon ", BRAND), Row(), Row()
     snapshot = view.snapshot
     if snapshot is not None:
+        room = _right_width(view, snapshot)
         left.put(" " + (snapshot.node.hostname or snapshot.node.target), STRONG)
         for text in _facts(snapshot):
-            if left.width + 3 + len(text) + _right_width(snapshot) + 2 <= width:
+            if left.width + 3 + len(text) + room + 2 <= width:
                 left.put("  ").put(text, DIM)
         for note in _notes(snapshot):
             if notes.width:
@@ -25,13 +26,23 @@ def header(view: View, width: int) -> list[Line]:
             notes.put(note, NOTICE)
         if snapshot.node.simulated:
             right.put(simulated(snapshot), BADGE).put("  ")
+        if view.range_seconds is not None:
+            right.put(f"last {duration(view.range_seconds)}", KEY).put("  ")
+        if view.asking:
+            right.put("reading …", DIM).put("  ")
         if view.paused:
             right.put("paused", BADGE).put("  ")
         if view.old:
             right.put(f"{duration(view.age_seconds)} old", BADGE).put("  ")
-        right.put(clock(snapshot.now_ms, date=width >= 100))
+        if view.at_ms is not None:
+            right.put(" PAST ", PAST).put(f" {_ago(view)}  ", BADGE)
+        right.put(clock(snapshot.now_ms, date=width >= 100), PLAIN if view.at_ms is None else BADGE)
     right.put(" ")
     rows = [left]
+    if view.news:
+        rows.append(Row().put(" firing now ", ALARM).put(f" {view.news}", STRONG).put("  l: go there", DIM))
+    if view.refused:
+        rows.append(Row().put(" not read ", BADGE).put(f" {view.refused}", NOTICE))
     if view.error and snapshot is not None:
         lost = Row().put(" connection lost ", ALARM).put(f" {view.error}", NOTICE)
         retry = f"  {view.message}" if view.message else ""
@@ -46,7 +57,15 @@ def header(view: View, width: int) -> list[Line]:
         else:
             rows.append(notes)
     left.to(width - right.width).extend(right)
+    if left.width > width:  # what time it is must be seen
+        rows[0] = Row().put("gpumon ", BRAND).to(max(7, width - right.width)).extend(right)
     return [row.line() for row in rows]
+
+
+def _ago(view: View) -> str:
+    if view.at_ms is None or view.now_ms is None:
+        return ""
+    return f"{duration(max(0, view.now_ms - view.at_ms) / 1000)} ago"
 
 
 def simulated(snapshot: Snapshot) -> str:
@@ -55,8 +74,16 @@ def simulated(snapshot: Snapshot) -> str:
     return "simulated" if speed == 1 else f"simulated ×{speed:g}"
 
 
-def _right_width(snapshot: Snapshot) -> int:
-    return 22 + (len(simulated(snapshot)) + 2 if snapshot.node.simulated else 0)
+def _right_width(view: View, snapshot: Snapshot) -> int:
+    """What the right side takes, short of what passes quickly."""
+    room = 22
+    if snapshot.node.simulated:
+        room += len(simulated(snapshot)) + 2
+    if view.range_seconds is not None:
+        room += len(duration(view.range_seconds)) + 7
+    if view.at_ms is not None:
+        room += len(_ago(view)) + 9
+    return room
 
 
 def _facts(snapshot: Snapshot) -> list[str]:

@@ -14,6 +14,9 @@ _KEYS = (
     ("q", "quit"),
     ("?", "this help; any key closes it"),
     ("p, space", "pause: the picture stands, the daemon goes on"),
+    ("← →", "a step back into what is stored, and forth; with shift a leap"),
+    ("home, l", "the oldest moment that is stored; live again"),
+    ("[ ]", "graphs of a shorter or a longer range, 5 minutes to 7 days"),
 )
 _WORDS = (
     ("util", "share of time in which the GPU did anything at all"),

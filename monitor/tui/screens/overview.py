@@ -21,7 +21,8 @@ from monitor.tui.rows import Line, Row, View
 from monitor.tui.widgets.canvas import Canvas
 
 PARTS = ("header", "gpus", "engines", "host", "alerts", "sources", "message", "footer")
-KEYS = (("q", "quit"), ("?", "help"), ("p", "pause"))
+KEYS = (("q", "quit"), ("?", "help"), ("p", "pause"), ("← →", "past"), ("[ ]", "range"))
+PAST_KEYS = (("l", "live"), ("← →", "step"), ("shift+← →", "leap"), ("[ ]", "range"), ("?", "help"), ("q", "quit"))
 
 
 class _Placed(Layout):
@@ -110,7 +111,7 @@ class OverviewScreen(LiveScreen):
         made = plan(width, height, needs)
         self._place(made.boxes)
         self._draw("header", head)
-        self._draw("footer", [footer(view, width, KEYS)])
+        self._draw("footer", [footer(view, width, KEYS if view.at_ms is None else PAST_KEYS)])
         self._draw_parts(view, made)
 
     def _draw_parts(self, view: View, made: Plan) -> None:

@@ -1,0 +1,168 @@
+"""Where in time the screen is: now, or a moment of what is stored, and how far its graphs look back.
+
+It asks for pictures one at a time: what is asked for meanwhile waits, and only the newest wish is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+from monitor.client.errors import ClientError
+from monitor.client.format import clean
+from monitor.client.snapshot import Alert, Snapshot
+from monitor.tui.rows import View
+
+Ask: TypeAlias = Callable[["int | None", int], Awaitable[Snapshot]]
+"""Asks for a picture of a moment (epoch milliseconds, or None for now) with graphs of so many seconds. Raises
+``ClientError``."""
+
+RANGES = (300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86_400, 3 * 86_400, 7 * 86_400)
+"""What graphs can look back on, in seconds."""
+_USUAL = 600
+_STEPS = 20
+"""Steps in a range."""
+
+
+class Travel:
+    """``wish`` says what is wanted; ``fetch`` gets it; ``view`` shows it."""
+
+    def __init__(self, ask: Ask | None) -> None:
+        self._ask = ask
+        self.at_ms: int | None = None
+        self.range_seconds: int | None = None
+        """None for what the live feed gives."""
+        self.asked = False
+        """Whether there is a wish that was not fetched."""
+        self.fetching = False
+        self.refused = ""
+        self._picture: Snapshot | None = None
+        self._fetched_at = 0.0
+        self._seen: frozenset[str] = frozenset()
+        self._news: tuple[Alert, ...] = ()
+
+    @property
+    def possible(self) -> bool:
+        """Whether there is anybody to ask."""
+        return self._ask is not None
+
+    # -- wishes ------------------------------------------------------------------------------------------------------
+
+    def step(self, steps: int, live: Snapshot) -> None:
+        """Go so many steps later, or earlier where negative. What is later than now is now."""
+        if self.at_ms is None:
+            if steps > 0:
+                return
+            self._seen = frozenset(one.fingerprint for one in _critical(live))
+        span = self.range_seconds or _USUAL
+        at_ms = (live.now_ms if self.at_ms is None else self.at_ms) + steps * span * 1000 // _STEPS
+        self._go(None if at_ms >= live.now_ms else at_ms)
+
+    def go(self, at_ms: int, live: Snapshot) -> None:
+        """Go to a moment."""
+        if self.at_ms is None:
+            self._seen = frozenset(one.fingerprint for one in _critical(live))
+        self._go(min(at_ms, live.now_ms))
+
+    def live(self) -> None:
+        """Be where now is."""
+        self._go(None)
+
+    def resize(self, by: int) -> None:
+        """A range longer or shorter by so many places."""
+        now = self.range_seconds or _USUAL
+        place = min(max(RANGES.index(now) + by, 0), len(RANGES) - 1)
+        if RANGES[place] != now:
+            self.range_seconds = RANGES[place]
+            self.asked = True
+
+    def _go(self, at_ms: int | None) -> None:
+        if at_ms is None:
+            self._news, self._seen = (), frozenset()
+        if at_ms != self.at_ms:
+            self.at_ms = at_ms
+            self.refused = ""
+            self.asked = at_ms is not None or self.range_seconds is not None
+            if at_ms is None and self.range_seconds is None:
+                self._picture = None
+
+    # -- pictures ----------------------------------------------------------------------------------------------------
+
+    async def fetch(self, now: float) -> None:
+        """Get what is wished for, until nothing is; ``now`` is the monotonic time."""
+        if self._ask is None or self.fetching:
+            return
+        self.fetching = True
+        try:
+            while self.asked:
+                self.asked = False
+                wanted = (self.at_ms, self.range_seconds or _USUAL)
+                try:
+                    picture = await self._ask(*wanted)
+                except ClientError as error:
+                    self.refused = clean(error.what)
+                    continue
+                self._fetched_at = now
+                if wanted == (self.at_ms, self.range_seconds or _USUAL):
+                    self._picture, self.refused = picture, ""
+                    if self.at_ms is not None:
+                        self.at_ms = picture.now_ms  # nothing is older than the oldest
+        finally:
+            self.fetching = False
+
+    def is_due(self, now: float) -> bool:
+        """Whether live graphs of a chosen range are to be read again: about once for each of their points."""
+        if self.at_ms is not None or self.range_seconds is None or self.fetching:
+            return False
+        return now - self._fetched_at >= max(5.0, self.range_seconds / 300)
+
+    def heed(self, live: Snapshot) -> str:
+        """Take note of what the live feed says while the past is looked at; the name of what is new and critical, else
+        "". Each is told once."""
+        if self.at_ms is None:
+            return ""
+        new = [one for one in _critical(live) if one.fingerprint not in self._seen]
+        self._seen |= {one.fingerprint for one in new}
+        self._news = (*new, *self._news)
+        return new[0].name if new else ""
+
+    def view(self, live: View) -> View:
+        """What is shown, where the live view would be this."""
+        if self.at_ms is None and self.range_seconds is None:
+            return live
+        waits = self.asked or self.fetching
+        picture = self._picture
+        if self.at_ms is None:
+            snapshot = live.snapshot
+            if picture is not None and snapshot is not None:
+                snapshot = replace(snapshot, histories=picture.histories)
+            return replace(
+                live, snapshot=snapshot, range_seconds=self.range_seconds, asking=waits, refused=self.refused
+            )
+        return replace(
+            live,
+            snapshot=picture if picture is not None else live.snapshot,
+            age_seconds=0.0,
+            at_ms=self.at_ms,
+            now_ms=None if live.snapshot is None else live.snapshot.now_ms,
+            range_seconds=self.range_seconds,
+            asking=waits,
+            refused=self.refused,
+            news=_words(self._news),
+        )
+
+
+def _critical(snapshot: Snapshot) -> list[Alert]:
+    return [
+        one
+        for one in snapshot.alerts
+        if one.state == "firing" and not one.muted and one.severity in ("critical", "page")
+    ]
+
+
+def _words(news: Sequence[Alert]) -> str:
+    if not news:
+        return ""
+    more = f" and {len(news) - 1} more" if len(news) > 1 else ""
+    return f"{news[0].name}{more}: {news[0].summary}"

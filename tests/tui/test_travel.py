@@ -1,0 +1,194 @@
+"""Going back in time: what is asked for, what is shown, and what reaches the person there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from textual.pilot import Pilot
+
+from monitor.client.errors import Refused, Unreachable
+from monitor.client.events import ConnectionLost
+from monitor.client.snapshot import Snapshot
+from monitor.client.wire import AlertRow
+from monitor.tui.app import GpumonApp
+from monitor.tui.travel import RANGES, Travel
+from tests.client.story import ALERTS, START_MS, Story, snapshot
+from tests.tui.screen import Clock, settle, text_of
+
+LIVE = snapshot(seconds=5)
+CRITICAL = AlertRow({"alertname": "GpuLost", "severity": "critical"}, {"summary": "GPU 4 is gone"}, "firing")
+
+
+class Past:
+    """Gives pictures that say when they are of, and remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int | None, int]] = []
+        self.error = ""
+        self.gate: asyncio.Event | None = None
+
+    async def __call__(self, at_ms: int | None, range_seconds: int) -> Snapshot:
+        self.asked.append((at_ms, range_seconds))
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.error:
+            raise Refused(self.error, "unix:x", "", 500)
+        seconds = 0 if at_ms is None else (at_ms - START_MS) // 1000
+        return replace(snapshot(seconds=1), now_ms=START_MS + seconds * 1000)
+
+
+def run(look: Callable[[GpumonApp, Pilot[None], Past], Awaitable[None]], size: tuple[int, int] = (120, 40)) -> None:
+    past = Past()
+
+    async def feed():  # type: ignore[no-untyped-def]
+        yield LIVE
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        app = GpumonApp(feed, ask=past, monotonic=Clock())
+        async with app.run_test(size=size) as pilot:
+            await pilot.pause()
+            await settle(app, pilot)
+            await look(app, pilot, past)
+
+    asyncio.run(main())
+
+
+async def press(app: GpumonApp, pilot: Pilot[None], *keys: str) -> str:
+    """Press keys; the screen afterwards."""
+    await pilot.press(*keys)
+    for worker in [one for one in app.workers if one.name == "past"]:
+        await worker.wait()
+    await settle(app, pilot)
+    return "\n".join(text_of(app))
+
+
+def test_left_goes_back_right_forth_and_what_is_shown_says_so() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        text = await press(app, pilot, "left")
+        assert past.asked == [(LIVE.now_ms - 30_000, 600)]
+        assert "PAST  30 s ago" in text
+        assert "l live" in text
+        text = await press(app, pilot, "shift+left")
+        assert past.asked[-1] == (LIVE.now_ms - 330_000, 600)
+        assert "PAST  5 min ago" in text or "PAST  330 s ago" in text
+        await press(app, pilot, "right")
+        assert past.asked[-1] == (LIVE.now_ms - 300_000, 600)
+        text = await press(app, pilot, "shift+right", "shift+right")
+        assert "PAST" not in text, "what is later than now is now"
+
+    run(look)
+
+
+def test_right_of_now_is_nothing() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        assert "PAST" not in await press(app, pilot, "right")
+        assert past.asked == []
+
+    run(look)
+
+
+def test_the_picture_stands_while_the_feed_goes_on_and_l_is_live_again() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        before = await press(app, pilot, "left")
+        app.take(snapshot(seconds=50))
+        await settle(app, pilot)
+        after = "\n".join(text_of(app))
+        assert "PAST  75 s ago" in after
+        assert after.split("\n")[3:20] == before.split("\n")[3:20]
+        assert "PAST" not in await press(app, pilot, "l")
+
+    run(look)
+
+
+def test_ranges_grow_and_shrink_and_are_read_again_while_live() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        text = await press(app, pilot, "right_square_bracket")
+        assert past.asked == [(None, 1800)]
+        assert "last 30 min" in text
+        await press(app, pilot, *["right_square_bracket"] * 20)
+        assert past.asked[-1] == (None, RANGES[-1])
+        await press(app, pilot, *["left_square_bracket"] * 20)
+        assert past.asked[-1] == (None, RANGES[0])
+        asked = len(past.asked)
+        app._monotonic.now += 4  # type: ignore[attr-defined]
+        app._age()
+        await press(app, pilot)
+        assert len(past.asked) == asked
+        app._monotonic.now += 4  # type: ignore[attr-defined]
+        app._age()
+        await press(app, pilot)
+        assert len(past.asked) == asked + 1
+
+    run(look)
+
+
+def test_many_presses_ask_for_the_last_wish_and_not_for_each() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        past.gate = asyncio.Event()
+        await pilot.press(*["left"] * 10)
+        await settle(app, pilot)
+        assert "reading" in text_of(app)[0]
+        past.gate.set()
+        await press(app, pilot)
+        assert past.asked == [(LIVE.now_ms - 30_000, 600), (LIVE.now_ms - 300_000, 600)]
+
+    run(look)
+
+
+def test_a_past_that_cannot_be_read_is_told_and_live_is_there_still() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        past.error = "query timed out"
+        text = await press(app, pilot, "left")
+        assert "not read  query timed out" in text
+        past.error = ""
+        assert "not read" not in await press(app, pilot, "left")
+        assert "PAST" not in await press(app, pilot, "end")
+
+    run(look)
+
+
+def test_a_new_critical_alert_reaches_who_is_in_the_past() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        rung: list[bool] = []
+        app.bell = lambda: rung.append(True)  # type: ignore[method-assign]
+        await press(app, pilot, "left")
+        app.take(snapshot(Story(alerts=(*ALERTS, CRITICAL)), seconds=6))
+        app.take(snapshot(Story(alerts=(*ALERTS, CRITICAL)), seconds=7))
+        await settle(app, pilot)
+        assert "firing now  GpuLost: GPU 4 is gone" in "\n".join(text_of(app))
+        assert rung == [True], "once"
+        assert "firing now" not in await press(app, pilot, "l")
+
+    run(look)
+
+
+def test_a_lost_connection_is_told_in_the_past_too() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        await press(app, pilot, "left")
+        app.take(ConnectionLost(Unreachable("connection refused", "unix:x", "Start it"), 2.0))
+        await settle(app, pilot)
+        text = "\n".join(text_of(app))
+        assert "connection lost" in text
+        assert "PAST" in text
+
+    run(look)
+
+
+def test_at_80_columns_the_moment_is_seen() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        text = await press(app, pilot, "right_square_bracket", "shift+left")
+        assert "PAST" in text.split("\n")[0]
+        assert all(len(line) <= 80 for line in text.split("\n"))
+
+    run(look, (80, 24))
+
+
+def test_who_has_nobody_to_ask_stays_where_he_is() -> None:
+    travel = Travel(None)
+    assert not travel.possible
+    travel.step(-1, LIVE)
+    asyncio.run(travel.fetch(0.0))
+    assert travel.asked
