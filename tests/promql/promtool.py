@@ -39,7 +39,9 @@ def ask(promtool: str, series: list[Made], queries: Sequence[tuple[str, int]], f
     }
     file = folder / "queries.json"
     file.write_text(json.dumps(body))
-    done = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [promtool, "test", "rules", str(file)], capture_output=True, text=True, errors="surrogateescape", check=False
+    )
     text = done.stdout + done.stderr
     found: dict[int, Outcome] = {}
     pattern = re.compile(
@@ -58,7 +60,9 @@ def verdicts(promtool: str, expressions: Sequence[str], folder: Path) -> list[st
     rules = [{"record": f"r{i}", "expr": expr} for i, expr in enumerate(expressions)]
     file = folder / "rules.json"
     file.write_text(json.dumps({"groups": [{"name": "g", "rules": rules}]}))
-    done = subprocess.run([promtool, "check", "rules", str(file)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [promtool, "check", "rules", str(file)], capture_output=True, text=True, errors="surrogateescape", check=False
+    )
     errors = {
         int(m[1]): m[2] for m in re.finditer(r'"r(\d+)": could not parse expression: (.*)', done.stdout + done.stderr)
     }
