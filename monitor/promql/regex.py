@@ -49,8 +49,6 @@ def to_python(pattern: str) -> str:
     Raises ``RegexError`` where Prometheus would refuse it, and for what of RE2 Python lacks: classes of Unicode
     (``\\pL``).
     """
-    if any("\ud800" <= char <= "\udfff" for char in pattern):
-        raise RegexError(f"error parsing regexp: invalid UTF-8: `{pattern}`")
     translated = _Translator(pattern).translate()
     try:
         re.compile(f"(?:{translated})", re.DOTALL)

@@ -31,11 +31,14 @@ class WithLabels(VectorNode):
 
 def label_replace(inner: VectorNode, to: str, template: str, source: str, pattern: str) -> VectorNode:
     """Set a label from another where a regular expression matches all of it."""
+    wrong = PromQLError(f"invalid regular expression in label_replace(): {pattern}", kind="execution")
+    # Matchers take what is no UTF-8, this function does not.
+    if not is_utf8(pattern):
+        raise wrong
     try:
         regex = re.compile(f"(?:{to_python(pattern)})", re.DOTALL)
     except RegexError as error:
-        message = f"invalid regular expression in label_replace(): {pattern}"
-        raise PromQLError(message, kind="execution") from error
+        raise wrong from error
     _check_name(to, "destination label name in label_replace()")
 
     def change(labels: Labels) -> Labels:

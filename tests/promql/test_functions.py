@@ -122,6 +122,9 @@ def test_label_replace_and_label_join() -> None:
         plan('label_replace(x, "a", "b", "c", "(")')
     with pytest.raises(PromQLError, match="invalid destination label name"):
         plan(r'label_replace(x, "\xff", "b", "c", "d")')
+    with pytest.raises(PromQLError, match="invalid regular expression"):
+        plan(r'label_replace(x, "a", "b", "c", "\xff")')
+    plan(r'x{a=~"\xff"}')
 
 
 def histogram(**counts: float) -> Head:
