@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import msgspec
 
 from monitor.api.queries import Queries
-from monitor.promql.errors import DEFAULT_LIMITS, Limits, PromQLError
+from monitor.api.weight import looks_ahead
+from monitor.promql.errors import Limits, PromQLError
 from monitor.promql.evaluate import latest, range_query
 from monitor.promql.plan import Plan, plan
 from monitor.samples import Labels
@@ -25,7 +26,11 @@ MAX_POINTS = 11_000
 _CATCH_UP = 60
 """A range that is more steps behind is evaluated anew."""
 _DEEP_SECONDS = 10.0
-"""A query that looks beyond memory at each evaluation is evaluated this often."""
+"""A query that looks beyond memory at each evaluation, or is too heavy for the loop, is evaluated this often."""
+_REST = 5
+"""A query rests for so many times as long as it took, before the whole of it is evaluated again."""
+_IN_LOOP_SECONDS = 0.25
+"""What takes longer at a tick is ended, and from then on done in the thread."""
 
 
 class LiveQuerySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,6 +59,9 @@ class LiveQuery:
         self._plan: Plan = plan(spec.expr)
         self._range_ms = round((spec.range_seconds or 0) * 1000)
         self._step_ms = max(1, round((spec.step_seconds or 1) * 1000))
+        self._changes = looks_ahead(self._plan.expr)
+        """Whether points that were sent may be others later on."""
+        self._heavy = False
         self._picture: _Picture | None = None
         self._error = ""
         self._full: msgspec.Raw | None = None
@@ -63,12 +71,14 @@ class LiveQuery:
         """What the last refresh changed, or None where it changed nothing."""
         self.watchers = 0
         self.filling: asyncio.Task[None] | None = None
+        self.opening = True
+        """Whether who asked for it first still waits: until then the plan may be in use in the thread."""
         self.due = 0.0
-        """When a query that looks beyond memory is evaluated again, on the loop's clock."""
+        """When the whole of it may be evaluated again, by ``perf_counter``."""
 
     def is_deep(self, queries: Queries, now_ms: int) -> bool:
-        """Whether each evaluation looks at what only history has."""
-        return queries.has_history and not queries.in_memory(self._plan.earliest_ms(now_ms))
+        """Whether each evaluation looks at what only history has, or is too heavy for the loop."""
+        return self._heavy or (queries.has_history and not queries.in_memory(self._plan.earliest_ms(now_ms)))
 
     async def fill(self, queries: Queries, now_ms: int) -> None:
         """Evaluate the whole at ``now_ms``, wherever that is done."""
@@ -77,7 +87,11 @@ class LiveQuery:
                 end = now_ms - now_ms % self._step_ms
                 start = end - self._range_ms
                 answer = await queries.run(
-                    self._plan, start, end, lambda storage, limits: self._evaluate(storage, start, end, limits)
+                    self._plan,
+                    start,
+                    end,
+                    lambda storage, limits: self._evaluate(storage, start, end, limits),
+                    self._range_ms // self._step_ms + 1,
                 )
                 times, rows = answer.value
                 picture = _Picture([labels for labels, _ in rows], times, [values for _, values in rows])
@@ -103,9 +117,12 @@ class LiveQuery:
         try:
             if self._range_ms:
                 return self._refresh_range(storage, now_ms)
-            self._show(_instant_picture(latest(self._plan, storage, now_ms)))
+            self._show(_instant_picture(latest(self._plan, storage, now_ms, _soon())))
             self._error = ""
         except PromQLError as error:
+            if error.kind == "timeout":
+                self._heavy = True
+                return False
             self._fail(error)
         return True
 
@@ -150,9 +167,9 @@ class LiveQuery:
         newest = picture.times[-1]
         if end == newest:
             return True
-        if not newest < end <= newest + min(self._range_ms, _CATCH_UP * self._step_ms):
+        if self._changes or not newest < end <= newest + min(self._range_ms, _CATCH_UP * self._step_ms):
             return False
-        times, rows = self._evaluate(storage, newest + self._step_ms, end)
+        times, rows = self._evaluate(storage, newest + self._step_ms, end, _soon())
         labels = [one for one, _ in rows]
         if labels == picture.labels:
             surplus = self._extend(picture, times, [values for _, values in rows], end)
@@ -186,7 +203,7 @@ class LiveQuery:
         return surplus
 
     def _evaluate(
-        self, storage: Storage, start: int, end: int, limits: Limits = DEFAULT_LIMITS
+        self, storage: Storage, start: int, end: int, limits: Limits
     ) -> tuple[list[int], list[tuple[Labels, list[float | None]]]]:
         times = list(range(start, end + 1, self._step_ms))
         place = {at: i for i, at in enumerate(times)}
@@ -228,6 +245,8 @@ class LiveQueries:
             except BaseException:  # a client that did not wait for it
                 self.release(spec)
                 raise
+            finally:
+                query.opening = False
             query.tell = query.watchers > 1
             return query
         query.watchers += 1
@@ -248,14 +267,14 @@ class LiveQueries:
         started = time.perf_counter()
         self.tick_number += 1
         for query in self._queries.values():
-            if query.filling is not None:
+            if query.filling is not None or query.opening:
                 query.heed()
             elif query.is_deep(self._evaluating, now_ms):
                 query.heed()
                 if started >= query.due:
                     query.due = started + _DEEP_SECONDS
                     self._fill(query, now_ms)
-            elif not query.refresh(self._storage, now_ms):
+            elif not query.refresh(self._storage, now_ms) and started >= query.due:
                 self._fill(query, now_ms)
         self.tick_seconds = time.perf_counter() - started
 
@@ -265,13 +284,21 @@ class LiveQueries:
                 await query.fill(self._evaluating, now_ms)
             finally:
                 query.filling = None
+                # One that takes long must not have the thread to itself.
+                query.due = max(query.due, time.perf_counter() + _REST * (time.perf_counter() - began))
 
+        began = time.perf_counter()
         query.filling = asyncio.get_running_loop().create_task(fill(), name="live query")
 
 
 def _instant_picture(found: list[tuple[Labels, float, int]]) -> _Picture:
     rows = sorted(found)
     return _Picture([labels for labels, _, _ in rows], [at for _, _, at in rows], [[_number(v)] for _, v, _ in rows])
+
+
+def _soon() -> Limits:
+    until = time.monotonic() + _IN_LOOP_SECONDS
+    return Limits(expired=lambda: time.monotonic() > until)
 
 
 def _number(value: float) -> float | None:

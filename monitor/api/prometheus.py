@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -22,13 +23,13 @@ from monitor.api.http import (
 )
 from monitor.api.node import Node
 from monitor.api.queries import Answer
-from monitor.promql.errors import PromQLError
-from monitor.promql.evaluate import Result
+from monitor.promql.errors import Limits, PromQLError
+from monitor.promql.evaluate import Result, instant, range_query
 from monitor.promql.plan import Plan, plan
 from monitor.rules.engine import RuleStatus
 from monitor.rules.transition import Alert
 from monitor.samples import NAME, Labels, label
-from monitor.selector import Matcher
+from monitor.selector import Matcher, Storage
 
 T = TypeVar("T")
 
@@ -40,9 +41,14 @@ def routes(node: Node) -> list[Route]:
 
     async def query(request: Request) -> Response:
         found = await parameters(request)
-        at_ms = parse_time_ms(found["time"][0], "time") if found.get("time") else node.clock.now_ms()
-        answer = await _evaluated(node.queries.instant(_plan(found), at_ms))
-        return success(_result_json(answer.value, at_ms), answer.warnings)
+        at_ms = parse_time_ms(found["time"][0], "time") if any(found.get("time", ())) else node.clock.now_ms()
+        planned = _plan(found)
+
+        def work(storage: Storage, limits: Limits) -> msgspec.Raw:
+            return msgspec.Raw(msgspec.json.encode(_result_json(instant(planned, storage, at_ms, limits), at_ms)))
+
+        answer = await _evaluated(node.queries.run(planned, at_ms, at_ms, work))
+        return success(answer.value, answer.warnings)
 
     async def query_range(request: Request) -> Response:
         found = await parameters(request)
@@ -61,12 +67,16 @@ def routes(node: Node) -> list[Route]:
                 "exceeded maximum resolution of 11,000 points per timeseries. "
                 "Try decreasing the query resolution (?step=XX)"
             )
-        answer = await _evaluated(node.queries.range(_plan(found), start_ms, end_ms, step_ms))
-        result = [
-            {"metric": dict(labels), "values": [[seconds(at), go_float(value)] for at, value in points]}
-            for labels, points in sorted(answer.value)
-        ]
-        return success({"resultType": "matrix", "result": result}, answer.warnings)
+        planned = _plan(found)
+
+        def work(storage: Storage, limits: Limits) -> msgspec.Raw:
+            # Text is made where the query is evaluated: of a million points that takes seconds.
+            rows = range_query(planned, storage, start_ms, end_ms, step_ms, limits)
+            return msgspec.Raw(msgspec.json.encode(_matrix_json(rows)))
+
+        steps = (end_ms - start_ms) // step_ms + 1
+        answer = await _evaluated(node.queries.run(planned, start_ms, end_ms, work, steps))
+        return success({"resultType": "matrix", "result": answer.value}, answer.warnings)
 
     async def series(request: Request) -> Response:
         found = await parameters(request)
@@ -233,6 +243,13 @@ async def _evaluated(work: Awaitable[T]) -> T:
         raise BadRequest(str(error), error.kind, status) from None
 
 
+def _matrix_json(rows: Sequence[tuple[Labels, Sequence[tuple[int, float]]]]) -> list[Any]:
+    return [
+        {"metric": dict(labels), "values": [[seconds(at), go_float(value)] for at, value in points]}
+        for labels, points in rows
+    ]
+
+
 def _result_json(result: Result, at_ms: int) -> dict[str, Any]:
     at = seconds(at_ms)
     value: list[Any]
@@ -240,10 +257,7 @@ def _result_json(result: Result, at_ms: int) -> dict[str, Any]:
         case "vector":
             value = [{"metric": dict(labels), "value": [at, go_float(v)]} for labels, v in result.vector]
         case "matrix":
-            value = [
-                {"metric": dict(labels), "values": [[seconds(t), go_float(v)] for t, v in points]}
-                for labels, points in result.matrix
-            ]
+            value = _matrix_json(result.matrix)
         case "scalar":
             value = [at, go_float(result.scalar)]
         case "string":
@@ -254,8 +268,10 @@ def _result_json(result: Result, at_ms: int) -> dict[str, Any]:
 async def _matching(node: Node, found: dict[str, list[str]]) -> Answer[list[Labels]]:
     """The series that any ``match[]`` selects, with a sample between ``start`` and ``end``, sorted."""
     now_ms = node.clock.now_ms()
-    start_ms = parse_time_ms(found["start"][0], "start") if found.get("start") else now_ms - node.head.retention_ms
-    end_ms = parse_time_ms(found["end"][0], "end") if found.get("end") else now_ms
+    start_ms = (
+        parse_time_ms(found["start"][0], "start") if any(found.get("start", ())) else now_ms - node.head.retention_ms
+    )
+    end_ms = parse_time_ms(found["end"][0], "end") if any(found.get("end", ())) else now_ms
     selectors = [_matchers(text) for text in found.get("match[]", [])] or [[Matcher(NAME, "!=", "")]]
     return await node.queries.labels(selectors, start_ms - 1, end_ms)
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from monitor.api.weight import weight
 from monitor.promql.errors import Limits
 from monitor.promql.evaluate import Result, instant, range_query
 from monitor.promql.plan import Plan
@@ -30,7 +31,7 @@ T = TypeVar("T")
 QUERY_SECONDS = 15.0
 """A query that takes longer is refused."""
 _IN_LOOP = 40_000
-"""Samples that a query may read in the loop: a few milliseconds."""
+"""What a query may weigh that is evaluated in the loop: some milliseconds."""
 _AHEAD_MS = 400 * 86_400_000
 """What a query may look at after its last step: a negative offset."""
 
@@ -53,6 +54,7 @@ class Queries:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="queries")
         self._reader: Reader | None = None
         self._closing = threading.Event()
+        self._turn = asyncio.Lock()
 
     async def instant(self, plan: Plan, at_ms: int) -> Answer[Result]:
         """An instant query. Raises ``PromQLError``."""
@@ -66,14 +68,16 @@ class Queries:
         def work(storage: Storage, limits: Limits) -> list[tuple[Labels, list[tuple[int, float]]]]:
             return range_query(plan, storage, start_ms, end_ms, step_ms, limits)
 
-        return await self.run(plan, start_ms, end_ms, work)
+        return await self.run(plan, start_ms, end_ms, work, (end_ms - start_ms) // step_ms + 1)
 
-    async def run(self, plan: Plan, start_ms: int, end_ms: int, work: Callable[[Storage, Limits], T]) -> Answer[T]:
-        """Do ``work``, which evaluates ``plan`` at times from ``start_ms`` to ``end_ms``, over the store that holds
-        them. Raises what it raises."""
+    async def run(
+        self, plan: Plan, start_ms: int, end_ms: int, work: Callable[[Storage, Limits], T], steps: int = 1
+    ) -> Answer[T]:
+        """Do ``work``, which evaluates ``plan`` at so many times from ``start_ms`` to ``end_ms``, over the store that
+        holds them. Raises what it raises."""
         earliest_ms = plan.earliest_ms(start_ms)
         in_memory = self._history is None or self.in_memory(earliest_ms)
-        if in_memory and self._samples(plan.selectors, end_ms - earliest_ms) <= _IN_LOOP:
+        if in_memory and self.is_light(plan, steps, end_ms - start_ms):
             return Answer(work(self._head, self._limits()))
         return await self.in_thread(plan.selectors, earliest_ms, end_ms + _AHEAD_MS, work)
 
@@ -94,11 +98,12 @@ class Queries:
         work: Callable[[Storage, Limits], T],
     ) -> Answer[T]:
         """Do ``work`` in the thread, over what the selectors select between the two times. Raises what it raises."""
-        frozen = self._head.freeze(selectors)
-        from_disk = self._history is not None and not self.in_memory(start_ms)
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._work, frozen, from_disk, start_ms, end_ms, work
-        )
+        async with self._turn:  # only who is next has a copy of what memory has
+            frozen = self._head.freeze(selectors)
+            from_disk = self._history is not None and not self.in_memory(start_ms)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._work, frozen, from_disk, start_ms, end_ms, work
+            )
 
     async def labels(self, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int) -> Answer[list[Labels]]:
         """The label sets, sorted, that any of the selectors selects and that have a sample with
@@ -190,6 +195,6 @@ class Queries:
         until = time.monotonic() + QUERY_SECONDS
         return Limits(expired=lambda: self._closing.is_set() or time.monotonic() > until)
 
-    def _samples(self, selectors: Sequence[Sequence[Matcher]], span_ms: int) -> int:
-        """About how many samples a query reads: a sample a second of each series."""
-        return sum(len(self._head.select(matchers)) for matchers in selectors) * max(1, span_ms // 1000)
+    def is_light(self, plan: Plan, steps: int = 1, span_ms: int = 0) -> bool:
+        """Whether a query that memory can answer may be evaluated in the loop, at so many times over ``span_ms``."""
+        return weight(plan.expr, steps, span_ms, lambda matchers: len(self._head.select(matchers))) <= _IN_LOOP

@@ -60,3 +60,8 @@ def test_steps() -> None:
 def test_moments_are_written_as_prometheus_does() -> None:
     assert rfc3339(1_700_000_000_250) == "2023-11-14T22:13:20.25Z"
     assert rfc3339(1_700_000_000_000) == "2023-11-14T22:13:20Z"
+
+
+def test_digits_of_other_scripts_are_no_numbers() -> None:
+    with pytest.raises(BadRequest):
+        parse_time_ms("٣", "time")

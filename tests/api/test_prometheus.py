@@ -221,3 +221,11 @@ def test_a_staleness_marker_ends_a_series_at_once() -> None:
         return [one["metric"]["gpu"] for one in response.json()["data"]["result"]]
 
     assert with_api(work, store) == ["1"]
+
+
+def test_an_empty_time_is_none() -> None:
+    async def work(api: Running) -> list[int]:
+        asked = [("query", {"query": "util", "time": ""}), ("series", {"match[]": "util", "start": "", "end": ""})]
+        return [(await api.client.get(f"/api/v1/{path}", params=params)).status_code for path, params in asked]
+
+    assert with_api(work) == [200, 200]

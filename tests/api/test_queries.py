@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from typing import TypeVar
 
 import pytest
 
 from monitor.api.live import LiveQueries, LiveQuery, LiveQuerySpec
 from monitor.api.queries import Answer, Queries
 from monitor.promql.errors import Limits, PromQLError
-from monitor.promql.plan import plan
+from monitor.promql.plan import Plan, plan
 from monitor.samples import Event, Scrape, Shape, make_labels
 from monitor.selector import Matcher, Series, Storage
 from monitor.store.head import HOUR_MS, Head
 from monitor.store.history_schema import HistoryError
+from monitor.store.series import FrozenSeries
 from tests.store.test_past import Disk, Plain
 
+T = TypeVar("T")
 T0 = 1_700_000_000_000 // HOUR_MS * HOUR_MS
 NOW = T0 + 5 * HOUR_MS
 SHAPE = Shape([make_labels("g")], {})
@@ -218,3 +222,100 @@ def test_a_live_query_that_always_looks_beyond_memory_is_evaluated_in_the_thread
         return told
 
     assert asyncio.run(main()) == [True, True]
+
+
+def test_what_waits_for_the_thread_has_no_copy_of_memory_yet() -> None:
+    head, library = stage()
+    go_on = threading.Event()
+    frozen = 0
+
+    class Counting(Head):
+        def freeze(self, selectors: Iterable[Sequence[Matcher]]) -> list[FrozenSeries]:
+            nonlocal frozen
+            frozen += 1
+            return head.freeze(selectors)
+
+    def work(storage: Storage, limits: Limits) -> int:
+        assert go_on.wait(30)
+        return len(storage.select([Matcher("__name__", "=", "g")]))
+
+    async def main() -> list[int]:
+        queries = Queries(Counting("j", "i"), library, lambda: NOW)
+        tasks = [asyncio.create_task(queries.run(plan("g offset 3h"), NOW, NOW, work)) for _ in range(5)]
+        await asyncio.sleep(0.01)
+        assert frozen == 1
+        tasks[2].cancel()
+        go_on.set()
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        queries.close()
+        return [one.value for one in found if isinstance(one, Answer)]
+
+    assert asyncio.run(main()) == [1, 1, 1, 1]
+    assert frozen == 4
+
+
+def test_a_live_query_is_left_alone_while_who_opened_it_waits() -> None:
+    head, library = stage()
+
+    class Slow(Queries):
+        async def run(
+            self, plan: Plan, start_ms: int, end_ms: int, work: Callable[[Storage, Limits], T], steps: int = 1
+        ) -> Answer[T]:
+            await asyncio.sleep(0.01)
+            return await super().run(plan, start_ms, end_ms, work, steps)
+
+    class Untouchable(Head):
+        def select(self, matchers: Sequence[Matcher]) -> Sequence[Series]:
+            raise AssertionError("the plan is in use in the thread")
+
+    async def main() -> None:
+        queries = Slow(head, library, lambda: NOW)
+        live = LiveQueries(queries, Untouchable("j", "i"))
+        opening = [asyncio.create_task(live.acquire(LiveQuerySpec("g", "g"), NOW)) for _ in range(2)]
+        await asyncio.sleep(0)
+        live.tick(NOW)
+        query, same = await asyncio.gather(*opening)
+        assert query is same
+        live.tick(NOW)  # the second one, who did not wait, is told
+        assert query.delta == query.full is not None
+        queries.close()
+
+    asyncio.run(main())
+
+
+def test_a_live_range_whose_past_changes_is_filled_anew() -> None:
+    head, library = stage()
+
+    async def main() -> None:
+        queries = Queries(head, library, lambda: NOW)
+        live = LiveQueries(queries, head)
+        query = await live.acquire(LiveQuerySpec("g", "g @ end()", range_seconds=60, step_seconds=10), NOW)
+        head.ingest("s", Scrape(NOW + 10_000, SHAPE, [5.0]))
+        live.tick(NOW + 10_000)
+        assert query.filling is not None
+        await query.filling
+        live.tick(NOW + 10_000)
+        assert json.loads(bytes(query.delta or b""))["values"] == [[5.0] * 7]
+        queries.close()
+
+    asyncio.run(main())
+
+
+def test_a_live_query_that_takes_too_long_for_the_loop_goes_to_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, library = stage()
+
+    async def main() -> None:
+        queries = Queries(head, library, lambda: NOW)
+        live = LiveQueries(queries, head)
+        query = await live.acquire(LiveQuerySpec("g", "sum(g)"), NOW)
+        monkeypatch.setattr("monitor.api.live._IN_LOOP_SECONDS", -1.0)
+        for _ in range(2):
+            head.ingest("s", Scrape(NOW + 1000, SHAPE, [5.0]))
+            live.tick(NOW + 1000)
+            assert query.filling is not None or b"5.0" in bytes(query.delta or b"")
+            if query.filling is not None:
+                await query.filling
+        assert query.is_deep(queries, NOW)
+        queries.close()
+
+    asyncio.run(main())
