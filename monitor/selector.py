@@ -5,13 +5,13 @@ It stands between the store and the language, so that neither knows the other's 
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, Literal, Protocol, TypeAlias
 
+from monitor.linear_regex import Pattern, compiled
 from monitor.samples import Labels, escape
 
 MatchOp = Literal["=", "!=", "=~", "!~"]
@@ -35,11 +35,11 @@ class Matcher:
     name: str
     op: MatchOp
     value: str
-    _pattern: re.Pattern[str] | None = field(init=False, repr=False, compare=False, default=None)
+    _pattern: Pattern | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         if self.op in ("=~", "!~"):
-            object.__setattr__(self, "_pattern", re.compile(f"(?:{self.value})", re.DOTALL))
+            object.__setattr__(self, "_pattern", compiled(self.value))
 
     def matches(self, value: str) -> bool:
         """Whether a series whose label has this value is selected."""
@@ -48,7 +48,7 @@ class Matcher:
         if self.op == "!=":
             return value != self.value
         assert self._pattern is not None  # noqa: S101 # set for these two operators, above
-        return (self._pattern.fullmatch(value) is not None) == (self.op == "=~")
+        return self._pattern.fits(value) == (self.op == "=~")
 
     def __str__(self) -> str:
         return f'{self.name}{self.op}"{escape(self.value)}"'

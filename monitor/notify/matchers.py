@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from monitor.linear_regex import Pattern, TooMuch, compiled
 from monitor.promql.regex import RegexError, to_python
 
 Op = Literal["=", "!=", "=~", "!~"]
@@ -41,14 +42,14 @@ class LabelMatcher:
     name: str
     op: Op
     value: str
-    _regex: re.Pattern[str] | None = field(init=False, repr=False, compare=False, default=None)
+    _regex: Pattern | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         if self.op not in ("=~", "!~"):
             return
         try:
             to_python(self.value)  # alone, so that what it says shows the person's own text
-            pattern = re.compile(f"(?:{to_python(f'(?-s:{self.value})')})", re.DOTALL)
+            pattern = compiled(to_python(f"(?-s:{self.value})"))
         except (RegexError, re.error, OverflowError, RecursionError) as error:
             raise MatcherError(f"{self.name}{self.op}: {error}") from None
         object.__setattr__(self, "_regex", pattern)
@@ -62,7 +63,10 @@ class LabelMatcher:
         """Whether the label may have this value; "" for an absent one."""
         if self._regex is None:
             return (value == self.value) == (self.op == "=")
-        return (self._regex.fullmatch(value) is not None) == (self.op == "=~")
+        try:
+            return self._regex.fits(value) == (self.op == "=~")
+        except TooMuch:
+            return False  # what cannot be told silences nothing
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether these labels are meant."""

@@ -8,6 +8,7 @@ refuses and so must we: a rule that loads here must load there.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -274,17 +275,15 @@ def _complement(ranges: str) -> str:
     return parts + "\\u0100-\\U0010ffff"
 
 
-def expand(template: str, found: re.Match[str]) -> str:
+def expand(template: str, groups: Sequence[str | None], names: Mapping[str, int]) -> str:
     """Put the groups of a match into a template, as Go does: ``$1``, ``${1}``, ``$name``, ``$$``. A group that there is
-    not is empty; ``$1x`` is the group of the name ``1x``."""
+    not is empty; ``$1x`` is the group of the name ``1x``. ``groups[0]`` is all that was matched."""
 
     def group(reference: re.Match[str]) -> str:
         name = reference[1] or reference[2]
         if name is None:
             return "$"
-        if name.isdigit():
-            index = int(name)
-            return (found[index] or "") if index <= (found.re.groups or 0) else ""
-        return (found[name] or "") if name in found.re.groupindex else ""
+        number = int(name) if name.isdigit() else names.get(name, len(groups))
+        return (groups[number] or "") if number < len(groups) else ""
 
     return re.sub(r"\$(?:\{(\w+)\}|(\w+)|\$)", group, template)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
+from monitor.linear_regex import TooMuch, compiled
 from monitor.promql.errors import PromQLError
 from monitor.promql.frame import Context, Derived, Frame, Relabelled, SeriesLabels, fold, relabel
 from monitor.promql.literals import is_utf8
@@ -36,14 +36,19 @@ def label_replace(inner: VectorNode, to: str, template: str, source: str, patter
     if not is_utf8(pattern):
         raise wrong
     try:
-        regex = re.compile(f"(?:{to_python(pattern)})", re.DOTALL)
+        regex = compiled(to_python(pattern))
     except RegexError as error:
         raise wrong from error
     _check_name(to, "destination label name in label_replace()")
 
     def change(labels: Labels) -> Labels:
-        found = regex.fullmatch(label(labels, source))
-        return labels if found is None else labels_of({**dict(labels), to: expand(template, found)})
+        try:
+            found = regex.groups(label(labels, source))
+        except TooMuch as error:
+            raise PromQLError(f"label_replace(): {pattern} {error}", kind="execution") from None
+        if found is None:
+            return labels
+        return labels_of({**dict(labels), to: expand(template, found, regex.names)})
 
     return WithLabels(change, inner)
 

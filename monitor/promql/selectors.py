@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TypeAlias
 
+from monitor.linear_regex import TooMuch
+from monitor.promql.errors import PromQLError
 from monitor.promql.extrapolate import Window
 from monitor.promql.frame import Context, Frame, Row, SeriesLabels, transpose
 from monitor.promql.nodes import VectorNode
@@ -48,7 +50,10 @@ class Selection:
         """Label sets and series, in the order of the labels. The tuple of labels stays the same object while it is
         equal."""
         if storage.epoch != self._epoch or storage is not self._storage:
-            self._series = storage.select(self.matchers)
+            try:
+                self._series = storage.select(self.matchers)
+            except TooMuch as error:
+                raise PromQLError(f"a regular expression of a matcher {error}", kind="execution") from None
             labels = tuple(series.labels for series in self._series)
             if labels != self._labels:
                 self._labels = labels

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import random
 import re
 
 import pytest
 
+from monitor.linear_regex import compiled
+from monitor.promql.errors import PromQLError
 from monitor.promql.regex import RegexError, expand, to_python
+from monitor.samples import make_labels
+from monitor.store.head import Head
+from tests.promql.store import MINUTE, at, load
 
 
 def matches(pattern: str, text: str) -> bool:
@@ -82,4 +88,48 @@ def test_the_flag_u_makes_repetitions_lazy() -> None:
 def test_templates_are_expanded_as_go_does(template: str, result: str) -> None:
     found = re.fullmatch("(ab)(?P<name>cd)", "abcd")
     assert found is not None
-    assert expand(template, found) == result
+    assert expand(template, (found[0], *found.groups()), found.re.groupindex) == result
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(a+)+b",
+        "(a|a)*b",
+        "(a|aa)+b",
+        "(?:a?){30}a{30}b",
+        "(.*)*x",
+        "(a*)*b",
+        ".*.*.*.*.*x",
+        "(.+)+(.+)+x",
+        "(?i)(A+)+B",
+    ],
+)
+def test_no_pattern_takes_for_ever(pattern: str) -> None:
+    regex = compiled(to_python(pattern))
+    assert not regex.fits("a" * 200)  # with Python's own this would never end
+    assert at(load(MINUTE, x__a_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa=[1.0]), f'x{{a=~"{pattern}"}}', 0) == {}
+
+
+def test_both_ways_of_matching_agree() -> None:
+    rng = random.Random(3)
+    atoms = ["a", "b", ".", "[ab]", "[^a]", "(a|b)", "(?:ab|a)", "(a*)", "(b+)?", "\\d", "a?", ""]
+    compared = 0
+    for _ in range(3000):
+        pattern = "".join(rng.choice(atoms) + rng.choice(("", "", "*", "+", "?", "{1,2}")) for _ in range(4))
+        try:
+            regex = compiled(to_python(pattern))
+        except (RegexError, re.error):
+            continue
+        for text in ("", "a", "ab", "aab", "abba", "ba1", "abab", "aaaaaaa"):
+            slow = regex._slowly(text)
+            assert (slow is None) == (regex._fast.fullmatch(text) is None), (pattern, text)
+            compared += slow is not None
+    assert compared > 3000
+
+
+def test_a_pattern_that_takes_too_much_is_an_error_and_no_answer() -> None:
+    store = Head("j", "i")
+    store.append(make_labels("x", a="a" * 4000), 0, 1.0)
+    with pytest.raises(PromQLError, match="takes more than"):
+        at(store, 'x{a=~"(a*){0,700}b"}', 0)
