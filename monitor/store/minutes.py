@@ -23,6 +23,7 @@ import zlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from itertools import compress, pairwise, repeat
 from operator import add, gt
 from typing import Final, TypeVar
@@ -224,11 +225,8 @@ class _Encoded(Minutes):
         return self._data[begin:end]
 
     def wholes(self, name: WholeColumn) -> Sequence[int]:
-        column = decode_integers(self._part(_WHOLES.index(name)), self.length)
-        if name in ("first_at", "last_at"):
-            end = self.first_ms + self.length * MINUTE_MS
-            return list(map(add, column, range(self.first_ms, end, MINUTE_MS)))
-        return column
+        first_ms = self.first_ms if name in ("first_at", "last_at") else None
+        return _shared_wholes(self._part(_WHOLES.index(name)), self.length, first_ms)
 
     def numbers(self, name: NumberColumn) -> Sequence[float]:
         return decode_values(self._part(len(_WHOLES) + _NUMBERS.index(name)), self.length)
@@ -243,6 +241,16 @@ class _Encoded(Minutes):
             return ()
         at = map(add, decode_integers(self._part(_RESETS_AT), self._resets), repeat(self.first_ms))
         return list(zip(at, decode_values(self._part(_RESETS_BEFORE), self._resets), strict=True))
+
+
+@lru_cache(maxsize=128)
+def _shared_wholes(part: bytes, length: int, first_ms: int | None) -> Sequence[int]:
+    """A column of integers, or of times after the minutes' beginnings. The series of a scrape have the same ones, and a
+    query decodes one series after the other; nobody may change what this gives."""
+    column = decode_integers(part, length)
+    if first_ms is None:
+        return column
+    return list(map(add, column, range(first_ms, first_ms + length * MINUTE_MS, MINUTE_MS)))
 
 
 # -- several together ------------------------------------------------------------------------------------------------
