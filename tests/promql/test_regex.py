@@ -132,4 +132,4 @@ def test_a_pattern_that_takes_too_much_is_an_error_and_no_answer() -> None:
     store = Head("j", "i")
     store.append(make_labels("x", a="a" * 4000), 0, 1.0)
     with pytest.raises(PromQLError, match="takes more than"):
-        at(store, 'x{a=~"(a*){0,700}b"}', 0)
+        at(store, 'x{a=~"(?:a*){0,300}b"}', 0)
