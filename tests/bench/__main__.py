@@ -2,8 +2,8 @@
 
     python -m tests.bench [--seconds 60] [NAME…]
 
-NAME is one of the measurements: scrape, rules, store, start, daemon, delivery. Numbers are of this machine, as it is
-now.
+NAME is one of the measurements: scrape, rules, rule_sets, store, history, start, daemon, delivery. Numbers are of this
+machine, as it is now.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from monitor.sources.exposition import ExpositionReader
 from monitor.sources.simulated import past, simulated_sources
 from monitor.sources.story import Story
 from monitor.store.head import Head
+from tests.bench.history import history
+from tests.bench.rules import rule_sets
 from tests.bench.store import store
 from tests.bench.weigh import cpu_ms, line, weigh
 from tests.live import install_prometheus, servers
@@ -268,7 +270,7 @@ def _deliver(kind: str) -> list[float]:
     return taken
 
 
-MEASUREMENTS = {one.__name__: one for one in (scrape, rules, store, start, daemon, delivery)}
+MEASUREMENTS = {one.__name__: one for one in (scrape, rules, rule_sets, store, history, start, daemon, delivery)}
 
 
 def main() -> int:
