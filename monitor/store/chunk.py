@@ -76,6 +76,13 @@ class Chunk:
         """Times ("q", milliseconds) and values ("d"). Raises ``ChunkError``."""
         return self.decode_times(), self.decode_values()
 
+    def check(self) -> None:
+        """See whether it can be decoded, without doing that for the values. Raises ``ChunkError``."""
+        times = _kept_times(self.times, self.start_ms, self.count)
+        if times[-1] != self.end_ms:
+            raise ChunkError(f"the last sample is at {times[-1]} and not at {self.end_ms}")
+        _opened(self.values, self.count)
+
     def decode_times(self) -> array[int]:
         """The times alone. Raises ``ChunkError``."""
         times = _kept_times(self.times, self.start_ms, self.count)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import TypeAlias
 
 from monitor.samples import Labels, is_stale
-from monitor.store.chunk import Chunk, seal
+from monitor.store.chunk import Chunk, ChunkError, seal
 
 WINDOW_MS = 300_000
 """A chunk has the samples of ``k * WINDOW_MS < t <= (k + 1) * WINDOW_MS``."""
@@ -230,7 +231,9 @@ class HeadSeries:
         kept: list[Chunk] = []
         for chunk in sorted(chunks, key=lambda one: one.start_ms):
             if not kept or chunk.start_ms > kept[-1].end_ms:
-                kept.append(chunk)
+                with suppress(ChunkError):  # a gap: later on, whoever looked at it would fail
+                    chunk.check()
+                    kept.append(chunk)
         self._chunks = tuple(kept)
         for at_ms, value in zip(times, values, strict=True):
             self.push(at_ms, value)

@@ -5,13 +5,15 @@ import math
 import random
 import struct
 import weakref
+from array import array
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import pytest
 
 from monitor.samples import STALE, Family, Scrape, Shape, is_stale, label, make_labels
 from monitor.selector import Matcher
-from monitor.store.chunk import Chunk
+from monitor.store.chunk import Chunk, ChunkError, seal
 from monitor.store.head import MAX_VALUE_BYTES, Head
 from monitor.store.series import WINDOW_MS, FrozenSeries, HeadSeries
 
@@ -391,3 +393,17 @@ def test_what_was_selected_once_holds_no_series_that_are_gone() -> None:
     head.select([Matcher("gpu", "=", "9")])
     gc.collect()
     assert gone() is None
+
+
+def test_a_damaged_chunk_of_an_earlier_run_is_a_gap() -> None:
+    head, chunks = Head("gpumon", "n1"), []
+    for k in range(4):
+        times = array("q", range(T0 + k * WINDOW_MS + 1000, T0 + (k + 1) * WINDOW_MS + 1, 1000))
+        chunks.append(seal(times, array("d", [float(k)]) * len(times)))
+    chunks[1] = replace(chunks[1], values=chunks[1].values[:-1] + b"?")
+    chunks[2] = replace(chunks[2], end_ms=chunks[2].end_ms + 1)
+    head.restore(head.identify(make_labels("util")), chunks, [], [])
+    assert sorted(set(values_of(head))) == [0.0, 3.0]
+    chunks[3].check()
+    with pytest.raises(ChunkError):
+        replace(chunks[3], times=b"").check()
