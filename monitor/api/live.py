@@ -7,6 +7,7 @@ lost a frame because it was slow, gets the whole.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from monitor.promql.evaluate import latest, range_query
 from monitor.promql.plan import Plan, plan
 from monitor.samples import Labels
 from monitor.selector import Storage
+
+log = logging.getLogger(__name__)
 
 MAX_POINTS = 11_000
 """Of a range, for each series; Prometheus' own limit."""
@@ -102,6 +105,8 @@ class LiveQuery:
                 picture = _instant_picture(found.value)
         except PromQLError as error:
             self._fail(error)
+        except Exception as error:  # whatever it is, who watches must see it
+            self._fault(error)
         else:
             self._error = ""
             self._show(picture)
@@ -124,6 +129,8 @@ class LiveQuery:
                 self._heavy = True
                 return False
             self._fail(error)
+        except Exception as error:  # whatever it is, the other queries must go on
+            self._fault(error)
         return True
 
     def heed(self) -> None:
@@ -142,6 +149,12 @@ class LiveQuery:
         if str(error) != self._error:
             self._error, self._picture = str(error), None
             self._full = self.delta = _raw({"error": self._error})
+
+    def _fault(self, error: Exception) -> None:
+        told = PromQLError(f"internal error: {type(error).__name__}: {error}", kind="execution")
+        if str(told) != self._error:
+            log.error("a live query failed", exc_info=error)
+        self._fail(told)
 
     def _whole(self, picture: _Picture) -> dict[str, object]:
         labels = [dict(one) for one in picture.labels]

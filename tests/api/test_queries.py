@@ -17,6 +17,7 @@ from monitor.promql.errors import Limits, PromQLError
 from monitor.promql.plan import Plan, plan
 from monitor.samples import Event, Scrape, Shape, make_labels
 from monitor.selector import Matcher, Series, Storage
+from monitor.store.chunk import ChunkError
 from monitor.store.head import HOUR_MS, Head
 from monitor.store.history_schema import HistoryError
 from monitor.store.series import FrozenSeries
@@ -316,6 +317,29 @@ def test_a_live_query_that_takes_too_long_for_the_loop_goes_to_the_thread(monkey
             if query.filling is not None:
                 await query.filling
         assert query.is_deep(queries, NOW)
+        queries.close()
+
+    asyncio.run(main())
+
+
+def test_a_live_query_with_a_fault_of_ours_says_so_and_the_others_go_on() -> None:
+    head, library = stage()
+
+    class Faulty(Head):
+        def select(self, matchers: Sequence[Matcher]) -> Sequence[Series]:
+            if matchers[0].value == "broken":
+                raise ChunkError("the checksum is another")
+            return head.select(matchers)
+
+    async def main() -> None:
+        queries = Queries(head, library, lambda: NOW)
+        live = LiveQueries(queries, Faulty("j", "i"))
+        bad = await live.acquire(LiveQuerySpec("b", "broken"), NOW)
+        good = await live.acquire(LiveQuerySpec("g", "g"), NOW)
+        head.ingest("s", Scrape(NOW + 1000, SHAPE, [5.0]))
+        live.tick(NOW + 1000)
+        assert b"internal error: ChunkError" in bytes(bad.delta or b"")
+        assert b"5.0" in bytes(good.delta or b"")
         queries.close()
 
     asyncio.run(main())
