@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 _NUMBER = re.compile(r"^[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?)$", re.ASCII)
@@ -67,11 +67,14 @@ async def bounded_body(request: Request) -> bytes:
     """The body, refused when it is larger than any honest one."""
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > _MAX_BODY:
-            raise BadRequest(f"the body has more than {_MAX_BODY} bytes", status=413)
-        chunks.append(chunk)
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > _MAX_BODY:
+                raise BadRequest(f"the body has more than {_MAX_BODY} bytes", status=413)
+            chunks.append(chunk)
+    except ClientDisconnect:
+        raise BadRequest("the client left before its request was whole") from None
     return b"".join(chunks)
 
 

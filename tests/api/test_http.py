@@ -1,10 +1,13 @@
 """Numbers and times as Prometheus writes and reads them."""
 
+import asyncio
 import math
 
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 
-from monitor.api.http import BadRequest, go_float, parse_step_ms, parse_time_ms, rfc3339
+from monitor.api.http import BadRequest, bounded_body, go_float, parse_step_ms, parse_time_ms, rfc3339
 
 
 @pytest.mark.parametrize(
@@ -65,3 +68,12 @@ def test_moments_are_written_as_prometheus_does() -> None:
 def test_digits_of_other_scripts_are_no_numbers() -> None:
     with pytest.raises(BadRequest):
         parse_time_ms("٣", "time")
+
+
+def test_a_client_that_leaves_before_its_request_is_whole_is_no_fault_of_ours() -> None:
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    request = Request({"type": "http", "method": "POST", "headers": []}, receive)
+    with pytest.raises(BadRequest, match="left"):
+        asyncio.run(bounded_body(request))
