@@ -31,6 +31,7 @@ from monitor.sd_notify import notify, watchdog_seconds
 from monitor.selector import Matcher
 from monitor.store.head import BACK_MS, HOUR_MS, Head
 from monitor.store.history import History
+from monitor.store.reaching import reach_back, stretches
 from monitor.telling import Telling
 from monitor.watching import Watching
 
@@ -95,6 +96,7 @@ class Daemon:
             past_seconds=options.past_seconds,
         )
         self._tasks: list[asyncio.Task[None]] = []
+        self._reaching: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._failed: BaseException | None = None
         self._lock: int | None = None
@@ -294,10 +296,32 @@ class Daemon:
         self._rules = rules
         self._engine.reload(rules)
         self._head.keep(_needs(rules))
+        self._reaching = asyncio.create_task(self._reach_back(), name="reaching back")
         self._telling.reload(config)
         self._watching.reload(config)
         log.info("reloaded")
         notify("READY=1", f"STATUS=watching as {config.instance}")
+
+    async def _reach_back(self) -> None:
+        """Give memory what the rules look back on beyond the hour, out of the history."""
+        needs = _needs(self._rules)
+        if not needs or self._history is None:
+            return
+        now_ms = self._clock.now_ms()
+        earliest_ms = now_ms - max(reach_ms for _, reach_ms in needs)
+        try:
+            answer = await self._node.queries.in_thread(
+                [matchers for matchers, _ in needs],
+                earliest_ms,
+                now_ms,
+                lambda storage, limits: stretches(storage, needs, now_ms),
+            )
+        except Exception:  # rules go on with the hour; the history says by itself what is wrong with it
+            log.exception("what rules look back on could not be read")
+            return
+        further = reach_back(self._head, answer.value)
+        if further:
+            log.info("rules look back further: %d series were read from the history", further)
 
     async def _linger(self) -> None:
         """A private daemon ends a while after its last client."""

@@ -1,5 +1,6 @@
 """The daemon as a process: it begins, ends, reloads, notifies, and keeps out of its memory what has no place there."""
 
+import asyncio
 import contextlib
 import json
 import signal
@@ -7,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -15,6 +17,9 @@ from typing import Any
 
 import pytest
 
+from monitor.samples import Scrape, Shape, make_labels
+from monitor.store.head import Head
+from monitor.store.history import History
 from tests.daemons import PATIENCE, RunningDaemon, daemon, wait_for
 
 HEAVY = ("textual", "aiohttp", "apprise", "numpy", "pynvml", "pydantic")
@@ -245,3 +250,28 @@ def test_without_history_nothing_is_written(tmp_path: Path) -> None:
         assert "history" not in one.get("/api/gpumon/v1/capabilities")["features"]
         assert one.get("/api/v1/query", query="node_load1", time="1000")["data"]["result"] == []
     assert not list((tmp_path / "state").glob("history*"))
+
+
+def test_rules_of_a_reload_look_back_on_what_is_on_disk(tmp_path: Path) -> None:
+    # An earlier daemon left two hours of a series, a sample each ten seconds.
+    (tmp_path / "state").mkdir()
+    history = History(tmp_path / "state" / "history.sqlite", flush_seconds=0.05)
+    history.open()
+    history.start()
+    head = Head("gpumon", "n:9519")
+    head.journal = history
+    now_ms = round(time.time() * 1000)
+    shape = Shape([make_labels("old")], {})
+    for at_ms in range(now_ms - 7_200_000, now_ms, 10_000):
+        head.ingest("s", Scrape(at_ms, shape, [1.0]))
+    asyncio.run(history.close())
+    config, rules = tmp_path / "gpumon.yaml", tmp_path / "rules.yaml"
+    config.write_text("node: {hostname: n}\n")
+    rules.write_text(RULES)
+    with daemon(tmp_path, "--simulate", "--config", str(config), "--rules", str(rules)) as one:
+        assert one.query("count_over_time(old[3h])")[0][1] == 720
+        rules.write_text(RULES + "  - record: olds\n    expr: count_over_time(old[100m])\n")
+        one.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "look back further: 1 series" in one.log(), "the past")
+        counted = wait_for(lambda: [v for _, v in one.query("olds") if v > 400], "the rule to see it")
+        assert 590 <= counted[0] <= 600

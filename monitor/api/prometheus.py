@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -23,9 +24,11 @@ from monitor.api.http import (
 )
 from monitor.api.node import Node
 from monitor.api.queries import Answer
+from monitor.linear_regex import TooMuch
 from monitor.promql.errors import Limits, PromQLError
 from monitor.promql.evaluate import Result, instant, range_query
-from monitor.promql.plan import Plan, plan
+from monitor.promql.parse import parse_selector
+from monitor.promql.plan import LOOKBACK_MS, Plan, plan
 from monitor.rules.engine import RuleStatus
 from monitor.rules.transition import Alert
 from monitor.samples import NAME, Labels, label
@@ -34,6 +37,7 @@ from monitor.selector import Matcher, Storage
 T = TypeVar("T")
 
 _MAX_POINTS = 11_000
+_TRUNCATED = "results truncated due to limit"
 
 
 def routes(node: Node) -> list[Route]:
@@ -42,13 +46,18 @@ def routes(node: Node) -> list[Route]:
     async def query(request: Request) -> Response:
         found = await parameters(request)
         at_ms = parse_time_ms(found["time"][0], "time") if any(found.get("time", ())) else node.clock.now_ms()
-        planned = _plan(found)
+        planned, limit = _plan(found), _limit(found)
 
-        def work(storage: Storage, limits: Limits) -> msgspec.Raw:
-            return msgspec.Raw(msgspec.json.encode(_result_json(instant(planned, storage, at_ms, limits), at_ms)))
+        def work(storage: Storage, limits: Limits) -> tuple[msgspec.Raw, bool]:
+            result = instant(planned, storage, at_ms, limits)
+            cut = 0 < limit < max(len(result.vector), len(result.matrix))
+            if cut:
+                result = replace(result, vector=result.vector[:limit], matrix=result.matrix[:limit])
+            return msgspec.Raw(msgspec.json.encode(_result_json(result, at_ms))), cut
 
         answer = await _evaluated(node.queries.run(planned, at_ms, at_ms, work))
-        return success(answer.value, answer.warnings)
+        data, cut = answer.value
+        return success(data, [*answer.warnings, *([_TRUNCATED] if cut else [])])
 
     async def query_range(request: Request) -> Response:
         found = await parameters(request)
@@ -67,34 +76,36 @@ def routes(node: Node) -> list[Route]:
                 "exceeded maximum resolution of 11,000 points per timeseries. "
                 "Try decreasing the query resolution (?step=XX)"
             )
-        planned = _plan(found)
+        planned, limit = _plan(found), _limit(found)
 
-        def work(storage: Storage, limits: Limits) -> msgspec.Raw:
+        def work(storage: Storage, limits: Limits) -> tuple[msgspec.Raw, bool]:
             # Text is made where the query is evaluated: of a million points that takes seconds.
             rows = range_query(planned, storage, start_ms, end_ms, step_ms, limits)
-            return msgspec.Raw(msgspec.json.encode(_matrix_json(rows)))
+            cut = 0 < limit < len(rows)
+            return msgspec.Raw(msgspec.json.encode(_matrix_json(rows[:limit] if cut else rows))), cut
 
         steps = (end_ms - start_ms) // step_ms + 1
         answer = await _evaluated(node.queries.run(planned, start_ms, end_ms, work, steps))
-        return success({"resultType": "matrix", "result": answer.value}, answer.warnings)
+        data, cut = answer.value
+        return success({"resultType": "matrix", "result": data}, [*answer.warnings, *([_TRUNCATED] if cut else [])])
 
     async def series(request: Request) -> Response:
         found = await parameters(request)
         if not found.get("match[]"):
             raise BadRequest("no match[] parameter provided")
         answer = await _matching(node, found)
-        return success([dict(one) for one in answer.value], answer.warnings)
+        return _limited(found, [dict(one) for one in answer.value], answer.warnings)
 
     async def labels(request: Request) -> Response:
         found = await parameters(request)
         answer = await _matching(node, found)
-        return success(sorted({key for one in answer.value for key, _ in one}), answer.warnings)
+        return _limited(found, sorted({key for one in answer.value for key, _ in one}), answer.warnings)
 
     async def label_values(request: Request) -> Response:
         found = await parameters(request)
         name = request.path_params["name"]
         answer = await _matching(node, found)
-        return success(sorted({value for one in answer.value if (value := label(one, name))}), answer.warnings)
+        return _limited(found, sorted({v for one in answer.value if (v := label(one, name))}), answer.warnings)
 
     async def metadata(request: Request) -> Response:
         wanted = request.query_params.get("metric")
@@ -229,8 +240,12 @@ def _one(found: dict[str, list[str]], name: str) -> str:
 
 
 def _plan(found: dict[str, list[str]]) -> Plan:
+    lookback = found.get("lookback_delta", [""])[0]
+    lookback_ms = parse_step_ms(lookback, "lookback_delta") if lookback else LOOKBACK_MS
+    if lookback_ms <= 0:
+        raise BadRequest('invalid parameter "lookback_delta": it must be above 0')
     try:
-        return plan(_one(found, "query"))
+        return plan(_one(found, "query"), lookback_ms=lookback_ms)
     except PromQLError as error:
         raise BadRequest(f'invalid parameter "query": {error}') from None
 
@@ -273,14 +288,34 @@ async def _matching(node: Node, found: dict[str, list[str]]) -> Answer[list[Labe
     )
     end_ms = parse_time_ms(found["end"][0], "end") if any(found.get("end", ())) else now_ms
     selectors = [_matchers(text) for text in found.get("match[]", [])] or [[Matcher(NAME, "!=", "")]]
-    return await node.queries.labels(selectors, start_ms - 1, end_ms)
+    try:
+        return await node.queries.labels(selectors, start_ms - 1, end_ms)
+    except TooMuch as error:
+        raise BadRequest(f"a regular expression of a matcher {error}", "execution", 422) from None
+
+
+def _limited(found: dict[str, list[str]], data: list[T], warnings: list[str]) -> Response:
+    """A list, cut where ``limit`` says so."""
+    limit = _limit(found)
+    if limit and len(data) > limit:
+        return success(data[:limit], [*warnings, _TRUNCATED])
+    return success(data, warnings)
+
+
+def _limit(found: dict[str, list[str]]) -> int:
+    """``limit``; 0 for none."""
+    text = found.get("limit", [""])[0]
+    if not text:
+        return 0
+    if not (text.isascii() and text.lstrip("+-").isdigit()):
+        raise BadRequest(f'invalid parameter "limit": cannot parse {text[:40]!r} as a number')
+    if int(text) < 0:
+        raise BadRequest('invalid parameter "limit": limit must be non-negative')
+    return int(text)
 
 
 def _matchers(text: str) -> Sequence[Matcher]:
     try:
-        planned = plan(text)
+        return parse_selector(text)
     except PromQLError as error:
         raise BadRequest(f'invalid parameter "match[]": {error}') from None
-    if not planned.is_selector:
-        raise BadRequest('invalid parameter "match[]": only a selector is taken, such as up{job="gpumon"}')
-    return planned.selectors[0]

@@ -194,6 +194,11 @@ class Head:
         if series is not None:
             series.restore(chunks, times, values)
 
+    def reach_back(self, labels: Labels, chunks: Sequence[Chunk]) -> bool:
+        """Put older samples before those of a series that is there; whether there were any."""
+        series = self._series.get(labels)
+        return series is not None and series.reach_back(chunks)
+
     def identify(self, labels: Labels) -> Labels:
         """``labels`` as the store knows them, with ``job`` and ``instance``."""
         mine = {"job": self.job, "instance": self.instance}

@@ -238,6 +238,13 @@ class HeadSeries:
         for at_ms, value in zip(times, values, strict=True):
             self.push(at_ms, value)
 
+    def reach_back(self, chunks: Sequence[Chunk]) -> bool:
+        """Take what lies before all that it has; whether there was any."""
+        oldest_ms = self.oldest_ms
+        before = [chunk for chunk in chunks if oldest_ms is None or chunk.end_ms < oldest_ms]
+        self._chunks = (*before, *self._chunks)
+        return bool(before)
+
     # -- out ---------------------------------------------------------------------------------------------------------
 
     def seal(self, until_ms: int) -> list[Chunk]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -229,3 +230,43 @@ def test_an_empty_time_is_none() -> None:
         return [(await api.client.get(f"/api/v1/{path}", params=params)).status_code for path, params in asked]
 
     assert with_api(work) == [200, 200]
+
+
+def test_limits_lookback_and_plain_selectors() -> None:
+    async def main() -> list[tuple[int, Any]]:
+        head = Head("j", "i")
+        at_ms = round(time.time() * 1000) - 60_000
+        shape = Shape([make_labels("m", n=str(n)) for n in range(5)], {})
+        head.ingest("s", Scrape(at_ms, shape, [1.0] * 5))
+        asked = [
+            "/api/v1/query?query=m&limit=2",
+            "/api/v1/query?query=m&limit=9",
+            "/api/v1/query?query=m[5m]&limit=2",
+            f"/api/v1/query_range?query=m&start={at_ms / 1000}&end={at_ms / 1000}&step=1&limit=3",
+            "/api/v1/series?match[]=m&limit=2",
+            "/api/v1/labels?limit=1",
+            "/api/v1/label/n/values?limit=4",
+            "/api/v1/query?query=m&lookback_delta=10s",
+            "/api/v1/query?query=m&lookback_delta=2m",
+            "/api/v1/query?query=m&limit=-1",
+            "/api/v1/query?query=m&limit=x",
+            "/api/v1/query?query=m&lookback_delta=x",
+            "/api/v1/series?match[]=m offset 5m",
+            "/api/v1/series?match[]=m @ 0",
+            "/api/v1/series?match[]=(m)",
+        ]
+        async with running(head) as api:
+            answers = [await api.client.get(path) for path in asked]
+        return [(answer.status_code, answer.json()) for answer in answers]
+
+    answers = asyncio.run(main())
+
+    def size(body: Any) -> int:
+        data = body["data"]
+        return len(data["result"] if isinstance(data, dict) else data)
+
+    good, bad = answers[:9], answers[9:]
+    assert [size(body) for _, body in good] == [2, 5, 2, 3, 2, 1, 4, 0, 5]
+    cut = ["results truncated due to limit"]
+    assert [body.get("warnings") for _, body in good] == [cut, None, cut, cut, cut, cut, cut, None, None]
+    assert [(status, body["errorType"]) for status, body in bad] == [(400, "bad_data")] * 6

@@ -15,6 +15,7 @@ from monitor.samples import STALE, Family, Scrape, Shape, is_stale, label, make_
 from monitor.selector import Matcher
 from monitor.store.chunk import Chunk, ChunkError, seal
 from monitor.store.head import MAX_VALUE_BYTES, Head
+from monitor.store.reaching import reach_back, stretches
 from monitor.store.series import WINDOW_MS, FrozenSeries, HeadSeries
 
 T0 = 1_700_000_000_000 // WINDOW_MS * WINDOW_MS
@@ -407,3 +408,20 @@ def test_a_damaged_chunk_of_an_earlier_run_is_a_gap() -> None:
     chunks[3].check()
     with pytest.raises(ChunkError):
         replace(chunks[3], times=b"").check()
+
+
+def test_rules_that_come_later_get_the_past_that_they_need() -> None:
+    long, short = Head("gpumon", "n", retention_ms=10 * 3_600_000), Head("gpumon", "n")
+    kept = shape("0", "1")
+    for minute in range(300):
+        for head in (long, short):
+            head.ingest("s", Scrape(60_000 * minute, kept, [float(minute)] * 2))
+    needs = [((Matcher("gpu", "=", "1"),), 3 * 3_600_000), ((Matcher("gpu", "=", "1"),), 2 * 3_600_000)]
+    short.keep(needs)
+    found = stretches(long, needs, 300 * 60_000)
+    assert reach_back(short, found) == 1
+    assert reach_back(short, found) == 0, "once"
+    assert values_of(short, gpu="1") == [float(minute) for minute in range(121, 300)]
+    assert len(values_of(short, gpu="0")) < 70
+    short.ingest("s", Scrape(60_000 * 301, kept, [301.0] * 2))
+    assert values_of(short, gpu="1")[-2:] == [299.0, 301.0]
