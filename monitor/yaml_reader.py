@@ -100,7 +100,7 @@ def parse_size(text: str) -> int | None:
     if match is None:
         return None
     unit = match[2] or ""
-    factor = (1024 if unit.endswith("i") else 1000) ** " KMGT".index(unit[:1].upper() or " ")
+    factor: int = (1024 if unit.endswith("i") else 1000) ** " KMGT".index(unit[:1].upper() or " ")
     return round(float(match[1]) * factor)
 
 

@@ -46,6 +46,10 @@ class Source:
     poll_seconds: float | None = 0.001
     facts: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def key(self) -> str:
+        return self.source
+
 
 def telling(tmp_path: Path, text: str = "", *, silent: bool = False) -> tuple[Telling, Node, StillClock, Engine]:
     clock = StillClock()
