@@ -153,6 +153,27 @@ def snapshot(url: str | None, as_json: bool) -> None:
 
 
 # An expression may begin with a minus.
+@cli.command()
+@_URL
+@click.option("-i", "--gpu", "gpus", metavar="LIST", help="These GPUs alone: 0,1,3.")
+@click.option(
+    "-d",
+    "--delay",
+    type=click.FloatRange(0.5, 60),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two moments.",
+)
+@click.option("-c", "--count", type=click.IntRange(0), default=0, help="Moments, then end. Default: until interrupted.")
+@click.option("--csv", "as_csv", is_flag=True, help="As CSV; what is absent is empty.")
+def dmon(url: str | None, gpus: str | None, delay: float, count: int, as_csv: bool) -> None:
+    """Print a line for each GPU each second, as nvidia-smi dmon does, with what its vLLM server does."""
+    from monitor.commands.dmon import run
+
+    sys.exit(run(url, gpus=gpus, delay=delay, count=count, as_csv=as_csv))
+
+
 @cli.command(context_settings={"ignore_unknown_options": True})
 @click.argument("expr")
 @_URL
