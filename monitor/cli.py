@@ -145,14 +145,16 @@ def demo(speed: float, text: bool) -> None:
 @cli.command()
 @_URL
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
-def snapshot(url: str | None, as_json: bool) -> None:
+@click.option("--prom", "as_prom", is_flag=True, help="As a Prometheus scrapes it.")
+def snapshot(url: str | None, as_json: bool, as_prom: bool) -> None:
     """Print how the node is, once."""
-    from monitor.commands.snapshot import run
+    from monitor.commands.snapshot import print_exposition, run
 
-    sys.exit(run(url, as_json=as_json))
+    if as_json and as_prom:
+        raise click.UsageError("--json or --prom, not both")
+    sys.exit(print_exposition(url) if as_prom else run(url, as_json=as_json))
 
 
-# An expression may begin with a minus.
 @cli.command()
 @_URL
 @click.option("-i", "--gpu", "gpus", metavar="LIST", help="These GPUs alone: 0,1,3.")
@@ -174,6 +176,7 @@ def dmon(url: str | None, gpus: str | None, delay: float, count: int, as_csv: bo
     sys.exit(run(url, gpus=gpus, delay=delay, count=count, as_csv=as_csv))
 
 
+# An expression may begin with a minus.
 @cli.command(context_settings={"ignore_unknown_options": True})
 @click.argument("expr")
 @_URL

@@ -109,6 +109,10 @@ class Client:
         """The active alerts, pending and firing."""
         return self._data(await self._get("/api/v1/alerts"), dict[str, tuple[AlertRow, ...]]).get("alerts", ())
 
+    async def metrics(self) -> str:
+        """The exposition that a Prometheus scrapes, as it came."""
+        return (await self._send("GET", "/metrics")).text
+
     async def rules(self) -> msgspec.Raw:
         """The ``data`` of ``/api/v1/rules``, Prometheus' JSON as it came."""
         return self._data(await self._get("/api/v1/rules"), msgspec.Raw)

@@ -65,11 +65,33 @@ def run(url: str | None, *, as_json: bool) -> int:
     return 0
 
 
-async def _take(url: str | None) -> tuple[Snapshot, tuple[ProcessRow, ...]]:
+def print_exposition(url: str | None) -> int:
+    """Print what a Prometheus would scrape now; 0, or 1 where there is no daemon to ask."""
+
+    async def take() -> str:
+        async with Client(_target(url)) as client:
+            await client.capabilities()  # a Prometheus has a /metrics of its own, which says nothing of nodes
+            return await client.metrics()
+
+    try:
+        text = asyncio.run(take())
+    except ClientError as error:
+        cure = " (--prom needs a daemon)" if isinstance(error, Refused) and error.status == 404 else ""
+        click.echo(f"gpumon snapshot: {error}{cure}", err=True)
+        return 1
+    click.echo(text, nl=False)
+    return 0
+
+
+def _target(url: str | None) -> str:
     found = find(url)
     if found is None:
         raise ClientError("no daemon runs here", "this node", "Start one with `gpumon daemon`, or name one with --url")
-    async with Client(found.target) as client:
+    return found.target
+
+
+async def _take(url: str | None) -> tuple[Snapshot, tuple[ProcessRow, ...]]:
+    async with Client(_target(url)) as client:
         snapshot = await take_snapshot(client)
         try:
             return snapshot, (await client.processes()).processes

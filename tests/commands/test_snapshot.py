@@ -8,13 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from msgspec import structs
 
+from monitor.cli import cli
 from monitor.client.snapshot import Snapshot
 from monitor.client.wire import ProcessRow
 from monitor.commands.snapshot import render_text, run, to_json
+from monitor.samples import make_labels
 from tests.client.fake_daemon import FakeDaemon
 from tests.client.story import FACTS, SERVER, START_MS, Story, alert, snapshot
+from tests.commands.serving import head_of, serving
 
 
 def test_the_text_has_everything_and_no_escape_codes() -> None:
@@ -106,3 +110,14 @@ def test_no_daemon_is_an_error_with_its_cure(tmp_path: Path, capsys: pytest.Capt
     assert captured.out == ""
     assert "there is no such socket" in captured.err
     assert "gpumon daemon" in captured.err
+
+
+def test_prom_prints_what_prometheus_scrapes() -> None:
+    with serving(head_of({make_labels("util", gpu="0"): [1.0, 42.0]})) as target:
+        done = CliRunner().invoke(cli, ["snapshot", "--prom", "--url", target])
+    assert done.exit_code == 0, done.output
+    assert 'util{gpu="0"} 42' in done.output
+    done = CliRunner().invoke(cli, ["snapshot", "--prom", "--url", "unix:/nonexistent/s"])
+    assert done.exit_code == 1
+    assert "no such socket" in done.output
+    assert CliRunner().invoke(cli, ["snapshot", "--prom", "--json"]).exit_code == 2
