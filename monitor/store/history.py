@@ -103,20 +103,14 @@ class History:
     def restore(self, head: Restorable, now_ms: int, wanted_ms: Callable[[Labels], int]) -> None:
         """Give the head what it wants of the past: for each series, the samples of the last ``wanted_ms(labels)``
         milliseconds. Before ``start``. What is later than ``now_ms`` stays on disk. Blocks."""
+        self._writer.begin(now_ms)
         for _ in range(2):
             self._writer.salvage_since(now_ms - HOUR_MS)
             file = self._writer.file
             if file is None:
                 return
-            newest_ms = self._writer.newest_ms
-            if newest_ms is not None and newest_ms > now_ms + _AHEAD_MS:
-                ahead = (newest_ms - now_ms) // 1000
-                self._future = (
-                    f"history has samples from up to {ahead} s ahead of this node's clock: they are kept, but the "
-                    "clock was, or is, wrong"
-                )
-                log.warning("%s: %s", self._path, self._future)
             try:
+                self._tell_if_ahead(file.newest_ms(), now_ms)
                 for labels, chunks, times, values in restored(file, now_ms, wanted_ms):
                     head.restore(labels, chunks, times, values)
             except (sqlite3.Error, OSError) as error:
@@ -124,6 +118,14 @@ class History:
                 self._writer.open()
                 continue
             return
+
+    def _tell_if_ahead(self, newest_ms: int | None, now_ms: int) -> None:
+        if newest_ms is not None and newest_ms > now_ms + _AHEAD_MS and not self._future:
+            self._future = (
+                f"history has samples from up to {(newest_ms - now_ms) // 1000} s ahead of this node's clock: they are "
+                "kept until there are newer ones of their time, but the clock was, or is, wrong"
+            )
+            log.warning("%s: %s", self._path, self._future)
 
     def start(self) -> None:
         """Start the thread."""
@@ -166,15 +168,20 @@ class History:
     def _drop(self) -> None:
         """The disk hangs: the thread takes nothing. The oldest goes."""
         queue = self._writer.inbox.queue
+        rewound: Rewound | None = None
         while self._waiting - self._writer.inbox.taken - self._dropped > MOST_WAITING * 3 // 4:
             try:
                 item = queue.popleft()
             except IndexError:
-                return
-            if isinstance(item, TakenScrape):
+                break
+            if isinstance(item, Rewound):
+                rewound = item
+            elif isinstance(item, TakenScrape):
                 self._dropped += len(item.values)
             elif isinstance(item, TakenSample):
                 self._dropped += 1
+        if rewound is not None:  # it is of what is on disk already, too
+            queue.appendleft(rewound)
 
     # -- out ---------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from monitor.store.chunk import Chunk, ChunkError, seal
 from monitor.store.history_file import File
-from monitor.store.history_rows import Block, Samples, read_journal, window_of
+from monitor.store.history_rows import Block, Samples, epoch_of, read_journal, window_of
 from monitor.store.history_salvage import Salvage
 from monitor.store.history_schema import (
     AWAIT_MS,
@@ -31,8 +31,8 @@ from monitor.store.history_schema import (
     HistoryError,
     checked,
     row_id,
-    union,
 )
+from monitor.store.history_union import union
 from monitor.store.minutes import decode, encode, join, minutes_of
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,10 @@ class Chores:
         if stale:
             yield from self.fold(self.file.take_windows(stale))
         yield from self._limit(now_ms)
+        rewinds = self.file.rewinds
         for start_ms in self._hours_due(now_ms):
+            if self.file.rewinds is not rewinds:
+                return  # the clock went back: an hour may be no more over than it was
             yield from self._once("merge", start_ms, self.merge_hour(start_ms))
         for start_ms in self._days_due(now_ms):
             yield from self._once("join", start_ms, self.join_day(start_ms))
@@ -148,12 +151,12 @@ class Chores:
 
     def fold(self, rows: list[int]) -> Iterator[None]:
         """Make chunks of rows of the journal that no chunk of the head's will cover."""
-        by_window: dict[int, list[int]] = defaultdict(list)
+        apart: dict[tuple[int, int], list[int]] = defaultdict(list)
         for ident in rows:
             found = self.file.connection.execute("SELECT last_ms FROM journal WHERE id = ?", (ident,)).fetchone()
             if found:
-                by_window[window_of(found[0])].append(ident)
-        for start_ms, idents in by_window.items():
+                apart[window_of(found[0]), epoch_of(ident, self.file.rewinds)].append(ident)
+        for (start_ms, _), idents in apart.items():
             yield from self._once("fold", start_ms, self._fold_window(idents))
 
     def _fold_window(self, idents: list[int]) -> Iterator[None]:
@@ -161,13 +164,14 @@ class Chores:
         rows = [
             execute("SELECT id, layout, count, data FROM journal WHERE id = ?", (ident,)).fetchone() for ident in idents
         ]
-        pieces, damaged = read_journal(self.file.connection, [row for row in rows if row is not None])
+        rewinds = self.file.rewinds
+        pieces, damaged = read_journal(self.file.connection, [row for row in rows if row is not None], rewinds)
         if damaged:
             self._say(f"{damaged} rows of the journal were damaged and are left out", 0)
         yield
         chunks: list[tuple[int, Chunk]] = []
         for series, parts in pieces.items():
-            chunks += [(series, seal(*some)) for some in by_windows(union([samples for _, samples in parts]))]
+            chunks += [(series, seal(*some)) for some in by_windows(union(parts, rewinds))]
             if len(chunks) % _BATCH == 0:
                 yield
         with self.file.transaction():
@@ -193,12 +197,13 @@ class Chores:
         sources = [b for b in file.live() if start_ms <= b.start_ms and b.end_ms <= end_ms]
         with file.transaction():
             target = file.new_block(start_ms, end_ms, BUILDING)
+        rewinds = file.rewinds
         written: list[int] = []
         numbers: dict[bytes, int] = {}
         rows: list[tuple[int, Chunk, bytes]] = []
         for series in sorted({series for block in sources for series in block.series}):
             damaged: list[str] = []
-            samples = union([some for _, some in file.pieces(sources, series, damaged)])
+            samples = union(file.pieces(sources, series, damaged), rewinds)
             for reason in damaged:
                 self._say(reason, 0)
             if samples[0]:
@@ -323,6 +328,7 @@ class Chores:
         with file.transaction():
             execute("DELETE FROM layouts WHERE id NOT IN (SELECT layout FROM journal WHERE layout IS NOT NULL)")
             file.forget_layouts()
+            file.forget_rewinds()
         yield
         with file.transaction():
             execute("DELETE FROM events WHERE at_ms < ?", (now_ms - self._retention_ms,))

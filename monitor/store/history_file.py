@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from monitor.samples import Labels
 from monitor.store.chunk import Chunk, ChunkError
-from monitor.store.history_rows import Block, ChunkReader, Pieces, read_blocks, window_of
+from monitor.store.history_rows import Block, ChunkReader, Pieces, read_blocks, read_rewinds, window_of
 from monitor.store.history_schema import (
     BUILDING,
     LIVE,
@@ -31,6 +32,8 @@ from monitor.store.history_schema import (
     row_id,
     sum_up,
 )
+
+_MOST_REWINDS = 1000
 
 
 @dataclass(slots=True)
@@ -76,7 +79,11 @@ class File:
         self._inode = os.stat(path).st_ino
         note = connection.execute("SELECT value FROM notes WHERE key = 'next'").fetchone()
         newest = connection.execute("SELECT ifnull(max(id), 0) FROM journal").fetchone()[0]
-        self._next: int = max([*self.blocks, newest, int(note[0]) if note else 0]) + 1
+        self.rewinds: Sequence[int] = read_rewinds(connection)
+        """The numbers at which the clock went back, ascending."""
+        last = max([*self.blocks, newest, int(note[0]) if note else 0])
+        # What is numbered now comes after every rewind, though what came before it may be gone by now.
+        self._next: int = max([last + 1, *self.rewinds[-1:]])
         self.began = self._next
         """Rows of the journal with lower ids are of an earlier run."""
         self.page_size: int = connection.execute("PRAGMA page_size").fetchone()[0]
@@ -132,6 +139,31 @@ class File:
         """The next number, for a block or a row of the journal."""
         self._next += 1
         return self._next - 1
+
+    def rewind(self) -> None:
+        """The clock went back: what is written from now on voids what was written before. Within a transaction."""
+        self.close_blocks()
+        if self._next not in self.rewinds[-1:]:
+            self._note_rewinds([*self.rewinds, self._next][-_MOST_REWINDS:])
+
+    def forget_rewinds(self) -> None:
+        """Forget the rewinds between which nothing is left. Within a transaction."""
+        if not self.rewinds:
+            return
+        numbers = sorted([*self.blocks, *(row[0] for row in self.connection.execute("SELECT id FROM journal"))])
+        found, before = [], 0
+        for rewind in self.rewinds:
+            older = bisect_left(numbers, rewind)
+            if older > before:
+                found.append(rewind)
+                before = older
+        if found != self.rewinds:
+            self._note_rewinds(found)
+
+    def _note_rewinds(self, rewinds: list[int]) -> None:
+        self.rewinds = rewinds
+        text = " ".join(map(str, rewinds))
+        self.connection.execute("INSERT OR REPLACE INTO notes VALUES ('rewinds', ?)", (text,))
 
     # -- series ------------------------------------------------------------------------------------------------------
 
@@ -347,6 +379,19 @@ class File:
     def lost(self) -> list[Block]:
         """Blocks that are still to be copied out of a broken file."""
         return [block for block in self.blocks.values() if block.state == LOST]
+
+    def newest_ms(self) -> int | None:
+        """The time of the newest sample. Of the blocks, those that may have it are read."""
+        newest: int | None = self.connection.execute("SELECT max(last_ms) FROM journal").fetchone()[0]
+        for block in sorted(self.live(), key=lambda b: -b.end_ms):
+            if newest is not None and block.end_ms <= newest:
+                break
+            span = (row_id(block.ident, 0), row_id(block.ident + 1, 0))
+            query = "SELECT max(end_ms) FROM chunks WHERE id >= ? AND id < ?"
+            last_ms = self.connection.execute(query, span).fetchone()[0]
+            if last_ms is not None and (newest is None or last_ms > newest):
+                newest = last_ms
+        return newest
 
     def pages(self) -> tuple[int, int]:
         """Pages of the file, and how many of those are free."""

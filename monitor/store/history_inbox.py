@@ -109,6 +109,8 @@ class Owed:
     chunks: list[tuple[Known, Chunk]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     rewound_ms: int | None = None
+    began_ms: int | None = None
+    """Where the clock went back before all this: at the end of something that was given up."""
 
     @property
     def weight(self) -> int:
@@ -131,6 +133,8 @@ class Inbox:
         """Families to be written."""
         self.owed: deque[Owed] = deque()
         self.owed_bytes = 0
+        self._back_ms: int | None = None
+        """Where the clock went back, if that is still to be told with what is owed next."""
         self._known: dict[int, Known] = {}
         self._layouts: dict[int, Layout] = {}
 
@@ -206,6 +210,7 @@ class Inbox:
     def _owe(self, owed: Owed) -> None:
         if not (owed.rows or owed.chunks or owed.events or owed.rewound_ms is not None):
             return
+        owed.began_ms, self._back_ms = self._back_ms, None
         self.owed.append(owed)
         self.owed_bytes += owed.weight
         if self.owed_bytes > MOST_OWED_BYTES:
@@ -227,6 +232,11 @@ class Inbox:
         gone = self.owed.popleft()
         self.owed_bytes -= gone.weight
         self.lost += sum(row.samples for row in gone.rows) + sum(chunk.count for _, chunk in gone.chunks)
+        back_ms = gone.began_ms if gone.rewound_ms is None else gone.rewound_ms
+        if back_ms is not None and self.owed:
+            self.owed[0].began_ms = back_ms
+        elif back_ms is not None:
+            self._back_ms = back_ms
 
     def written(self) -> None:
         """All that was owed is on the disk."""

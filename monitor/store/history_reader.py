@@ -21,7 +21,16 @@ from monitor.samples import NAME, Event, Family, Labels, label
 from monitor.selector import MINUTE_MS, Matcher, Minutes
 from monitor.store.chunk import ChunkError
 from monitor.store.history_plan import Part, plan
-from monitor.store.history_rows import Block, ChunkReader, Pieces, Samples, journal_ids, read_blocks, read_journal
+from monitor.store.history_rows import (
+    Block,
+    ChunkReader,
+    Pieces,
+    Samples,
+    journal_ids,
+    read_blocks,
+    read_journal,
+    read_rewinds,
+)
 from monitor.store.history_schema import (
     DAY_MS,
     LIVE,
@@ -33,8 +42,8 @@ from monitor.store.history_schema import (
     is_corrupt,
     labels_from_text,
     row_id,
-    union,
 )
+from monitor.store.history_union import union
 from monitor.store.minutes import decode, join, minutes_of
 
 _NOTHING: Samples = (array("q"), array("d"))
@@ -57,6 +66,8 @@ class HistoryReader:
         self._depth = 0
         self._chunks: ChunkReader | None = None
         self._blocks: list[Block] = []
+        self.rewinds: list[int] = []
+        """The numbers at which the clock went back, ascending."""
         self._journal: list[tuple[int, int | None, int, int, int]] = []
         self._journaled: dict[int, Pieces] | None = None
         self._in_journal_ids: set[int] | None = None
@@ -137,6 +148,7 @@ class HistoryReader:
         self._journal = connection.execute(
             "SELECT id, layout, first_ms, last_ms, count FROM journal ORDER BY id"
         ).fetchall()
+        self.rewinds = read_rewinds(connection)
         self._journaled = self._in_journal_ids = None
         self._overlapping.clear()
         self._plans.clear()
@@ -294,13 +306,13 @@ class HistoryReader:
         if self._journaled is None:
             assert self._connection is not None  # noqa: S101 # within a snapshot
             rows = self._execute("SELECT id, layout, count, data FROM journal ORDER BY id", ())
-            self._journaled, damaged = read_journal(self._connection, rows)
+            self._journaled, damaged = read_journal(self._connection, rows, self.rewinds)
             for _ in range(damaged):
                 self._found("a row of the journal is damaged")
         return self._journaled
 
-    def pieces(self, series: int, start_ms: int, end_ms: int) -> list[Samples]:
-        """All that may be of a stretch of time, in the order of writing."""
+    def pieces(self, series: int, start_ms: int, end_ms: int) -> Pieces:
+        """All that may be of a stretch of time."""
         found: Pieces = []
         for block in self.overlapping(start_ms, end_ms):
             samples = self.samples(block, series)
@@ -308,8 +320,7 @@ class HistoryReader:
                 found.append((block.ident, samples))
         if self._in_journal(start_ms, end_ms):
             found += self.journaled().get(series, ())
-            found.sort(key=lambda piece: piece[0])
-        return [samples for _, samples in found]
+        return found
 
 
 class StoredSeries:
@@ -327,7 +338,7 @@ class StoredSeries:
         if end_ms <= start_ms:
             return _NOTHING
         with self._reader.snapshot():
-            times, values = union(self._reader.pieces(self._id, start_ms, end_ms))
+            times, values = union(self._reader.pieces(self._id, start_ms, end_ms), self._reader.rewinds)
         first = bisect_right(times, start_ms)
         last = bisect_right(times, end_ms, lo=first)
         return times[first:last], values[first:last]

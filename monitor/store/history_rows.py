@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from array import array
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -33,6 +34,21 @@ class Block:
 def window_of(at_ms: int) -> int:
     """The start of the window of five minutes that has this moment: ``start < at_ms <= start + WINDOW_MS``."""
     return (at_ms - 1) // WINDOW_MS * WINDOW_MS
+
+
+def epoch_of(number: int, rewinds: Sequence[int]) -> int:
+    """How often the clock had gone back when what has this number was written."""
+    return bisect_right(rewinds, number)
+
+
+def read_rewinds(connection: sqlite3.Connection) -> list[int]:
+    """The numbers at which the clock went back, ascending: what has such a number, or a greater one, was written after
+    that. None are known of a file that has no such note, or a damaged one."""
+    row = connection.execute("SELECT value FROM notes WHERE key = 'rewinds'").fetchone()
+    try:
+        return sorted({int(number) for number in row[0].split()}) if row is not None else []
+    except (ValueError, AttributeError):
+        return []
 
 
 class ChunkReader:
@@ -100,10 +116,10 @@ def read_blocks(connection: sqlite3.Connection) -> list[Block]:
 
 
 def read_journal(
-    connection: sqlite3.Connection, rows: Iterable[tuple[int, int | None, int, bytes]], wanted: set[int] | None = None
+    connection: sqlite3.Connection, rows: Iterable[tuple[int, int | None, int, bytes]], rewinds: Sequence[int]
 ) -> tuple[dict[int, Pieces], int]:
-    """Rows of the journal (id, layout, count, data), in the order of writing: the samples of each series (or of those
-    wanted), and how many rows were damaged. A piece is of rows in which time went on, and of one window: between two
+    """Rows of the journal (id, layout, count, data), in the order of writing: the samples of each series, and how many
+    rows were damaged. A piece is of rows in which time went on, between two rewinds, and of one window: between two
     windows there may be one whose rows were deleted, for there are chunks of it."""
     layouts: dict[int, array[int]] = {}
     pieces: dict[int, Pieces] = {}
@@ -112,8 +128,7 @@ def read_journal(
         try:
             if layout is None:
                 for ident, at_ms, value in zip(*unpack_singles(data, count), strict=True):
-                    if wanted is None or ident in wanted:
-                        _append(pieces, ident, row, array("q", (at_ms,)), array("d", (value,)))
+                    _append(pieces, ident, row, array("q", (at_ms,)), array("d", (value,)), rewinds)
                 continue
             ids = layouts.get(layout)
             if ids is None:
@@ -123,8 +138,7 @@ def read_journal(
                 ids = layouts[layout] = unpack_ids(found[0])
             times, values = unpack_scrapes(data, count, len(ids))
             for i, ident in enumerate(ids):
-                if wanted is None or ident in wanted:
-                    _append(pieces, ident, row, times, values[i :: len(ids)])
+                _append(pieces, ident, row, times, values[i :: len(ids)], rewinds)
         except HistoryError:
             damaged += 1
     return pieces, damaged
@@ -144,11 +158,15 @@ def journal_ids(connection: sqlite3.Connection) -> set[int]:
     return found
 
 
-def _append(pieces: dict[int, Pieces], ident: int, row: int, times: array[int], values: array[float]) -> None:
+def _append(
+    pieces: dict[int, Pieces], ident: int, row: int, times: array[int], values: array[float], rewinds: Sequence[int]
+) -> None:
     mine = pieces.get(ident)
     if mine is None:
         mine = pieces[ident] = []
-    elif mine[-1][1][0][-1] < times[0] <= window_of(mine[-1][1][0][-1]) + WINDOW_MS:
+    elif mine[-1][1][0][-1] < times[0] <= window_of(mine[-1][1][0][-1]) + WINDOW_MS and (
+        not rewinds or epoch_of(mine[-1][0], rewinds) == epoch_of(row, rewinds)
+    ):
         mine[-1][1][0].extend(times)
         mine[-1][1][1].extend(values)
         return

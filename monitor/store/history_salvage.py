@@ -19,7 +19,7 @@ from typing import Any
 
 from monitor.samples import Labels
 from monitor.store.history_file import File
-from monitor.store.history_rows import Block, window_of
+from monitor.store.history_rows import Block, read_rewinds, window_of
 from monitor.store.history_schema import (
     BUILDING,
     HOUR_MS,
@@ -64,6 +64,9 @@ def start_anew(path: Path, now_ms: int, remembered: Mapping[int, Labels]) -> Pat
             with closing(old):
                 unread = [table for table in _SMALL_TABLES if not _copy(old, new, table)]
                 _find_blocks(old, new)
+                with suppress(sqlite3.DatabaseError):
+                    rewinds = " ".join(map(str, read_rewinds(old)))
+                    new.execute("INSERT INTO notes VALUES ('rewinds', ?)", (rewinds,))
         # What is missing of one of the two lists of series, and of both.
         new.execute("INSERT OR IGNORE INTO series SELECT * FROM spare_series")
         for ident, labels in remembered.items():

@@ -3,8 +3,9 @@
 Samples are in blocks. A block is a stretch of time that was written together: five minutes as the head sealed them, an
 hour that those were merged into, or a day of roll-ups. Whatever belongs to a block has ids that begin with the block's
 (``row_id``), so that a block is written, and deleted, as one run of pages, and a series is found in it by its key.
-Blocks and rows of the journal are numbered together, in the order of writing: where two tell of the same time, as after
-a clock went back, the later one is right.
+Blocks and rows of the journal are numbered together, in the order of writing: where two have a sample of the same
+time, the later one is right. The note ``rewinds`` has the numbers at which the clock went back: what was written from
+then on voids what was written before.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ import os
 import sqlite3
 import zlib
 from array import array
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import accumulate
@@ -260,25 +260,3 @@ def in_words(path: Path, error: BaseException) -> str:
     if isinstance(error, OSError):
         return f"{error.filename or path}: {error.strerror or error}"
     return f"{path}: {error}"
-
-
-def union(pieces: Sequence[tuple[array[int], array[float]]]) -> tuple[array[int], array[float]]:
-    """Samples of one series that were written one after the other, as one: over the time that a later piece spans, what
-    was there before is void. Pieces have ascending times, and may be empty."""
-    pieces = [piece for piece in pieces if len(piece[0])]
-    if len(pieces) == 1:
-        return pieces[0]
-    times, values = array("q"), array("d")
-    for more_times, more_values in pieces:
-        if not times or more_times[0] > times[-1]:
-            times += more_times
-            values += more_values
-            continue
-        first, last = _bounds(times, more_times[0], more_times[-1])
-        times = times[:first] + more_times + times[last:]
-        values = values[:first] + more_values + values[last:]
-    return times, values
-
-
-def _bounds(times: array[int], start_ms: int, end_ms: int) -> tuple[int, int]:
-    return bisect_left(times, start_ms), bisect_right(times, end_ms)

@@ -61,6 +61,8 @@ class Writer:
         self._suspected = False
         self._given_up: set[tuple[str, int]] = set()
         self._lock: int | None = None
+        self._began_ms: int | None = None
+        """The time at the start, until something of this run is written."""
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
@@ -128,6 +130,10 @@ class Writer:
             except Exception as error:
                 self.fail(error)
 
+    def begin(self, now_ms: int) -> None:
+        """Take the time at the start: if the file has samples after it, then the clock went back meanwhile."""
+        self._began_ms = now_ms
+
     def finish_chores(self) -> None:
         """Do all chores at once."""
         self._work = None
@@ -180,7 +186,10 @@ class Writer:
         fresh = {name: one for name, one in inbox.families.items() if self._families.get(name) != one}
         fold: list[int] = []
         if inbox.owed or fresh:
+            ahead_ms = None if self._began_ms is None else file.newest_ms()
             with file.transaction():
+                if self._began_ms is not None and ahead_ms is not None and ahead_ms > self._began_ms:
+                    file.rewind()
                 for owed in inbox.owed:
                     fold += self._write_owed(file, owed)
                 file.drop_covered()
@@ -189,6 +198,7 @@ class Writer:
                     [(_text(one.name), _text(one.kind), _text(one.help)) for one in fresh.values()],
                 )
             inbox.written()
+            self._began_ms = None
             self._families |= fresh
             self.last_commit_ms = inbox.now_ms
         inbox.families.clear()
@@ -200,6 +210,7 @@ class Writer:
 
     def _write_owed(self, file: File, owed: Owed) -> list[int]:
         """The rows of the journal that the head will make no chunks of."""
+        fold = [] if owed.began_ms is None else self._rewind(file, owed.began_ms)
         file.write_rows(self._row(file, row) for row in owed.rows)
         if owed.chunks:
             file.put((self._id(file, known), chunk) for known, chunk in owed.chunks)
@@ -207,10 +218,11 @@ class Writer:
             "INSERT INTO events (at_ms, kind, severity, title, labels, detail) VALUES (?, ?, ?, ?, ?, ?)",
             [event_row(event) for event in owed.events],
         )
-        if owed.rewound_ms is None:
-            return []
-        file.close_blocks()
-        border = window_of(owed.rewound_ms)
+        return fold if owed.rewound_ms is None else [*fold, *self._rewind(file, owed.rewound_ms)]
+
+    def _rewind(self, file: File, to_ms: int) -> list[int]:
+        file.rewind()
+        border = window_of(to_ms)
         return file.take_windows([start for start in file.windows() if start >= border])
 
     def _row(self, file: File, row: OwedRow) -> Row:
