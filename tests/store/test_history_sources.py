@@ -13,12 +13,16 @@ from pathlib import Path
 
 import pytest
 
+import monitor.store.history as history_module
 import monitor.store.history_inbox as history_inbox
 from monitor.samples import STALE, Labels, Scrape, Shape, make_labels
 from monitor.store.chunk import seal
 from monitor.store.head import Head
 from monitor.store.history import History
-from monitor.store.history_rows import Pieces, window_of
+from monitor.store.history_file import File
+from monitor.store.history_journal import pack_singles
+from monitor.store.history_rows import Pieces, read_journal, window_of
+from monitor.store.history_schema import LIVE
 from monitor.store.history_union import union
 from tests.store.histories import HOUR, MINUTE, SECOND, T0, Remembering, Told, bits, kept, running
 
@@ -322,3 +326,50 @@ def test_chunks_of_one_window_that_overlap_are_merged_bit_for_bit(path: Path) ->
         history.scrape([one], T0 + 2 * HOUR, [9.0])
         assert history.flush()  # merged
         assert bits(kept(history)[one.labels]) == [*expected, *bits([(T0 + 2 * HOUR, 9.0)])]
+
+
+def test_what_is_between_two_chunks_that_are_newer_is_void_in_memory_too(path: Path) -> None:
+    one = Told("a")
+    expected = [(T0 + 100, 1.0), (T0 + 120, 2.0), (T0 + 200, 3.0)]
+    with running(path) as history:
+        history.sealed(one, seal(array("q", [T0 + 150]), array("d", [0.0])))
+        history.rewound(T0 + 90)
+        history.sealed(one, seal(array("q", [T0 + 100, T0 + 120]), array("d", [1.0, 2.0])))
+        history.sealed(one, seal(array("q", [T0 + 200]), array("d", [3.0])))
+        assert history.flush()
+        assert kept(history)[one.labels] == expected
+    head = Remembering()
+    with running(path, before=lambda h: h.restore(head, T0 + MINUTE, lambda labels: HOUR)):
+        assert head.samples(one.labels) == expected
+
+
+def test_rows_of_the_journal_are_joined_but_not_over_a_rewind() -> None:
+    rows = [(1, None, 1, pack_singles([7], [T0 + 10], [1.0])), (5, None, 1, pack_singles([7], [T0 + 20], [2.0]))]
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for back, expected in (([], [1]), ([3], [1, 5]), ([1], [1]), ([6], [1])):
+            pieces, damaged = read_journal(connection, rows, back)
+            assert ([number for number, _ in pieces[7]], damaged) == (expected, 0)
+
+
+def test_numbers_go_on_after_a_rewind_though_what_was_numbered_is_gone(path: Path) -> None:
+    with closing(File.open(path)) as file, file.transaction():
+        file.new_block(T0, T0 + 5 * MINUTE, LIVE)
+        for _ in range(10):
+            file.number()
+        file.rewind()
+    with closing(File.open(path)) as file:
+        assert list(file.rewinds) == [12]
+        assert file.number() == 12
+
+
+def test_a_queue_that_is_cut_short_keeps_word_of_the_clock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history_module, "MOST_WAITING", 1_000)
+    history = History(path)  # the thread is never started: it takes nothing
+    series = [Told("a", n=str(n)) for n in range(100)]
+    for i in range(50):
+        if i == 3:
+            history.rewound(T0)
+        history.scrape(series, T0 + i, [0.0] * 100)
+    queue = history._writer.inbox.queue
+    assert len(queue) <= 11
+    assert isinstance(queue[0], history_inbox.Rewound)
