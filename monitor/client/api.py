@@ -25,6 +25,7 @@ from monitor.client.wire import (
     AlertRow,
     Capabilities,
     ErrorAnswer,
+    EventRow,
     Frame,
     Processes,
     Query,
@@ -104,6 +105,11 @@ class Client:
         """Changes of alerts' state since a time, newest last."""
         body = await self._get("/api/gpumon/v1/alerts", {"since_ms": str(since_ms)})
         return self._decode(body, dict[str, tuple[TransitionRow, ...]]).get("transitions", ())
+
+    async def events(self, since_ms: int = 0) -> tuple[EventRow, ...]:
+        """What happened on the node since a time, newest last."""
+        body = await self._get("/api/gpumon/v1/events", {"since_ms": str(since_ms)})
+        return self._decode(body, dict[str, tuple[EventRow, ...]]).get("events", ())
 
     async def alerts(self) -> tuple[AlertRow, ...]:
         """The active alerts, pending and firing."""

@@ -400,6 +400,7 @@ def make_alerts(rows: Iterable[AlertRow]) -> tuple[Alert, ...]:
                 since_ms=parse_time(row.active_at),
                 summary=clean(row.annotations.get("summary", "")),
                 description=clean(row.annotations.get("description", "")),
+                action=clean(row.annotations.get("action", "")),
                 labels=labels,
                 value=clean(row.value),
                 fingerprint=clean(row.fingerprint),

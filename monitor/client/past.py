@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from monitor.client import discover, queries
 from monitor.client.api import Client
 from monitor.client.builder import SnapshotBuilder
-from monitor.client.errors import ClientError
+from monitor.client.errors import ClientError, Refused
 from monitor.client.feed import Asking, facts_of
-from monitor.client.snapshot import Snapshot
-from monitor.client.wire import AlertRow, Frame, Series, SourceRow, TransitionRow
+from monitor.client.format import clean
+from monitor.client.snapshot import Happening, Snapshot
+from monitor.client.wire import AlertRow, Frame, ProcessRow, Series, SourceRow, TransitionRow
 
 _POINTS = 300
 """Two for each cell of the widest graph."""
@@ -62,6 +63,47 @@ class Pictures:
         builder = SnapshotBuilder(facts, range_seconds=range_seconds, whole=True)
         return builder.apply(Frame(1, at_ms, results, alerts, sources))
 
+    async def happened(self) -> tuple[Happening, ...]:
+        """What happened, the newest first: events as far as they are stored, and changes of alerts as far as the daemon
+        remembers. Raises ``ClientError``."""
+        client = self._client or self._open()
+        try:
+            events = await client.events()
+            changes = await client.transitions()
+        except Refused as error:
+            if error.status == 404:
+                raise ClientError("a Prometheus knows none", client.target) from None
+            raise
+        except ClientError:
+            await self.close()
+            raise
+        found = [
+            Happening(
+                one.at_ms,
+                clean(one.kind),
+                clean(one.severity),
+                clean(one.title),
+                {clean(key): clean(value) for key, value in one.labels.items()},
+                clean(one.detail),
+            )
+            for one in events
+        ]
+        found += [one for change in changes if (one := _change(change)) is not None]
+        return tuple(sorted(found, key=lambda one: -one.at_ms))
+
+    async def processes(self) -> tuple[ProcessRow, ...]:
+        """What runs on the GPUs now. Raises ``ClientError``."""
+        client = self._client or self._open()
+        try:
+            return (await client.processes()).processes
+        except Refused as error:
+            if error.status == 404:
+                raise ClientError("a Prometheus knows none", client.target) from None
+            raise
+        except ClientError:
+            await self.close()
+            raise
+
     async def close(self) -> None:
         """Let go of the connection."""
         if self._client is not None:
@@ -74,6 +116,18 @@ class Pictures:
             raise ClientError("there is no daemon on this machine", "", "Start one with `gpumon daemon`, or give --url")
         self._client = Client(found.target, timeout=20)
         return self._client
+
+
+def _change(row: TransitionRow) -> Happening | None:
+    """A change of an alert that a person wants to know of: that it fired, and that it ended."""
+    severity = row.labels.get("severity", "")
+    if severity == "none" or "firing" not in (row.before, row.after):
+        return None
+    kind = "firing" if row.after == "firing" else "resolved"
+    name = clean(row.labels.get("alertname", ""))
+    title = f"{name}: {clean(row.annotations.get('summary', ''))}" + (f" ({clean(row.reason)})" if row.reason else "")
+    labels = {clean(key): clean(value) for key, value in row.labels.items() if key != "alertname"}
+    return Happening(row.at_ms, kind, clean(severity), title, labels, clean(row.annotations.get("description", "")))
 
 
 async def _alerts(client: Client, at_ms: int, *, daemon: bool) -> tuple[AlertRow, ...]:

@@ -188,8 +188,22 @@ class Alert:
     labels: Mapping[str, str]
     value: str
     fingerprint: str = ""
+    action: str = ""
+    """What to do."""
     muted: str = ""
     """``silenced`` or ``inhibited`` where it fires and nobody is told; else ""."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that happened at a moment: an alert that fired or ended, an XID, a restart, a line of a log."""
+
+    at_ms: int
+    kind: str
+    severity: str
+    title: str
+    labels: Mapping[str, str]
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

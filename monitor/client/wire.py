@@ -111,6 +111,17 @@ class AlertRow(
     inhibited_by: tuple[str, ...] = ()
 
 
+class EventRow(msgspec.Struct, frozen=True):
+    """Something that happened on the node."""
+
+    at_ms: int
+    kind: str
+    severity: str = ""
+    title: str = ""
+    labels: dict[str, str] = {}
+    detail: str = ""
+
+
 class TransitionRow(msgspec.Struct, frozen=True):
     """An alert's change of state."""
 

@@ -19,8 +19,8 @@ def run(url: str | None = None, *, feed: Feed | None = None) -> int:
     ``url`` names a daemon or a Prometheus; without it one is looked for, and a private daemon is started where there is
     none. ``feed`` gives the events instead, for tests.
     """
-    from monitor.tui.app import GpumonApp, live_feed, stored_pictures
+    from monitor.tui.app import GpumonApp, Server, live_feed
 
-    app = GpumonApp(feed or live_feed(url), ask=None if feed else stored_pictures(url))
+    app = GpumonApp(feed or live_feed(url), server=None if feed else Server(url))
     app.run()
     return app.return_code or 0

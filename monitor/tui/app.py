@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
 from textual.app import App
 from textual.binding import Binding, BindingType
 
+from monitor.client.errors import ClientError
 from monitor.client.events import ConnectionLost, Event
 from monitor.client.format import clean, duration
-from monitor.client.snapshot import Snapshot
+from monitor.client.snapshot import Happening, Snapshot
 from monitor.tui.rows import View
 from monitor.tui.screens.help import HelpScreen
+from monitor.tui.screens.listing import ListScreen
+from monitor.tui.screens.lists import AlertsScreen, EventsScreen, ProcessesScreen
 from monitor.tui.screens.overview import OverviewScreen
-from monitor.tui.travel import Ask, Travel
+from monitor.tui.travel import Travel
 
 if TYPE_CHECKING:
     from monitor.client.past import Pictures
+    from monitor.client.wire import ProcessRow
 
 Feed: TypeAlias = Callable[[], AsyncIterator[Event]]
 """Opens the stream of events. Called once, after the first frame was painted."""
@@ -36,28 +40,59 @@ def live_feed(url: str | None) -> Feed:
     return feed
 
 
-def stored_pictures(url: str | None) -> Ask:
-    """Asks a real daemon, or a Prometheus, for its past."""
-    pictures: list[Pictures] = []
+_LIST_SECONDS = 2.0
+"""How often an open list is read again."""
 
-    async def ask(at_ms: int | None, range_seconds: int) -> Snapshot:
-        if not pictures:
+
+class Asked(Protocol):
+    """Who is asked for what the feed does not bring. Everything raises ``ClientError``."""
+
+    async def at(self, at_ms: int | None, range_seconds: int) -> Snapshot:
+        """The node at a moment, or now, with graphs of so many seconds."""
+        ...
+
+    async def happened(self) -> Sequence[Happening]:
+        """What happened, the newest first."""
+        ...
+
+    async def processes(self) -> Sequence[ProcessRow]:
+        """What runs on the GPUs now."""
+        ...
+
+
+class Server:
+    """A real daemon or Prometheus. HTTP is imported when it is first asked."""
+
+    def __init__(self, url: str | None) -> None:
+        self._url = url
+        self._pictures: Pictures | None = None
+
+    def _asked(self) -> Pictures:
+        if self._pictures is None:
             from monitor.client.past import Pictures
 
-            pictures.append(Pictures(url))
-        return await pictures[0].at(at_ms, range_seconds)
+            self._pictures = Pictures(self._url)
+        return self._pictures
 
-    return ask
+    async def at(self, at_ms: int | None, range_seconds: int) -> Snapshot:
+        return await self._asked().at(at_ms, range_seconds)
+
+    async def happened(self) -> Sequence[Happening]:
+        return await self._asked().happened()
+
+    async def processes(self) -> Sequence[ProcessRow]:
+        return await self._asked().processes()
 
 
 class GpumonApp(App[None]):
-    """Shows what ``feed`` tells, and what ``ask`` gives of the past. ``monotonic`` is the clock that ages are measured
-    with, in seconds."""
+    """Shows what ``feed`` tells, and what ``server`` says when it is asked. ``monotonic`` is the clock that ages are
+    measured with, in seconds."""
 
     CSS = "Screen { background: ansi_default; color: ansi_default; overflow: hidden; }"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q,ctrl+c", "quit", "quit", priority=True),
+        Binding("ctrl+c", "quit", "quit", priority=True),
+        Binding("q", "quit", "quit"),
         Binding("question_mark,h,f1", "help", "help"),
         Binding("p,space", "pause", "pause"),
         Binding("left,comma", "step(-1)", "earlier"),
@@ -68,15 +103,28 @@ class GpumonApp(App[None]):
         Binding("l,end", "live", "live"),
         Binding("left_square_bracket,minus", "range(-1)", "shorter"),
         Binding("right_square_bracket,plus", "range(1)", "longer"),
+        Binding("1", "screen('overview')", "overview"),
+        Binding("4,a", "screen('alerts')", "alerts"),
+        Binding("5", "screen('processes')", "processes"),
+        Binding("7,e", "screen('events')", "events"),
     ]
 
-    def __init__(self, feed: Feed, *, ask: Ask | None = None, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, feed: Feed, *, server: Asked | None = None, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__(ansi_color=True)
         self.theme = "ansi-dark"
         self._feed = feed
-        self._travel = Travel(ask)
+        self._server = server
+        self._travel = Travel(server.at if server is not None else None)
         self._monotonic = monotonic
         self._overview = OverviewScreen()
+        self._lists: dict[str, ListScreen] = {
+            "alerts": AlertsScreen(),
+            "processes": ProcessesScreen(),
+            "events": EventsScreen(),
+        }
+        self._read = -1e9
         self._snapshot: Snapshot | None = None
         self._received = 0.0
         self._message = "starting"
@@ -121,12 +169,18 @@ class GpumonApp(App[None]):
         return self._travel.view(View(self._snapshot, self._message, self._error, self._cure, age))
 
     def _show(self) -> None:
-        self._overview.show(self.view())
+        screen = self.screen
+        if isinstance(screen, ListScreen):
+            screen.show(self.view())
+        else:
+            self._overview.show(self.view())
 
     def _age(self) -> None:
         """A picture grows old without any event."""
         if self._snapshot is not None and self._paused is None and self._monotonic() - self._received >= 2:
             self._show()
+        if isinstance(self.screen, ListScreen) and self._monotonic() - self._read >= _LIST_SECONDS:
+            self._read_list()
         if self._travel.is_due(self._monotonic()):
             self._travel.asked = True
             self._fetch()
@@ -137,6 +191,46 @@ class GpumonApp(App[None]):
         """Show the help."""
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen())
+
+    def action_screen(self, name: str) -> None:
+        """Show another screen."""
+        if isinstance(self.screen, HelpScreen):
+            return
+        if isinstance(self.screen, ListScreen):
+            if self.screen is self._lists.get(name):
+                return
+            self.pop_screen()
+        if name in self._lists:
+            self.push_screen(self._lists[name])
+            self._read_list()
+        self.call_after_refresh(self._show)
+
+    def action_go_to(self, at_ms: int) -> None:
+        """Take everything to a moment, on the overview."""
+        if self._can_travel() and self._snapshot is not None:
+            self._travel.go(at_ms, self._snapshot)
+            self.action_screen("overview")
+            self._fetch()
+
+    def _read_list(self) -> None:
+        self._read = self._monotonic()
+        if self._server is not None and not any(one.name == "list" and one.is_running for one in self.workers):
+            self.run_worker(self._fill_list(self._server), name="list")
+
+    async def _fill_list(self, server: Asked) -> None:
+        """Read what the open list shows beside the picture."""
+        screen = self.screen
+        if not isinstance(screen, EventsScreen | ProcessesScreen):
+            return
+        try:
+            if isinstance(screen, EventsScreen):
+                screen.happened = await server.happened()
+            else:
+                screen.processes = await server.processes()
+            screen.refused = ""
+        except ClientError as error:
+            screen.refused = clean(error.what)
+        screen.show(self.view())
 
     def action_pause(self) -> None:
         """Let the picture stand, or move again."""

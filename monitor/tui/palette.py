@@ -20,6 +20,7 @@ NOTICE = Style(color="color(179)")
 WARNING = Style(color="color(214)", bold=True)
 CRITICAL = Style(color="color(203)", bold=True)
 BADGE = Style(color="color(214)", bold=True)
+CURSOR = Style(color="color(214)", bold=True)
 PAST = Style(color="color(214)", bold=True, reverse=True)
 ALARM = Style(color="color(203)", bold=True, reverse=True)
 

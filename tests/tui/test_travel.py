@@ -10,8 +10,8 @@ from textual.pilot import Pilot
 
 from monitor.client.errors import Refused, Unreachable
 from monitor.client.events import ConnectionLost
-from monitor.client.snapshot import Snapshot
-from monitor.client.wire import AlertRow
+from monitor.client.snapshot import Happening, Snapshot
+from monitor.client.wire import AlertRow, ProcessRow
 from monitor.tui.app import GpumonApp
 from monitor.tui.travel import RANGES, Travel
 from tests.client.story import ALERTS, START_MS, Story, snapshot
@@ -28,8 +28,10 @@ class Past:
         self.asked: list[tuple[int | None, int]] = []
         self.error = ""
         self.gate: asyncio.Event | None = None
+        self.events: tuple[Happening, ...] = ()
+        self.rows: tuple[ProcessRow, ...] = ()
 
-    async def __call__(self, at_ms: int | None, range_seconds: int) -> Snapshot:
+    async def at(self, at_ms: int | None, range_seconds: int) -> Snapshot:
         self.asked.append((at_ms, range_seconds))
         if self.gate is not None:
             await self.gate.wait()
@@ -37,6 +39,12 @@ class Past:
             raise Refused(self.error, "unix:x", "", 500)
         seconds = 0 if at_ms is None else (at_ms - START_MS) // 1000
         return replace(snapshot(seconds=1), now_ms=START_MS + seconds * 1000)
+
+    async def happened(self) -> tuple[Happening, ...]:
+        return self.events
+
+    async def processes(self) -> tuple[ProcessRow, ...]:
+        return self.rows
 
 
 def run(look: Callable[[GpumonApp, Pilot[None], Past], Awaitable[None]], size: tuple[int, int] = (120, 40)) -> None:
@@ -47,7 +55,7 @@ def run(look: Callable[[GpumonApp, Pilot[None], Past], Awaitable[None]], size: t
         await asyncio.Event().wait()
 
     async def main() -> None:
-        app = GpumonApp(feed, ask=past, monotonic=Clock())
+        app = GpumonApp(feed, server=past, monotonic=Clock())
         async with app.run_test(size=size) as pilot:
             await pilot.pause()
             await settle(app, pilot)

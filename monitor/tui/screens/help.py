@@ -13,6 +13,7 @@ _WIDTH = 76
 _KEYS = (
     ("q", "quit"),
     ("?", "this help; any key closes it"),
+    ("1 4 5 7", "overview, alerts, processes, events; / filters a list, enter goes to its moment"),
     ("p, space", "pause: the picture stands, the daemon goes on"),
     ("← →", "a step back into what is stored, and forth; with shift a leap"),
     ("home, l", "the oldest moment that is stored; live again"),

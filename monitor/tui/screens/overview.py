@@ -21,7 +21,16 @@ from monitor.tui.rows import Line, Row, View
 from monitor.tui.widgets.canvas import Canvas
 
 PARTS = ("header", "gpus", "engines", "host", "alerts", "sources", "message", "footer")
-KEYS = (("q", "quit"), ("?", "help"), ("p", "pause"), ("← →", "past"), ("[ ]", "range"))
+KEYS = (
+    ("q", "quit"),
+    ("?", "help"),
+    ("p", "pause"),
+    ("← →", "past"),
+    ("[ ]", "range"),
+    ("4", "alerts"),
+    ("5", "procs"),
+    ("7", "events"),
+)
 PAST_KEYS = (("l", "live"), ("← →", "step"), ("shift+← →", "leap"), ("[ ]", "range"), ("?", "help"), ("q", "quit"))
 
 

@@ -1,0 +1,150 @@
+"""The lists: alerts, processes, events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.style import Style
+
+from monitor.client.format import clock, cut, duration, fit, percent, size
+from monitor.client.snapshot import Alert, Happening
+from monitor.client.wire import ProcessRow
+from monitor.tui.palette import CRITICAL, DIM, GOOD, NOTICE, PLAIN, STRONG, severity
+from monitor.tui.rows import Row, View
+from monitor.tui.screens.listing import Entry, ListScreen, words
+
+_KEYS = (("↑ ↓", "move"), ("/", "filter"))
+_ELSEWHERE = (("1", "overview"), ("4", "alerts"), ("5", "processes"), ("7", "events"), ("?", "help"), ("q", "quit"))
+_MUTED = {"": "firing", "silenced": "silenced", "inhibited": "inhibited"}
+
+
+class AlertsScreen(ListScreen):
+    """What fires and what is pending, at the moment that is looked at, and what to do about it."""
+
+    NAME = "alerts"
+    KEYS = (*_KEYS, ("enter", "go to its begin"), *_ELSEWHERE)
+
+    def heading(self, view: View) -> Row:
+        return Row().put(f"   {'severity':10}{'state':11}{'since':10}{'alert':28}{'value':>10}  what", DIM)
+
+    def nothing(self, view: View) -> str:
+        return "no alert fires, and none is pending" if view.snapshot is not None else "nothing has been read yet"
+
+    def entries(self, view: View) -> list[Entry]:
+        if view.snapshot is None:
+            return []
+        now_ms, width = view.snapshot.now_ms, self.size.width
+        return [self._entry(alert, now_ms, width) for alert in view.snapshot.alerts]
+
+    def _entry(self, alert: Alert, now_ms: int, width: int) -> Entry:
+        quiet = alert.state != "firing" or bool(alert.muted)
+        row = Row().put("  ").put(fit(alert.severity or "alert", 10), DIM if quiet else severity(alert.severity))
+        row.put(fit(alert.state if alert.state != "firing" else _MUTED[alert.muted], 11), DIM if quiet else PLAIN)
+        since = "" if alert.since_ms is None else duration(max(0, now_ms - alert.since_ms) / 1000)
+        row.put(fit(since, 10), DIM).put(fit(alert.name, 28), DIM if quiet else STRONG)
+        row.put(fit(_short(alert.value), 10, right=True)).put("  ")
+        row.put(cut(alert.summary, max(0, width - row.width - 2)), DIM if quiet else PLAIN)
+        labels = ", ".join(f"{key}={value}" for key, value in alert.labels.items() if key != "alertname")
+        detail = [Row().put(f"  {alert.name}", STRONG).put(f"  {alert.severity}", severity(alert.severity))]
+        if alert.since_ms is not None:
+            detail[0].put(f"  since {clock(alert.since_ms, date=True)}", DIM)
+        for label, text in (("", alert.summary), ("why", alert.description), ("do", alert.action), ("labels", labels)):
+            if text:
+                detail += words(label, [text], width)
+        text = " ".join((alert.name, alert.severity, alert.state, alert.muted, alert.summary, labels))
+        return Entry(alert.fingerprint or text, row, text, tuple(detail), alert.since_ms)
+
+
+def _short(value: str) -> str:
+    try:
+        return f"{float(value):.4g}"
+    except ValueError:
+        return ""
+
+
+class EventsScreen(ListScreen):
+    """What happened, the newest first: alerts, XIDs, restarts, the clock, lines of logs. Enter goes there."""
+
+    NAME = "events"
+    KEYS = (*_KEYS, ("enter", "go there"), *_ELSEWHERE)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.happened: Sequence[Happening] | None = None
+        self.refused = ""
+
+    def heading(self, view: View) -> Row:
+        return Row().put(f"   {'when':21}{'severity':10}{'what':12}", DIM)
+
+    def nothing(self, view: View) -> str:
+        if self.refused:
+            return f"events cannot be read: {self.refused}"
+        return "reading …" if self.happened is None else "nothing has happened"
+
+    def entries(self, view: View) -> list[Entry]:
+        until_ms = view.at_ms if view.at_ms is not None else 1 << 60
+        return [self._entry(one, number) for number, one in enumerate(self.happened or ()) if one.at_ms <= until_ms]
+
+    def _entry(self, one: Happening, number: int) -> Entry:
+        ended = one.kind in ("resolved", "passed")
+        row = Row().put("  ").put(fit(clock(one.at_ms, date=True), 21), DIM)
+        row.put(fit(one.severity, 10), DIM if ended else _style(one.severity))
+        row.put(fit(one.kind, 12), GOOD if ended else PLAIN)
+        row.put(cut(one.title, max(0, self.size.width - row.width - 2)), DIM if ended else PLAIN)
+        labels = ", ".join(f"{key}={value}" for key, value in one.labels.items())
+        detail = [Row().put(f"  {one.title}", STRONG)]
+        for label, text in (("", one.detail), ("labels", labels)):
+            if text:
+                detail += words(label, [text], self.size.width)
+        text = f"{one.kind} {one.severity} {one.title} {labels}"
+        return Entry(f"{one.at_ms} {text}", row, text, tuple(detail), one.at_ms)
+
+
+def _style(name: str) -> Style:
+    return CRITICAL if name == "critical" else NOTICE if name == "warning" else DIM
+
+
+class ProcessesScreen(ListScreen):
+    """What runs on the GPUs now, and the engines' processes that are on none."""
+
+    NAME = "processes"
+    KEYS = (*_KEYS, *_ELSEWHERE)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processes: Sequence[ProcessRow] | None = None
+        self.refused = ""
+
+    def heading(self, view: View) -> Row:
+        numbers = f"{'memory':>10}{'sm':>7}{'cpu':>8}{'rss':>10}"
+        return Row().put(f"   {'gpu':4}{'pid':>9}  {'user':11}{numbers}  {'server':22}{'rank':5}command", DIM)
+
+    def nothing(self, view: View) -> str:
+        if view.at_ms is not None:
+            return "processes are not stored: l shows those of now"
+        if self.refused:
+            return f"processes cannot be read: {self.refused}"
+        return "reading …" if self.processes is None else "nothing runs on the GPUs"
+
+    def entries(self, view: View) -> list[Entry]:
+        if view.at_ms is not None:
+            return []
+        return [self._entry(one) for one in sorted(self.processes or (), key=_place)]
+
+    def _entry(self, one: ProcessRow) -> Entry:
+        row = Row().put("  ").put(fit(one.gpu or "–", 4), STRONG).put(fit(str(one.pid), 9, right=True)).put("  ")
+        row.put(fit(one.user or "–", 11)).put(fit(size(one.memory_bytes), 10, right=True))
+        row.put(fit(percent(one.sm_ratio), 7, right=True)).put(fit(percent(one.cpu_ratio), 8, right=True))
+        row.put(fit(size(one.rss_bytes), 10, right=True)).put("  ").put(fit(one.server or "–", 22))
+        row.put(fit(one.rank or "–", 5)).put(cut(one.command or one.name, max(0, self.size.width - row.width - 2)), DIM)
+        detail = [Row().put(f"  {one.name or one.pid}", STRONG).put(f"  {one.kind}", DIM)]
+        for label, text in (("command", one.command), ("container", one.container), ("engine", one.engine)):
+            if text:
+                detail += words(label, [text], self.size.width)
+        text = " ".join((one.gpu, str(one.pid), one.user, one.server, one.name, one.command, one.container))
+        return Entry(f"{one.gpu} {one.pid}", row, text, tuple(detail))
+
+
+def _place(one: ProcessRow) -> tuple[bool, int, int]:
+    """By GPU, those on none last; then who has most of its memory."""
+    return one.gpu == "", int(one.gpu) if one.gpu.isdigit() else 1 << 30, -(one.memory_bytes or 0)

@@ -1,0 +1,139 @@
+"""The lists: what is in them, the cursor, the filter, and Enter, which takes everything to a moment."""
+
+from __future__ import annotations
+
+from textual.pilot import Pilot
+
+from monitor.client.errors import ClientError
+from monitor.client.snapshot import Happening
+from monitor.client.wire import AlertRow, ProcessRow
+from monitor.tui.app import GpumonApp
+from tests.client.story import ALERTS, START_MS, Story, snapshot
+from tests.tui.screen import settle, text_of
+from tests.tui.test_travel import LIVE, Past, run
+
+XID = Happening(START_MS + 1000, "xid", "critical", "XID 79 on GPU 3: fallen off the bus", {"gpu": "3"}, "reboot")
+OOM = Happening(START_MS, "oom_kill", "warning", "the kernel ended python", {})
+
+
+def process(gpu: str, pid: int, **more: object) -> ProcessRow:
+    return ProcessRow(gpu, "", pid, 1 << 30, user="vllm", name="python", **more)  # type: ignore[arg-type]
+
+
+async def press(app: GpumonApp, pilot: Pilot[None], *keys: str) -> str:
+    """Press keys; the screen afterwards."""
+    await pilot.press(*keys)
+    for worker in [one for one in app.workers if one.name in ("past", "list")]:
+        await worker.wait()
+    await pilot.pause()
+    await settle(app, pilot)
+    return "\n".join(text_of(app))
+
+
+def test_alerts_with_what_to_do_and_1_is_the_overview() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        words = {"summary": "GPU 3 is too hot", "description": "Over its limit.", "action": "See its fans."}
+        alerts = (AlertRow({"alertname": "GpuTooHot", "severity": "critical"}, words, "firing", value="9.1e+01"),)
+        app.take(snapshot(Story(alerts=alerts), seconds=6))
+        text = await press(app, pilot, "4")
+        assert "alerts  1" in text
+        assert "GpuTooHot" in text
+        assert " 91  GPU 3 is too hot" in text
+        assert "See its fans." in text
+        assert "utilization" in await press(app, pilot, "1")
+
+    run(look)
+
+
+def test_the_filter_takes_letters_that_are_keys_elsewhere() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        past.rows = (process("0", 11, command="vllm serve qpl"), process("1", 12, command="python train.py"))
+        text = await press(app, pilot, "5")
+        assert "processes  2" in text
+        text = await press(app, pilot, "slash", "q", "p", "l")
+        assert "processes  1 of 2   / qpl" in text
+        assert "train.py" not in text
+        assert not app._exit
+        text = await press(app, pilot, "x")
+        assert "none has “qplx”" in text
+        text = await press(app, pilot, "backspace", "enter", "j")
+        assert "processes  1 of 2   / qpl  esc: all" in text
+        assert "processes  2" in await press(app, pilot, "escape")
+        assert "utilization" in await press(app, pilot, "escape")
+
+    run(look)
+
+
+def test_the_cursor_stays_on_its_entry_while_others_come() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        past.rows = (process("2", 20), process("5", 50))
+        text = await press(app, pilot, "5", "down")
+        assert next(line for line in text.splitlines() if line.startswith("▌")).split()[:3] == ["▌", "5", "50"]
+        past.rows = (process("0", 1), process("2", 20), process("5", 50), process("7", 70))
+        app._monotonic.now += 3  # type: ignore[attr-defined]
+        app._age()
+        text = await press(app, pilot)
+        assert next(line for line in text.splitlines() if line.startswith("▌")).split()[:3] == ["▌", "5", "50"]
+
+    run(look)
+
+
+def test_a_long_list_follows_the_cursor_on_a_small_terminal() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        past.rows = tuple(process("0", 1000 + i) for i in range(100))
+        text = await press(app, pilot, "5", "G")
+        assert "1099" in text
+        assert "1000 " not in text
+        assert len(text.splitlines()) == 24
+        text = await press(app, pilot, "pageup", "pageup", "g")
+        assert next(line for line in text.splitlines() if line.startswith("▌")).split()[2] == "1000"
+
+    run(look, (80, 24))
+
+
+def test_enter_on_an_event_takes_everything_to_its_moment() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        past.events = (XID, OOM)
+        text = await press(app, pilot, "7")
+        assert "events  2" in text
+        assert "XID 79 on GPU 3" in text
+        assert "reboot" in text
+        text = await press(app, pilot, "enter")
+        assert past.asked == [(XID.at_ms, 600)]
+        assert "PAST" in text
+        assert "utilization" in text
+        # In the past there is nothing that came after it, and no process is stored.
+        text = await press(app, pilot, "shift+left", "7")
+        assert "XID 79" not in text
+        assert "processes are not stored" in await press(app, pilot, "5")
+        assert "PAST" not in await press(app, pilot, "l")
+
+    run(look)
+
+
+def test_what_cannot_be_read_says_why_and_what_is_empty_says_that() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        assert "nothing has happened" in await press(app, pilot, "7")
+        assert "nothing runs on the GPUs" in await press(app, pilot, "5")
+        app.take(snapshot(Story(alerts=()), seconds=6))
+        assert "no alert fires" in await press(app, pilot, "4")
+
+        async def refuses() -> tuple[Happening, ...]:
+            raise ClientError("a Prometheus knows none", "http://x")
+
+        past.happened = refuses  # type: ignore[method-assign]
+        app._monotonic.now += 3  # type: ignore[attr-defined]
+        assert "events cannot be read: a Prometheus knows none" in await press(app, pilot, "7")
+
+    run(look)
+
+
+def test_what_fires_is_seen_on_a_list_too() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        await press(app, pilot, "4")
+        app.take(snapshot(Story(alerts=ALERTS), seconds=7))
+        await settle(app, pilot)
+        assert "alerts  0" not in "\n".join(text_of(app))
+        assert LIVE.now_ms != app._snapshot.now_ms  # type: ignore[union-attr]
+
+    run(look)
