@@ -13,7 +13,9 @@ from monitor.client.builder import SnapshotBuilder
 from monitor.client.errors import ClientError, Refused
 from monitor.client.feed import Asking, facts_of
 from monitor.client.format import clean
-from monitor.client.snapshot import Happening, Snapshot
+from monitor.client.prometheus import QueryClient
+from monitor.client.readings import readings
+from monitor.client.snapshot import Happening, Reading, Snapshot
 from monitor.client.wire import AlertRow, Frame, ProcessRow, Series, SourceRow, TransitionRow
 
 _POINTS = 300
@@ -32,7 +34,7 @@ class Pictures:
 
     def __init__(self, url: str | None) -> None:
         self._url = url
-        self._client: Client | None = None
+        self._client: QueryClient | None = None
         self.oldest_ms: int | None = None
         """Since when the server has samples, where it says so."""
 
@@ -91,6 +93,17 @@ class Pictures:
         found += [one for change in changes if (one := _change(change)) is not None]
         return tuple(sorted(found, key=lambda one: -one.at_ms))
 
+    async def readings(self, selector: str, at_ms: int | None, range_seconds: int) -> tuple[Reading, ...]:
+        """Every reading of what a selector selects, at a moment or now. Raises ``ClientError``."""
+        client = self._client or self._open()
+        try:
+            if at_ms is None:
+                at_ms = await client.now_ms(round(datetime.now(UTC).timestamp() * 1000))
+            return await readings(client, selector, at_ms, range_seconds, grain(range_seconds))
+        except ClientError:
+            await self.close()
+            raise
+
     async def processes(self) -> tuple[ProcessRow, ...]:
         """What runs on the GPUs now. Raises ``ClientError``."""
         client = self._client or self._open()
@@ -110,11 +123,11 @@ class Pictures:
             client, self._client = self._client, None
             await client.close()
 
-    def _open(self) -> Client:
+    def _open(self) -> QueryClient:
         found = discover.find(self._url)
         if found is None:
             raise ClientError("there is no daemon on this machine", "", "Start one with `gpumon daemon`, or give --url")
-        self._client = Client(found.target, timeout=20)
+        self._client = QueryClient(found.target, timeout=20)
         return self._client
 
 

@@ -45,6 +45,19 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """One series: its newest value at the moment, and its past. Of what counts, both are rates a second."""
+
+    name: str
+    labels: Mapping[str, str]
+    """Those that tell it from its like."""
+    value: float | None
+    history: History
+    counts: bool
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Gpu:
     """One GPU. Memory in bytes, temperatures in °C, power in W, clocks in MHz, utilizations as ratios of 0 to 1."""
 

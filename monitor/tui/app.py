@@ -13,12 +13,13 @@ from textual.binding import Binding, BindingType
 from monitor.client.errors import ClientError
 from monitor.client.events import ConnectionLost, Event
 from monitor.client.format import clean, duration
-from monitor.client.snapshot import Happening, Snapshot
+from monitor.client.snapshot import Happening, Reading, Snapshot
 from monitor.tui.rows import View
 from monitor.tui.screens.help import HelpScreen
 from monitor.tui.screens.listing import ListScreen
 from monitor.tui.screens.lists import AlertsScreen, EventsScreen, ProcessesScreen
 from monitor.tui.screens.overview import OverviewScreen
+from monitor.tui.screens.readings import EnginesScreen, GpusScreen, ReadingsScreen
 from monitor.tui.travel import Travel
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ class Asked(Protocol):
         """What runs on the GPUs now."""
         ...
 
+    async def readings(self, selector: str, at_ms: int | None, range_seconds: int) -> Sequence[Reading]:
+        """Every reading of what a selector selects, at a moment or now."""
+        ...
+
 
 class Server:
     """A real daemon or Prometheus. HTTP is imported when it is first asked."""
@@ -83,6 +88,9 @@ class Server:
     async def processes(self) -> Sequence[ProcessRow]:
         return await self._asked().processes()
 
+    async def readings(self, selector: str, at_ms: int | None, range_seconds: int) -> Sequence[Reading]:
+        return await self._asked().readings(selector, at_ms, range_seconds)
+
 
 class GpumonApp(App[None]):
     """Shows what ``feed`` tells, and what ``server`` says when it is asked. ``monotonic`` is the clock that ages are
@@ -104,6 +112,8 @@ class GpumonApp(App[None]):
         Binding("left_square_bracket,minus", "range(-1)", "shorter"),
         Binding("right_square_bracket,plus", "range(1)", "longer"),
         Binding("1", "screen('overview')", "overview"),
+        Binding("2", "screen('gpus')", "GPUs"),
+        Binding("3", "screen('vllm')", "vLLM"),
         Binding("4,a", "screen('alerts')", "alerts"),
         Binding("5", "screen('processes')", "processes"),
         Binding("7,e", "screen('events')", "events"),
@@ -119,7 +129,11 @@ class GpumonApp(App[None]):
         self._travel = Travel(server.at if server is not None else None)
         self._monotonic = monotonic
         self._overview = OverviewScreen()
+        self._readings = ReadingsScreen()
         self._lists: dict[str, ListScreen] = {
+            "gpus": GpusScreen(),
+            "vllm": EnginesScreen(),
+            "readings": self._readings,
             "alerts": AlertsScreen(),
             "processes": ProcessesScreen(),
             "events": EventsScreen(),
@@ -205,6 +219,14 @@ class GpumonApp(App[None]):
             self._read_list()
         self.call_after_refresh(self._show)
 
+    def action_open(self, subject: str, selector: str) -> None:
+        """Show every reading of a thing."""
+        names = {screen: name for name, screen in self._lists.items()}
+        if isinstance(self.screen, ListScreen):
+            self._readings.behind = names[self.screen]
+        self._readings.open(subject, selector)
+        self.action_screen("readings")
+
     def action_go_to(self, at_ms: int) -> None:
         """Take everything to a moment, on the overview."""
         if self._can_travel() and self._snapshot is not None:
@@ -220,13 +242,18 @@ class GpumonApp(App[None]):
     async def _fill_list(self, server: Asked) -> None:
         """Read what the open list shows beside the picture."""
         screen = self.screen
-        if not isinstance(screen, EventsScreen | ProcessesScreen):
+        if not isinstance(screen, EventsScreen | ProcessesScreen | ReadingsScreen):
             return
         try:
             if isinstance(screen, EventsScreen):
                 screen.happened = await server.happened()
-            else:
+            elif isinstance(screen, ProcessesScreen):
                 screen.processes = await server.processes()
+            else:
+                subject = screen.subject
+                found = await server.readings(screen.selector, self._travel.at_ms, self._travel.range_seconds or 600)
+                if subject == screen.subject:
+                    screen.readings = found
             screen.refused = ""
         except ClientError as error:
             screen.refused = clean(error.what)
@@ -272,6 +299,8 @@ class GpumonApp(App[None]):
 
     def _fetch(self) -> None:
         self._show()
+        if self.screen is self._readings:
+            self._read_list()
         if self._travel.asked and not self._travel.fetching:
             self.run_worker(self._fetch_and_show(), name="past")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
+
 from textual.pilot import Pilot
 
 from monitor.client.errors import ClientError
-from monitor.client.snapshot import Happening
+from monitor.client.snapshot import Happening, History, Reading
 from monitor.client.wire import AlertRow, ProcessRow
 from monitor.tui.app import GpumonApp
 from tests.client.story import ALERTS, START_MS, Story, snapshot
@@ -137,3 +139,53 @@ def test_what_fires_is_seen_on_a_list_too() -> None:
         assert LIVE.now_ms != app._snapshot.now_ms  # type: ignore[union-attr]
 
     run(look)
+
+
+def reading(name: str, value: float | None, *, counts: bool = False) -> Reading:
+    times = array("q", range(START_MS, START_MS + 600_001, 2000))
+    values = array("d", (float(i % 50) for i in range(len(times))))
+    return Reading(name, {"rank": "0"}, value, History(times, values, 7, 600_000), counts, f"What {name} is.")
+
+
+def test_a_gpu_opened_has_every_reading_and_escape_leads_back() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        past.found = (reading("DCGM_FI_DEV_GPU_TEMP", 61.0), reading("x_total", 2.5, counts=True), reading("y", None))
+        text = await press(app, pilot, "2")
+        assert "GPUs  8" in text
+        text = await press(app, pilot, "down", "enter")
+        (opened,) = past.opened
+        assert opened[0].startswith('{gpu="1"')
+        assert opened[1:] == (None, 600)
+        assert "GPU 1  readings  3" in text
+        assert "What DCGM_FI_DEV_GPU_TEMP is." in text
+        assert "DCGM_FI_DEV_GPU_TEMP{gpu=" in text
+        assert " 61" in text
+        assert "2.5 /s" in text
+        assert "⣿" in text or "⣶" in text or "⡇" in text
+        assert "–" in next(line for line in text.splitlines() if " y " in line)
+        assert "rate(x_total" in await press(app, pilot, "down")
+        await press(app, pilot, "right_square_bracket")
+        assert past.opened[-1][2] == 1800
+        await press(app, pilot, "left")
+        assert past.opened[-1][1] is not None
+        assert "GPUs  8" in await press(app, pilot, "escape")
+        assert "utilization" in await press(app, pilot, "escape")
+
+    run(look, (140, 40))
+
+
+def test_a_server_opened_likewise_and_80_columns_are_enough() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        text = await press(app, pilot, "3")
+        assert "vLLM  1" in text
+        text = await press(app, pilot, "enter")
+        assert "nothing was read of h200-07:8000 then" in text
+        assert past.opened[0][0].startswith('{server="h200-07:8000"')
+        past.found = (reading("vllm:num_requests_running", 43.0),)
+        app._monotonic.now += 3  # type: ignore[attr-defined]
+        app._age()
+        text = await press(app, pilot)
+        assert "43" in text
+        assert all(len(line) <= 80 for line in text.splitlines())
+
+    run(look, (80, 24))

@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 
 from monitor.client.errors import Refused, Unreachable
 from monitor.client.events import ConnectionLost
-from monitor.client.snapshot import Happening, Snapshot
+from monitor.client.snapshot import Happening, Reading, Snapshot
 from monitor.client.wire import AlertRow, ProcessRow
 from monitor.tui.app import GpumonApp
 from monitor.tui.travel import RANGES, Travel
@@ -30,6 +30,8 @@ class Past:
         self.gate: asyncio.Event | None = None
         self.events: tuple[Happening, ...] = ()
         self.rows: tuple[ProcessRow, ...] = ()
+        self.opened: list[tuple[str, int | None, int]] = []
+        self.found: tuple[Reading, ...] = ()
 
     async def at(self, at_ms: int | None, range_seconds: int) -> Snapshot:
         self.asked.append((at_ms, range_seconds))
@@ -45,6 +47,10 @@ class Past:
 
     async def processes(self) -> tuple[ProcessRow, ...]:
         return self.rows
+
+    async def readings(self, selector: str, at_ms: int | None, range_seconds: int) -> tuple[Reading, ...]:
+        self.opened.append((selector, at_ms, range_seconds))
+        return self.found
 
 
 def run(look: Callable[[GpumonApp, Pilot[None], Past], Awaitable[None]], size: tuple[int, int] = (120, 40)) -> None:

@@ -9,9 +9,11 @@ from monitor.tui.rows import Line, Row, View
 
 
 def footer(view: View, width: int, keys: Sequence[tuple[str, str]]) -> Line:
-    """``keys`` are pairs of a key and what it does."""
+    """``keys`` are pairs of a key and what it does, the most needed first: those that do not fit are left out."""
     row = Row()
     for key, what in keys:
+        if row.width + len(key) + len(what) + 1 > width:
+            break
         row.put(key, KEY).put(f" {what}  ", DIM)
     if view.snapshot is not None:
         node = view.snapshot.node

@@ -13,7 +13,8 @@ _WIDTH = 76
 _KEYS = (
     ("q", "quit"),
     ("?", "this help; any key closes it"),
-    ("1 4 5 7", "overview, alerts, processes, events; / filters a list, enter goes to its moment"),
+    ("1 2 3", "overview, GPUs, vLLM; enter opens one: every reading that it has"),
+    ("4 5 7", "alerts, processes, events; / filters, enter goes to the moment"),
     ("p, space", "pause: the picture stands, the daemon goes on"),
     ("← →", "a step back into what is stored, and forth; with shift a leap"),
     ("home, l", "the oldest moment that is stored; live again"),

@@ -37,6 +37,8 @@ class Entry:
     detail: tuple[Row, ...] = ()
     at_ms: int | None = None
     """The moment that Enter leads to."""
+    opens: tuple[str, str] | None = None
+    """What Enter opens: its name, and the selector of its readings."""
 
 
 class ListScreen(LiveScreen):
@@ -66,6 +68,8 @@ class ListScreen(LiveScreen):
         self._top = 0
         self._filter = ""
         self.filtering = False
+        self.behind = "overview"
+        """Where escape leads to."""
 
     # -- what a list is ----------------------------------------------------------------------------------------------
 
@@ -80,6 +84,10 @@ class ListScreen(LiveScreen):
     def nothing(self, view: View) -> str:
         """What is said where there is nothing."""
         raise NotImplementedError
+
+    def caption(self) -> str:
+        """What stands in the first line."""
+        return self.NAME
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
@@ -127,7 +135,7 @@ class ListScreen(LiveScreen):
         self.query_one("#body", Canvas).show(lines, faded=view.old)
 
     def _title(self, every: int) -> list[Row]:
-        row = Row().put(self.NAME, TITLE).put(f"  {len(self._entries)}", STRONG)
+        row = Row().put(self.caption(), TITLE).put(f"  {len(self._entries)}", STRONG)
         if len(self._entries) != every:
             row.put(f" of {every}", DIM)
         if self.filtering:
@@ -184,11 +192,13 @@ class ListScreen(LiveScreen):
             self._filter, self.filtering = "", False
             self.draw()
         else:
-            self.app.action_screen("overview")  # type: ignore[attr-defined]
+            self.app.action_screen(self.behind)  # type: ignore[attr-defined]
 
     def action_go(self) -> None:
-        """Take everything to the moment of the entry under the cursor."""
-        if self.under is not None and self.under.at_ms is not None:
+        """Open the entry under the cursor, or take everything to its moment."""
+        if self.under is not None and self.under.opens is not None:
+            self.app.action_open(*self.under.opens)  # type: ignore[attr-defined]
+        elif self.under is not None and self.under.at_ms is not None:
             self.app.action_go_to(self.under.at_ms)  # type: ignore[attr-defined]
 
     def on_key(self, event: Key) -> None:

@@ -13,8 +13,9 @@ from monitor.tui.palette import CRITICAL, DIM, GOOD, NOTICE, PLAIN, STRONG, seve
 from monitor.tui.rows import Row, View
 from monitor.tui.screens.listing import Entry, ListScreen, words
 
-_KEYS = (("↑ ↓", "move"), ("/", "filter"))
-_ELSEWHERE = (("1", "overview"), ("4", "alerts"), ("5", "processes"), ("7", "events"), ("?", "help"), ("q", "quit"))
+MOVE = (("↑ ↓", "move"), ("/", "filter"))
+ELSEWHERE = (("1-7", "screens"), ("?", "help"), ("q", "quit"))
+"""Keys that every list has."""
 _MUTED = {"": "firing", "silenced": "silenced", "inhibited": "inhibited"}
 
 
@@ -22,7 +23,7 @@ class AlertsScreen(ListScreen):
     """What fires and what is pending, at the moment that is looked at, and what to do about it."""
 
     NAME = "alerts"
-    KEYS = (*_KEYS, ("enter", "go to its begin"), *_ELSEWHERE)
+    KEYS = (*MOVE, ("enter", "go to its begin"), *ELSEWHERE)
 
     def heading(self, view: View) -> Row:
         return Row().put(f"   {'severity':10}{'state':11}{'since':10}{'alert':28}{'value':>10}  what", DIM)
@@ -66,7 +67,7 @@ class EventsScreen(ListScreen):
     """What happened, the newest first: alerts, XIDs, restarts, the clock, lines of logs. Enter goes there."""
 
     NAME = "events"
-    KEYS = (*_KEYS, ("enter", "go there"), *_ELSEWHERE)
+    KEYS = (*MOVE, ("enter", "go there"), *ELSEWHERE)
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +109,7 @@ class ProcessesScreen(ListScreen):
     """What runs on the GPUs now, and the engines' processes that are on none."""
 
     NAME = "processes"
-    KEYS = (*_KEYS, *_ELSEWHERE)
+    KEYS = (*MOVE, *ELSEWHERE)
 
     def __init__(self) -> None:
         super().__init__()

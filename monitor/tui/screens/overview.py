@@ -27,8 +27,10 @@ KEYS = (
     ("p", "pause"),
     ("← →", "past"),
     ("[ ]", "range"),
+    ("2", "GPUs"),
+    ("3", "vLLM"),
     ("4", "alerts"),
-    ("5", "procs"),
+    ("5", "processes"),
     ("7", "events"),
 )
 PAST_KEYS = (("l", "live"), ("← →", "step"), ("shift+← →", "leap"), ("[ ]", "range"), ("?", "help"), ("q", "quit"))
