@@ -21,8 +21,8 @@ _epochs = count(1 << 40)
 async def readings(
     client: QueryClient, selector: str, at_ms: int, range_seconds: int, step: int
 ) -> tuple[Reading, ...]:
-    """All readings that a selector selects, the thing's own first; those that ended before the moment are not among them. Raises
-    ``ClientError``."""
+    """All readings that a selector selects, the thing's own first; those that ended before the moment are not among
+    them. Raises ``ClientError``."""
     end_ms = at_ms - at_ms % (step * 1000)
     series = await client.query_range(selector, end_ms - range_seconds * 1000, end_ms, step)
     told = await client.metadata()
