@@ -43,6 +43,8 @@ def live_feed(url: str | None) -> Feed:
 
 _LIST_SECONDS = 2.0
 """How often an open list is read again."""
+_READINGS_SECONDS = 5.0
+"""How often all readings of a thing are: some hundred series with their past."""
 
 
 class Asked(Protocol):
@@ -116,6 +118,7 @@ class GpumonApp(App[None]):
         Binding("3", "screen('vllm')", "vLLM"),
         Binding("4,a", "screen('alerts')", "alerts"),
         Binding("5", "screen('processes')", "processes"),
+        Binding("6", "host", "host"),
         Binding("7,e", "screen('events')", "events"),
     ]
 
@@ -193,7 +196,8 @@ class GpumonApp(App[None]):
         """A picture grows old without any event."""
         if self._snapshot is not None and self._paused is None and self._monotonic() - self._received >= 2:
             self._show()
-        if isinstance(self.screen, ListScreen) and self._monotonic() - self._read >= _LIST_SECONDS:
+        pause = _READINGS_SECONDS if self.screen is self._readings else _LIST_SECONDS
+        if isinstance(self.screen, ListScreen) and self._monotonic() - self._read >= pause:
             self._read_list()
         if self._travel.is_due(self._monotonic()):
             self._travel.asked = True
@@ -219,11 +223,22 @@ class GpumonApp(App[None]):
             self._read_list()
         self.call_after_refresh(self._show)
 
+    def action_host(self) -> None:
+        """Show every reading of the machine, but for each core's."""
+        if isinstance(self.screen, HelpScreen):
+            return
+        self.action_open("host", '{__name__=~"node_.+",__name__!="node_cpu_seconds_total"}')
+
     def action_open(self, subject: str, selector: str) -> None:
         """Show every reading of a thing."""
         names = {screen: name for name, screen in self._lists.items()}
-        if isinstance(self.screen, ListScreen):
+        self._readings.behind = "overview"
+        if isinstance(self.screen, GpusScreen | EnginesScreen):
             self._readings.behind = names[self.screen]
+        if self.screen is self._readings:
+            self._readings.open(subject, selector)
+            self._read_list()
+            return
         self._readings.open(subject, selector)
         self.action_screen("readings")
 

@@ -164,6 +164,10 @@ def test_a_gpu_opened_has_every_reading_and_escape_leads_back() -> None:
         assert "⣿" in text or "⣶" in text or "⡇" in text
         assert "–" in next(line for line in text.splitlines() if " y " in line)
         assert "rate(x_total" in await press(app, pilot, "down")
+        text = await press(app, pilot, "y")
+        assert app.clipboard == 'rate(x_total{gpu="1",instance="h200-07:9519",rank="0"}[1m])'
+        assert "copied rate(x_total" in text
+        assert "copied" not in await press(app, pilot, "up")
         await press(app, pilot, "right_square_bracket")
         assert past.opened[-1][2] == 1800
         await press(app, pilot, "left")
@@ -182,10 +186,25 @@ def test_a_server_opened_likewise_and_80_columns_are_enough() -> None:
         assert "nothing was read of h200-07:8000 then" in text
         assert past.opened[0][0].startswith('{server="h200-07:8000"')
         past.found = (reading("vllm:num_requests_running", 43.0),)
-        app._monotonic.now += 3  # type: ignore[attr-defined]
+        app._monotonic.now += 6  # type: ignore[attr-defined]
         app._age()
         text = await press(app, pilot)
         assert "43" in text
         assert all(len(line) <= 80 for line in text.splitlines())
 
     run(look, (80, 24))
+
+
+def test_the_host_has_all_of_its_readings() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        past.found = (reading("node_load1", 1.5),)
+        text = await press(app, pilot, "6")
+        assert "host  readings  1" in text
+        assert past.opened[-1][0].startswith('{__name__=~"node_.+"')
+        await press(app, pilot, "y")
+        assert app.clipboard == 'node_load1{rank="0"}'
+        await press(app, pilot, "2", "enter", "6")
+        assert past.opened[-1][0].startswith('{__name__=~"node_.+"')
+        assert "utilization" in await press(app, pilot, "escape")
+
+    run(look)

@@ -14,6 +14,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.events import Key, Resize
 
+from monitor.client.format import cut
 from monitor.tui.compositor import LiveScreen
 from monitor.tui.palette import CURSOR, DIM, KEY, NOTICE, STRONG, TITLE
 from monitor.tui.panels.footer import footer
@@ -37,6 +38,8 @@ class Entry:
     detail: tuple[Row, ...] = ()
     at_ms: int | None = None
     """The moment that Enter leads to."""
+    copies: str = ""
+    """What ``y`` copies."""
     opens: tuple[str, str] | None = None
     """What Enter opens: its name, and the selector of its readings."""
 
@@ -57,6 +60,7 @@ class ListScreen(LiveScreen):
         Binding("slash", "filter", "filter"),
         Binding("escape", "leave", "back"),
         Binding("enter", "go", "go there"),
+        Binding("y", "copy", "copy"),
     ]
 
     def __init__(self) -> None:
@@ -68,6 +72,7 @@ class ListScreen(LiveScreen):
         self._top = 0
         self._filter = ""
         self.filtering = False
+        self._copied = ""
         self.behind = "overview"
         """Where escape leads to."""
 
@@ -142,6 +147,8 @@ class ListScreen(LiveScreen):
             row.put("   / ", KEY).put(self._filter + "▏", STRONG)
         elif self._filter:
             row.put(f"   / {self._filter}", NOTICE).put("  esc: all", DIM)
+        if self._copied:
+            row.put("   copied ", KEY).put(cut(self._copied, max(10, self.size.width - row.width - 3)), DIM)
         return [row]
 
     def _said(self) -> str:
@@ -201,9 +208,19 @@ class ListScreen(LiveScreen):
         elif self.under is not None and self.under.at_ms is not None:
             self.app.action_go_to(self.under.at_ms)  # type: ignore[attr-defined]
 
+    def action_copy(self) -> None:
+        """Give the terminal's clipboard what is under the cursor (OSC 52), and show it: not every terminal takes it."""
+        if self.under is not None and self.under.copies:
+            self._copied = self.under.copies
+            self.app.copy_to_clipboard(self._copied)
+            self.draw()
+
     def on_key(self, event: Key) -> None:
         """While a filter is typed, keys are its letters."""
         if not self.filtering:
+            if self._copied and event.key != "y":
+                self._copied = ""
+                self.draw()
             return
         if event.key == "enter":
             self.filtering = False

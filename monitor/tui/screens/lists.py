@@ -14,6 +14,7 @@ from monitor.tui.rows import Row, View
 from monitor.tui.screens.listing import Entry, ListScreen, words
 
 MOVE = (("↑ ↓", "move"), ("/", "filter"))
+"""Keys that every list begins with."""
 ELSEWHERE = (("1-7", "screens"), ("?", "help"), ("q", "quit"))
 """Keys that every list has."""
 _MUTED = {"": "firing", "silenced": "silenced", "inhibited": "inhibited"}
@@ -53,7 +54,8 @@ class AlertsScreen(ListScreen):
             if text:
                 detail += words(label, [text], width)
         text = " ".join((alert.name, alert.severity, alert.state, alert.muted, alert.summary, labels))
-        return Entry(alert.fingerprint or text, row, text, tuple(detail), alert.since_ms)
+        copies = f'ALERTS{{alertname="{alert.name}"}}'
+        return Entry(alert.fingerprint or text, row, text, tuple(detail), alert.since_ms, copies)
 
 
 def _short(value: str) -> str:
@@ -98,7 +100,7 @@ class EventsScreen(ListScreen):
             if text:
                 detail += words(label, [text], self.size.width)
         text = f"{one.kind} {one.severity} {one.title} {labels}"
-        return Entry(f"{one.at_ms} {text}", row, text, tuple(detail), one.at_ms)
+        return Entry(f"{one.at_ms} {text}", row, text, tuple(detail), one.at_ms, one.title)
 
 
 def _style(name: str) -> Style:
@@ -143,7 +145,7 @@ class ProcessesScreen(ListScreen):
             if text:
                 detail += words(label, [text], self.size.width)
         text = " ".join((one.gpu, str(one.pid), one.user, one.server, one.name, one.command, one.container))
-        return Entry(f"{one.gpu} {one.pid}", row, text, tuple(detail))
+        return Entry(f"{one.gpu} {one.pid}", row, text, tuple(detail), copies=str(one.pid))
 
 
 def _place(one: ProcessRow) -> tuple[bool, int, int]:

@@ -31,6 +31,7 @@ KEYS = (
     ("3", "vLLM"),
     ("4", "alerts"),
     ("5", "processes"),
+    ("6", "host"),
     ("7", "events"),
 )
 PAST_KEYS = (("l", "live"), ("← →", "step"), ("shift+← →", "leap"), ("[ ]", "range"), ("?", "help"), ("q", "quit"))

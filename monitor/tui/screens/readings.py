@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from monitor.client.format import clock, cut, duration, fit, number, percent, rate, seconds, short_range, used_of
 from monitor.client.snapshot import Engine, Gpu, Reading
+from monitor.samples import escape
 from monitor.tui.palette import CRITICAL, DIM, GOOD, NOTICE, PLAIN, STRONG, UTILIZATION
 from monitor.tui.plot import Plot
 from monitor.tui.rows import Row, View
@@ -106,7 +107,15 @@ class ReadingsScreen(ListScreen):
     """Every reading of one thing."""
 
     NAME = "readings"
-    KEYS = (*MOVE, ("esc", "back"), ("[ ]", "range"), ("← →", "past"), ("?", "help"), ("q", "quit"))
+    KEYS = (
+        *MOVE,
+        ("y", "copy PromQL"),
+        ("esc", "back"),
+        ("[ ]", "range"),
+        ("← →", "past"),
+        ("?", "help"),
+        ("q", "quit"),
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,12 +166,20 @@ class ReadingsScreen(ListScreen):
             (drawn,) = plot.rows(one.history, one.history.times[-1], room, 1, top, bottom)
             row.graph(drawn, UTILIZATION).put(fit(number(low), 10, right=True), DIM)
             row.put(fit(number(high), 10, right=True), DIM)
-        promql = f"{one.name}{self.selector}" if not one.counts else f"rate({one.name}{self.selector}[1m])"
+        promql = _promql(one, self.selector)
         detail = [Row().put(f"  {one.name}", STRONG)]
         for label, text in (("", one.help), ("labels", labels), ("PromQL", promql)):
             if text:
                 detail += words(label, [text], self.size.width)
-        return Entry(key, row, f"{one.name} {labels} {one.help}", tuple(detail))
+        return Entry(key, row, f"{one.name} {labels} {one.help}", tuple(detail), copies=promql)
+
+
+def _promql(one: Reading, selector: str) -> str:
+    """What asks for this reading alone."""
+    pairs = [f'{key}="{escape(value)}"' for key, value in one.labels.items()]
+    inside = ",".join([*([selector[1:-1]] if "__name__" not in selector else []), *pairs])
+    text = f"{one.name}{{{inside}}}" if inside else one.name
+    return f"rate({text}[1m])" if one.counts else text
 
 
 def _ends(one: Reading) -> tuple[float, float]:
