@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
@@ -62,6 +62,10 @@ class Asked(Protocol):
         """What runs on the GPUs now."""
         ...
 
+    async def silence(self, labels: Mapping[str, str], seconds: float, comment: str) -> str:
+        """Silence one alert for a while; what then is, in words."""
+        ...
+
     async def readings(self, selector: str, at_ms: int | None, range_seconds: int) -> Sequence[Reading]:
         """Every reading of what a selector selects, at a moment or now."""
         ...
@@ -89,6 +93,9 @@ class Server:
 
     async def processes(self) -> Sequence[ProcessRow]:
         return await self._asked().processes()
+
+    async def silence(self, labels: Mapping[str, str], seconds: float, comment: str) -> str:
+        return await self._asked().silence(labels, seconds, comment)
 
     async def readings(self, selector: str, at_ms: int | None, range_seconds: int) -> Sequence[Reading]:
         return await self._asked().readings(selector, at_ms, range_seconds)
@@ -241,6 +248,19 @@ class GpumonApp(App[None]):
             return
         self._readings.open(subject, selector)
         self.action_screen("readings")
+
+    def silence(self, screen: AlertsScreen, labels: Mapping[str, str], seconds: float, comment: str) -> None:
+        """Ask for a silence; the screen shows what came of it."""
+
+        async def ask() -> None:
+            if self._server is None:
+                return
+            try:
+                screen.tell(await self._server.silence(labels, seconds, comment))
+            except ClientError as error:
+                screen.tell(f"not silenced: {clean(error.what)}")
+
+        self.run_worker(ask(), name="silence")
 
     def action_go_to(self, at_ms: int) -> None:
         """Take everything to a moment, on the overview."""

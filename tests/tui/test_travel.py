@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from textual.pilot import Pilot
@@ -32,6 +32,7 @@ class Past:
         self.rows: tuple[ProcessRow, ...] = ()
         self.opened: list[tuple[str, int | None, int]] = []
         self.found: tuple[Reading, ...] = ()
+        self.silenced: list[tuple[dict[str, str], float, str]] = []
 
     async def at(self, at_ms: int | None, range_seconds: int) -> Snapshot:
         self.asked.append((at_ms, range_seconds))
@@ -47,6 +48,12 @@ class Past:
 
     async def processes(self) -> tuple[ProcessRow, ...]:
         return self.rows
+
+    async def silence(self, labels: Mapping[str, str], seconds: float, comment: str) -> str:
+        if self.error:
+            raise Refused(self.error, "unix:x", "", 403)
+        self.silenced.append((dict(labels), seconds, comment))
+        return "silenced until 18:00"
 
     async def readings(self, selector: str, at_ms: int | None, range_seconds: int) -> tuple[Reading, ...]:
         self.opened.append((selector, at_ms, range_seconds))

@@ -15,6 +15,7 @@ _KEYS = (
     ("?", "this help; any key closes it"),
     ("1 2 3", "overview, GPUs, vLLM; enter opens one: every reading that it has"),
     ("4 5 6 7", "alerts, processes, host, events; / filters, enter goes to the moment"),
+    ("s", "on an alert that fires: silences it, for as long and as you say why"),
     ("y", "copies what is under the cursor: PromQL, an event, a process's number"),
     ("p, space", "pause: the picture stands, the daemon goes on"),
     ("← →", "a step back into what is stored, and forth; with shift a leap"),

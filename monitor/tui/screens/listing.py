@@ -73,6 +73,8 @@ class ListScreen(LiveScreen):
         self._filter = ""
         self.filtering = False
         self._copied = ""
+        self.said = ""
+        """What came of the last thing that was asked for."""
         self.behind = "overview"
         """Where escape leads to."""
 
@@ -147,6 +149,8 @@ class ListScreen(LiveScreen):
             row.put("   / ", KEY).put(self._filter + "▏", STRONG)
         elif self._filter:
             row.put(f"   / {self._filter}", NOTICE).put("  esc: all", DIM)
+        if self.said:
+            row.put("   ", DIM).put(cut(self.said, max(10, self.size.width - row.width - 3)), NOTICE)
         if self._copied:
             row.put("   copied ", KEY).put(cut(self._copied, max(10, self.size.width - row.width - 3)), DIM)
         return [row]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from rich.style import Style
+from textual.binding import Binding, BindingType
+from textual.events import Key
 
 from monitor.client.format import clock, cut, duration, fit, percent, size
 from monitor.client.snapshot import Alert, Happening
@@ -12,6 +15,7 @@ from monitor.client.wire import ProcessRow
 from monitor.tui.palette import CRITICAL, DIM, GOOD, NOTICE, PLAIN, STRONG, severity
 from monitor.tui.rows import Row, View
 from monitor.tui.screens.listing import Entry, ListScreen, words
+from monitor.yaml_reader import parse_duration_ms
 
 MOVE = (("↑ ↓", "move"), ("/", "filter"))
 """Keys that every list begins with."""
@@ -24,7 +28,59 @@ class AlertsScreen(ListScreen):
     """What fires and what is pending, at the moment that is looked at, and what to do about it."""
 
     NAME = "alerts"
-    KEYS = (*MOVE, ("enter", "go to its begin"), *ELSEWHERE)
+    KEYS = (*MOVE, ("s", "silence"), ("enter", "go to its begin"), *ELSEWHERE)
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("s", "silence", "silence")]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._typed: str | None = None
+        """What is typed while a silence is asked for: how long, and why."""
+        self._about: Alert | None = None
+
+    def action_silence(self) -> None:
+        """Begin to ask for a silence of the alert under the cursor."""
+        wanted = self.under.key if self.under is not None else ""
+        snapshot = self._view.snapshot
+        for alert in snapshot.alerts if snapshot is not None else ():
+            if (alert.fingerprint or "") == wanted and alert.state == "firing":
+                self._about, self._typed, self.said = alert, "1h ", ""
+                self.draw()
+                return
+        self.tell("only what fires can be silenced from here")
+
+    def tell(self, words: str) -> None:
+        """Say what came of it."""
+        self.said = words
+        self.draw()
+
+    def caption(self) -> str:
+        if self._typed is None or self._about is None:
+            return self.NAME
+        return f"silence {self._about.name} for how long, and why: {self._typed}▏  (enter: do it, esc: not)"
+
+    def on_key(self, event: Key) -> None:
+        """While a silence is asked for, keys are its letters."""
+        if self._typed is None or self._about is None:
+            return
+        event.stop()
+        event.prevent_default()
+        if event.key == "escape":
+            self._typed = None
+        elif event.key in ("backspace", "ctrl+h"):
+            self._typed = self._typed[:-1]
+        elif event.key == "enter":
+            lasting, _, why = self._typed.strip().partition(" ")
+            ms = parse_duration_ms(lasting)
+            if not ms:
+                self.said = f"“{lasting}” is no duration: 30m, 2h, 1d"
+            elif not why.strip():
+                self.said = "say why, so that others know: 1h fan is being replaced"
+            else:
+                self.app.silence(self, self._about.labels, ms / 1000, why.strip())  # type: ignore[attr-defined]
+                self._typed, self.said = None, "asking …"
+        elif event.character is not None and event.is_printable:
+            self._typed += event.character
+        self.draw()
 
     def heading(self, view: View) -> Row:
         return Row().put(f"   {'severity':10}{'state':11}{'since':10}{'alert':28}{'value':>10}  what", DIM)
