@@ -255,11 +255,7 @@ class Daemon:
         back = max(0, last_ms - now_ms) / 1000
         title = f"the clock went back by {back:.0f} s; the hour in memory begins anew"
         log.warning(title)
-        self._tell(Event(now_ms, "clock_back", "warning", title))
-
-    def _tell(self, event: Event) -> None:
-        """Put an event of the daemon's own among those of the sources."""
-        self._node.tell(event)
+        self._node.tell(Event(now_ms, "clock_back", "warning", title))
 
     def _evaluate(self, now_ms: int) -> None:
         transitions = self._engine.step(now_ms, self._head, gone=self._watching.gone)

@@ -43,8 +43,8 @@ def live_feed(url: str | None) -> Feed:
 
 _LIST_SECONDS = 2.0
 """How often an open list is read again."""
-_READINGS_SECONDS = 5.0
-"""How often all readings of a thing are: some hundred series with their past."""
+_STORED_SECONDS = 5.0
+"""How often one is that comes from the disk, or is large: events, all readings of a thing with their past."""
 
 
 class Asked(Protocol):
@@ -203,7 +203,7 @@ class GpumonApp(App[None]):
         """A picture grows old without any event."""
         if self._snapshot is not None and self._paused is None and self._monotonic() - self._received >= 2:
             self._show()
-        pause = _READINGS_SECONDS if self.screen is self._readings else _LIST_SECONDS
+        pause = _LIST_SECONDS if isinstance(self.screen, ProcessesScreen) else _STORED_SECONDS
         if isinstance(self.screen, ListScreen) and self._monotonic() - self._read >= pause:
             self._read_list()
         if self._travel.is_due(self._monotonic()):

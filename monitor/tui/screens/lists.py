@@ -36,6 +36,7 @@ class AlertsScreen(ListScreen):
         self._typed: str | None = None
         """What is typed while a silence is asked for: how long, and why."""
         self._about: Alert | None = None
+        self._name_width = 6
 
     def action_silence(self) -> None:
         """Begin to ask for a silence of the alert under the cursor."""
@@ -83,7 +84,9 @@ class AlertsScreen(ListScreen):
         self.draw()
 
     def heading(self, view: View) -> Row:
-        return Row().put(f"   {'severity':10}{'state':11}{'since':10}{'alert':28}{'value':>10}  what", DIM)
+        return Row().put(
+            f"   {'severity':10}{'state':10}{'since':9}{'alert':{self._name_width}}{'value':>8}  what", DIM
+        )
 
     def nothing(self, view: View) -> str:
         return "no alert fires, and none is pending" if view.snapshot is not None else "nothing has been read yet"
@@ -92,15 +95,17 @@ class AlertsScreen(ListScreen):
         if view.snapshot is None:
             return []
         now_ms, width = view.snapshot.now_ms, self.size.width
+        # As narrow as the names allow: what it says has the rest.
+        self._name_width = min(28, max((len(one.name) + 1 for one in view.snapshot.alerts), default=6))
         return [self._entry(alert, now_ms, width) for alert in view.snapshot.alerts]
 
     def _entry(self, alert: Alert, now_ms: int, width: int) -> Entry:
         quiet = alert.state != "firing" or bool(alert.muted)
         row = Row().put("  ").put(fit(alert.severity or "alert", 10), DIM if quiet else severity(alert.severity))
-        row.put(fit(alert.state if alert.state != "firing" else _MUTED[alert.muted], 11), DIM if quiet else PLAIN)
+        row.put(fit(alert.state if alert.state != "firing" else _MUTED[alert.muted], 10), DIM if quiet else PLAIN)
         since = "" if alert.since_ms is None else duration(max(0, now_ms - alert.since_ms) / 1000)
-        row.put(fit(since, 10), DIM).put(fit(alert.name, 28), DIM if quiet else STRONG)
-        row.put(fit(_short(alert.value), 10, right=True)).put("  ")
+        row.put(fit(since, 9), DIM).put(fit(alert.name, self._name_width), DIM if quiet else STRONG)
+        row.put(fit(_short(alert.value), 8, right=True)).put("  ")
         row.put(cut(alert.summary, max(0, width - row.width - 2)), DIM if quiet else PLAIN)
         labels = ", ".join(f"{key}={value}" for key, value in alert.labels.items() if key != "alertname")
         detail = [Row().put(f"  {alert.name}", STRONG).put(f"  {alert.severity}", severity(alert.severity))]

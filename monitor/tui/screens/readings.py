@@ -8,13 +8,14 @@ from monitor.client.format import clock, cut, duration, fit, number, percent, ra
 from monitor.client.snapshot import Engine, Gpu, Reading
 from monitor.samples import escape
 from monitor.tui.palette import CRITICAL, DIM, GOOD, NOTICE, PLAIN, STRONG, UTILIZATION
-from monitor.tui.plot import Plot
+from monitor.tui.plot import MAX_CELLS, Plot
 from monitor.tui.rows import Row, View
 from monitor.tui.screens.listing import Entry, ListScreen, words
 from monitor.tui.screens.lists import ELSEWHERE, MOVE
 
 _GIB = 1024**3
 _GRAPH = 40
+"""The graph that a name gives way to."""
 
 
 class GpusScreen(ListScreen):
@@ -137,7 +138,8 @@ class ReadingsScreen(ListScreen):
         row = Row().put(f"   {'reading':{self._name_width()}}{'value':>14}  ", DIM)
         if self.readings:
             past = duration((self.readings[0].history.span_ms or 0) / 1000)
-            row.put(f"{f'last {past}':{_GRAPH}}{'lowest':>10}{'greatest':>10}", DIM)
+            ends = f"{'lowest':>10}{'greatest':>10}" if self._has_ends else ""
+            row.put(f"{f'last {past}':{self._graph_width()}}{ends}", DIM)
         return row
 
     def nothing(self, view: View) -> str:
@@ -145,8 +147,17 @@ class ReadingsScreen(ListScreen):
             return f"it cannot be read: {self.refused}"
         return "reading …" if self.readings is None else f"nothing was read of {self.subject} then"
 
+    @property
+    def _has_ends(self) -> bool:
+        """Whether there is room for the lowest and the greatest."""
+        return self.size.width >= 100
+
     def _name_width(self) -> int:
-        return max(30, min(64, self.size.width - _GRAPH - 40))
+        return max(34, min(64, self.size.width - _GRAPH - 40))
+
+    def _graph_width(self) -> int:
+        """What is left beside all else."""
+        return max(0, min(MAX_CELLS, self.size.width - self._name_width() - (41 if self._has_ends else 21)))
 
     def entries(self, view: View) -> list[Entry]:
         return [self._entry(one) for one in self.readings or ()]
@@ -159,13 +170,14 @@ class ReadingsScreen(ListScreen):
         row.value(number(one.value) + (" /s" if one.counts and one.value is not None else ""), STRONG, 14).put("  ")
         low, high = _ends(one)
         plot = self._plots.setdefault(key, Plot())
-        room = min(_GRAPH, max(0, self.size.width - row.width - 22))
+        room = self._graph_width()
         if room >= 10:
             # From the lowest to the greatest: what moves by a hundredth is seen to move; what stands still is a line.
             bottom, top = (low - (high - low) / 4, high) if high > low else (low - 1, low + 7)
             (drawn,) = plot.rows(one.history, one.history.times[-1], room, 1, top, bottom)
-            row.graph(drawn, UTILIZATION).put(fit(number(low), 10, right=True), DIM)
-            row.put(fit(number(high), 10, right=True), DIM)
+            row.graph(drawn, UTILIZATION)
+            if self._has_ends:
+                row.put(fit(number(low), 10, right=True) + fit(number(high), 10, right=True), DIM)
         promql = _promql(one, self.selector)
         detail = [Row().put(f"  {one.name}", STRONG)]
         for label, text in (("", one.help), ("labels", labels), ("PromQL", promql)):
