@@ -6,15 +6,13 @@ be gone.
 
 from __future__ import annotations
 
-import math
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from monitor.client.errors import ClientError
 from monitor.client.format import clean
 from monitor.client.queries import HISTORY_SECONDS
+from monitor.client.results import Labels, Results
 from monitor.client.snapshot import (
     STALE_AFTER_SECONDS,
     THROTTLE_BITS,
@@ -28,7 +26,7 @@ from monitor.client.snapshot import (
     Snapshot,
     Source,
 )
-from monitor.client.wire import AlertRow, Frame, Result, SourceRow, parse_time
+from monitor.client.wire import AlertRow, Frame, SourceRow, parse_time
 
 _MIB = 1024 * 1024
 _GPU_FIELDS: dict[str, tuple[str, float]] = {
@@ -84,72 +82,6 @@ _ENGINE_RATES = {
 }
 _SEVERITIES = {"critical": 0, "page": 0, "error": 1, "warning": 2, "info": 4}
 
-Labels = dict[str, str]
-Row = tuple[Labels, float, float]
-"""Labels, time in milliseconds, value."""
-
-
-class _Instant:
-    """The last result of an instant query."""
-
-    def __init__(self) -> None:
-        self._labels: tuple[Labels, ...] = ()
-        self.rows: list[Row] = []
-
-    def apply(self, result: Result) -> None:
-        if result.labels is not None:
-            self._labels = tuple({clean(k): clean(v) for k, v in one.items()} for one in result.labels)
-        if not len(self._labels) == len(result.values) == len(result.times):
-            raise ValueError("an instant result whose labels, times and values are not of one length")
-        self.rows = [
-            (labels, at, value)
-            for labels, at, value in zip(self._labels, result.times, result.values, strict=True)
-            if isinstance(value, int | float) and value == value
-        ]
-
-
-class _Range:
-    """The window of a range query, grown by each frame. Every apply makes new arrays: those given out never change."""
-
-    _epochs = 0
-
-    def __init__(self, range_ms: int, *, whole: bool = False) -> None:
-        self._range_ms = range_ms
-        self._span_ms = range_ms if whole else None
-        self._times = array("q")
-        self._values: list[array[float]] = []
-        self._epoch = 0
-        self.labels: tuple[Labels, ...] = ()
-
-    def apply(self, result: Result) -> None:
-        times = array("q", (int(at) for at in result.times))
-        rows = []
-        for row in result.values:
-            if not isinstance(row, list) or len(row) != len(times):
-                raise ValueError("a range result whose times and values are not of one length")
-            rows.append(array("d", (math.nan if value is None else value for value in row)))
-        if result.reset or result.labels is not None:
-            self.labels = tuple({clean(k): clean(v) for k, v in one.items()} for one in result.labels or ())
-            self._times, self._values = times, rows
-            _Range._epochs += 1
-            self._epoch = _Range._epochs
-        elif times:
-            if len(rows) != len(self._values):
-                raise ValueError("a range result with another number of series than the one before")
-            joined = self._times + times
-            old = joined[-1] - self._range_ms
-            drop = 0
-            while joined[drop] < old:
-                drop += 1
-            self._times = joined[drop:]
-            self._values = [(kept + new)[drop:] for kept, new in zip(self._values, rows, strict=True)]
-        if len(self.labels) != len(self._values):
-            raise ValueError("a range result with another number of labels than of series")
-
-    def histories(self) -> Iterable[tuple[Labels, History]]:
-        for labels, values in zip(self.labels, self._values, strict=True):
-            yield labels, History(self._times, values, self._epoch, self._span_ms)
-
 
 class SnapshotBuilder:
     """``apply`` takes frames in order and gives the picture after each. One builder for one connection.
@@ -161,11 +93,7 @@ class SnapshotBuilder:
     def __init__(self, facts: NodeFacts, *, range_seconds: int = HISTORY_SECONDS, whole: bool = False) -> None:
         """With ``whole`` every graph shows the whole range."""
         self._facts = facts
-        self._whole = whole
-        self._range_ms = range_seconds * 1000
-        self._instants: dict[str, _Instant] = {}
-        self._ranges: dict[str, _Range] = {}
-        self._problems: dict[str, str] = {}
+        self._results = Results(facts.target, range_seconds * 1000, whole=whole)
         self._histories: dict[tuple[str, str, str], History] = {}
         self._alerts: tuple[Alert, ...] = ()
         self._sources: tuple[Source, ...] = ()
@@ -176,22 +104,7 @@ class SnapshotBuilder:
 
     def apply(self, frame: Frame) -> Snapshot:
         """Take one frame; give the picture with it."""
-        histories_changed = False
-        for id, result in frame.results.items():
-            if result.error is not None:
-                self._problems[id] = clean(result.error)
-                self._instants.pop(id, None)
-                histories_changed |= self._ranges.pop(id, None) is not None
-                continue
-            self._problems.pop(id, None)
-            try:
-                if id.endswith("_h"):
-                    self._ranges.setdefault(id, _Range(self._range_ms, whole=self._whole)).apply(result)
-                    histories_changed = True
-                else:
-                    self._instants.setdefault(id, _Instant()).apply(result)
-            except ValueError as error:
-                raise ClientError(f'frame {frame.seq}, query "{id}": {error}', self._facts.target) from None
+        histories_changed = self._results.apply(frame)
         if frame.alerts is not None:
             self._alerts = make_alerts(frame.alerts)
         if frame.sources is not None:
@@ -200,7 +113,7 @@ class SnapshotBuilder:
         if histories_changed:
             self._histories = {
                 (id, labels.get("instance", ""), _member(id, labels)): history
-                for id, one in self._ranges.items()
+                for id, one in self._results.windows.items()
                 for labels, history in one.histories()
             }
         return Snapshot(
@@ -213,16 +126,12 @@ class SnapshotBuilder:
             alerts=self._alerts,
             sources=self._sources,
             histories=self._histories,
-            problems=dict(self._problems),
+            problems=dict(self._results.problems),
             dropped=self._dropped,
         )
 
-    def _rows(self, id: str) -> Sequence[Row]:
-        instant = self._instants.get(id)
-        return instant.rows if instant is not None else ()
-
     def _node(self) -> NodeFacts:
-        rows = self._rows("nvml")
+        rows = self._results.rows("nvml")
         if not rows:
             return self._facts
         labels = rows[0][0]
@@ -239,7 +148,7 @@ class SnapshotBuilder:
 
     def _make_gpus(self, now_ms: int) -> tuple[Gpu, ...]:
         found: dict[tuple[str, str], dict[str, Any]] = {}
-        for labels, at, value in self._rows("gpu"):
+        for labels, at, value in self._results.rows("gpu"):
             known = _GPU_FIELDS.get(labels.get("__name__", ""))
             key = (labels.get("instance", ""), labels.get("gpu", ""))
             one = found.get(key)
@@ -255,7 +164,7 @@ class SnapshotBuilder:
                 one["at_ms"] = int(at)
         owners = {
             (labels.get("instance", ""), labels.get("gpu", "")): _owner(labels)
-            for labels, _, _ in self._rows("engine_gpu")
+            for labels, _, _ in self._results.rows("engine_gpu")
         }
         limit = self._stale_after_ms("nvml")
         for key, fields in found.items():
@@ -269,7 +178,7 @@ class SnapshotBuilder:
                 fields["pstate"] = int(fields["pstate"])
             stale = now_ms - fields["at_ms"] > limit
             self._gpus[key] = Gpu(*key, **fields, stale=stale, engine=owners.get(key, ""))
-        past = self._ranges.get("gpu_util_h")
+        past = self._results.windows.get("gpu_util_h")
         for labels in past.labels if past is not None else ():  # a GPU that was gone before we came is in the past
             key = (labels.get("instance", ""), labels.get("gpu", ""))
             if key not in self._gpus:
@@ -287,7 +196,7 @@ class SnapshotBuilder:
         def at_key(labels: Labels) -> dict[str, Any]:
             return found.setdefault((labels.get("instance", ""), _server(labels)), {})
 
-        for labels, at, value in self._rows("engine"):
+        for labels, at, value in self._results.rows("engine"):
             one, key = at_key(labels), (labels.get("instance", ""), _server(labels))
             models.setdefault(key, set()).add(labels.get("model_name", ""))
             newest[key] = max(at, newest.get(key, 0))
@@ -299,12 +208,12 @@ class SnapshotBuilder:
             elif name == "vllm:num_requests_waiting":
                 one["waiting"] = value + one.get("waiting", 0.0)
         for id, attribute in _ENGINE_RATES.items():
-            for labels, _, value in self._rows(id):
+            for labels, _, value in self._results.rows(id):
                 key = (labels.get("instance", ""), _server(labels))
                 if key in found:  # a rate outlives its server by its window; a server that is gone has none
                     found[key][attribute] = value
         gpus: dict[str, list[str]] = {}
-        for labels, _, _ in self._rows("engine_gpu"):
+        for labels, _, _ in self._results.rows("engine_gpu"):
             gpus.setdefault(labels.get("server", ""), []).append(labels.get("gpu", ""))
         sources = {one.server: one for one in self._sources if one.name == "vllm"}
         instance = self._facts.instance
@@ -329,7 +238,7 @@ class SnapshotBuilder:
         return tuple(self._engines[key] for key in sorted(self._engines))
 
     def _make_host(self, now_ms: int) -> Host | None:
-        rows = self._rows("host")
+        rows = self._results.rows("host")
         if not rows:
             if self._host is not None and not self._host.stale:
                 self._host = Host(self._host.instance, self._host.at_ms)
@@ -346,7 +255,7 @@ class SnapshotBuilder:
                     fields[attribute] = value
                     at_ms = max(at_ms, int(at))
         for id, attribute in _HOST_RATES.items():
-            for labels, _, value in self._rows(id):
+            for labels, _, value in self._results.rows(id):
                 if labels.get("instance", "") == instance:
                     fields[attribute] = value
         if "cpus" in fields:
@@ -360,7 +269,7 @@ class SnapshotBuilder:
     def _filesystems(self, instance: str) -> tuple[Filesystem, ...]:
         found: dict[str, dict[str, float]] = {}
         devices: dict[str, str] = {}
-        for labels, _, value in self._rows("filesystem"):
+        for labels, _, value in self._results.rows("filesystem"):
             if labels.get("instance", "") == instance:
                 mountpoint = labels.get("mountpoint", "")
                 found.setdefault(mountpoint, {})[labels.get("__name__", "")] = value

@@ -135,6 +135,7 @@ async def poll(
     asked: Sequence[Query],
     *,
     interval: float,
+    alerts: bool = True,
     now: Callable[[], float] = time.time,
 ) -> AsyncGenerator[Frame, None]:
     """Frames from a server that has no stream, by asking each query every ``interval`` seconds. Raises ``ClientError``
@@ -145,11 +146,13 @@ async def poll(
         now_ms = int(now() * 1000)
         seq += 1
         results = await asking.results(now_ms)
-        try:
-            alerts = await client.alerts()
-        except Refused:
-            alerts = ()  # a server of Prometheus' query API without rules, such as a proxy
-        yield Frame(seq, now_ms, results, alerts)
+        rows = None
+        if alerts:
+            try:
+                rows = await client.alerts()
+            except Refused:
+                rows = ()  # a server of Prometheus' query API without rules, such as a proxy
+        yield Frame(seq, now_ms, results, rows)
         await asyncio.sleep(interval)
 
 

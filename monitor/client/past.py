@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 
 from monitor.client import discover, queries
@@ -15,12 +16,13 @@ from monitor.client.alertmanager import AlertClient, NewSilence, SilenceMatcher
 from monitor.client.api import Client
 from monitor.client.builder import SnapshotBuilder
 from monitor.client.errors import ClientError, Refused
-from monitor.client.feed import Asking, facts_of
+from monitor.client.feed import Asking, facts_of, poll
 from monitor.client.format import clean, clock
 from monitor.client.prometheus import QueryClient
 from monitor.client.readings import readings
+from monitor.client.results import Answers, Lens, Results
 from monitor.client.snapshot import Happening, Reading, Snapshot
-from monitor.client.wire import AlertRow, Frame, ProcessRow, Series, SourceRow, TransitionRow
+from monitor.client.wire import AlertRow, Frame, ProcessRow, Query, Series, SourceRow, TransitionRow
 
 _POINTS = 300
 """Two for each cell of the widest graph."""
@@ -69,13 +71,42 @@ class Pictures:
         builder = SnapshotBuilder(facts, range_seconds=range_seconds, whole=True)
         return builder.apply(Frame(1, at_ms, results, alerts, sources))
 
-    async def happened(self) -> tuple[Happening, ...]:
-        """What happened, the newest first: events as far as they are stored, and changes of alerts as far as the daemon
-        remembers. Raises ``ClientError``."""
+    async def watch(
+        self, asked: Callable[[Lens], Sequence[Query]], at_ms: int | None, range_seconds: int
+    ) -> AsyncGenerator[Answers, None]:
+        """What a screen's own queries say: once, of a moment of the past; or of now, for as long as anybody listens.
+        Raises ``ClientError``."""
         client = self._client or self._open()
         try:
-            events = await client.events()
-            changes = await client.transitions()
+            _, told = await facts_of(client)
+            step = grain(range_seconds)
+            window = max(120 if told is None else 30, step)
+            lens = Lens(f"{window}s", f"{max(60, window)}s", range_seconds, step, told is not None)
+            results = Results(client.target, range_seconds * 1000, whole=True)
+            if at_ms is not None:
+                results.apply(Frame(1, at_ms, await Asking(client, asked(lens)).results(at_ms)))
+                yield results.answers(at_ms)
+                return
+            frames = (
+                poll(client, asked(lens), interval=5, alerts=False)
+                if told is None
+                else client.stream(asked(lens), alerts=False, sources=False)
+            )
+            async with aclosing(frames):
+                async for frame in frames:
+                    results.apply(frame)
+                    yield results.answers(frame.now_ms)
+        except ClientError:
+            await self.close()
+            raise
+
+    async def happened(self, since_ms: int = 0) -> tuple[Happening, ...]:
+        """What happened since a time, the newest first: events as far as they are stored, and changes of alerts as far
+        as the daemon remembers. Raises ``ClientError``."""
+        client = self._client or self._open()
+        try:
+            events = await client.events(since_ms)
+            changes = await client.transitions(since_ms)
         except Refused as error:
             if error.status == 404:
                 raise ClientError("a Prometheus knows none", client.target) from None

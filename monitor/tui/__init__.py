@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from monitor.tui.app import Feed
+    from monitor.tui.server import Feed
 
 # Textual reads these when it is imported. Nothing here moves but the data.
 os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
@@ -19,7 +19,8 @@ def run(url: str | None = None, *, feed: Feed | None = None) -> int:
     ``url`` names a daemon or a Prometheus; without it one is looked for, and a private daemon is started where there is
     none. ``feed`` gives the events instead, for tests.
     """
-    from monitor.tui.app import GpumonApp, Server, live_feed
+    from monitor.tui.app import GpumonApp
+    from monitor.tui.server import Server, live_feed
 
     app = GpumonApp(feed or live_feed(url), server=None if feed else Server(url))
     app.run()

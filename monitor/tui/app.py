@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
+from typing import ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
@@ -13,92 +14,22 @@ from textual.binding import Binding, BindingType
 from monitor.client.errors import ClientError
 from monitor.client.events import ConnectionLost, Event
 from monitor.client.format import clean, duration
-from monitor.client.snapshot import Happening, Reading, Snapshot
+from monitor.client.snapshot import Snapshot
+from monitor.tui.chronicle import Chronicle
+from monitor.tui.pages import KEYS, pages
 from monitor.tui.rows import View
 from monitor.tui.screens.help import HelpScreen
-from monitor.tui.screens.listing import ListScreen
-from monitor.tui.screens.lists import AlertsScreen, EventsScreen, ProcessesScreen
-from monitor.tui.screens.overview import OverviewScreen
-from monitor.tui.screens.readings import EnginesScreen, GpusScreen, ReadingsScreen
+from monitor.tui.screens.page import Page
+from monitor.tui.screens.window import Window
+from monitor.tui.server import Asked, Feed
 from monitor.tui.travel import Travel
 
-if TYPE_CHECKING:
-    from monitor.client.past import Pictures
-    from monitor.client.wire import ProcessRow
-
-Feed: TypeAlias = Callable[[], AsyncIterator[Event]]
-"""Opens the stream of events. Called once, after the first frame was painted."""
-
-
-def live_feed(url: str | None) -> Feed:
-    """The feed of a real daemon. HTTP is imported when it is opened: the screen is painted before."""
-
-    def feed() -> AsyncIterator[Event]:
-        from monitor.client.feed import live
-
-        return live(url)
-
-    return feed
-
-
-_LIST_SECONDS = 2.0
-"""How often an open list is read again."""
-_STORED_SECONDS = 5.0
-"""How often one is that comes from the disk, or is large: events, all readings of a thing with their past."""
-
-
-class Asked(Protocol):
-    """Who is asked for what the feed does not bring. Everything raises ``ClientError``."""
-
-    async def at(self, at_ms: int | None, range_seconds: int) -> Snapshot:
-        """The node at a moment, or now, with graphs of so many seconds."""
-        ...
-
-    async def happened(self) -> Sequence[Happening]:
-        """What happened, the newest first."""
-        ...
-
-    async def processes(self) -> Sequence[ProcessRow]:
-        """What runs on the GPUs now."""
-        ...
-
-    async def silence(self, labels: Mapping[str, str], seconds: float, comment: str) -> str:
-        """Silence one alert for a while; what then is, in words."""
-        ...
-
-    async def readings(self, selector: str, at_ms: int | None, range_seconds: int) -> Sequence[Reading]:
-        """Every reading of what a selector selects, at a moment or now."""
-        ...
-
-
-class Server:
-    """A real daemon or Prometheus. HTTP is imported when it is first asked."""
-
-    def __init__(self, url: str | None) -> None:
-        self._url = url
-        self._pictures: Pictures | None = None
-
-    def _asked(self) -> Pictures:
-        if self._pictures is None:
-            from monitor.client.past import Pictures
-
-            self._pictures = Pictures(self._url)
-        return self._pictures
-
-    async def at(self, at_ms: int | None, range_seconds: int) -> Snapshot:
-        return await self._asked().at(at_ms, range_seconds)
-
-    async def happened(self) -> Sequence[Happening]:
-        return await self._asked().happened()
-
-    async def processes(self) -> Sequence[ProcessRow]:
-        return await self._asked().processes()
-
-    async def silence(self, labels: Mapping[str, str], seconds: float, comment: str) -> str:
-        return await self._asked().silence(labels, seconds, comment)
-
-    async def readings(self, selector: str, at_ms: int | None, range_seconds: int) -> Sequence[Reading]:
-        return await self._asked().readings(selector, at_ms, range_seconds)
+_HAPPENED_SECONDS = 5.0
+"""How often it is asked what has happened."""
+_RANGE = 600
+"""What graphs look back on, where nothing else was chosen."""
+_AGAIN_SECONDS = 2.0
+"""After so long what was refused is asked for again."""
 
 
 class GpumonApp(App[None]):
@@ -120,13 +51,7 @@ class GpumonApp(App[None]):
         Binding("l,end", "live", "live"),
         Binding("left_square_bracket,minus", "range(-1)", "shorter"),
         Binding("right_square_bracket,plus", "range(1)", "longer"),
-        Binding("1", "screen('overview')", "overview"),
-        Binding("2", "screen('gpus')", "GPUs"),
-        Binding("3", "screen('vllm')", "vLLM"),
-        Binding("4,a", "screen('alerts')", "alerts"),
-        Binding("5", "screen('processes')", "processes"),
-        Binding("6", "host", "host"),
-        Binding("7,e", "screen('events')", "events"),
+        *(Binding(key, f"screen('{name}')", title) for key, name, title in KEYS),
     ]
 
     def __init__(
@@ -135,19 +60,11 @@ class GpumonApp(App[None]):
         super().__init__(ansi_color=True)
         self.theme = "ansi-dark"
         self._feed = feed
-        self._server = server
+        self.server = server
         self._travel = Travel(server.at if server is not None else None)
+        self._chronicle = Chronicle()
         self._monotonic = monotonic
-        self._overview = OverviewScreen()
-        self._readings = ReadingsScreen()
-        self._lists: dict[str, ListScreen] = {
-            "gpus": GpusScreen(),
-            "vllm": EnginesScreen(),
-            "readings": self._readings,
-            "alerts": AlertsScreen(),
-            "processes": ProcessesScreen(),
-            "events": EventsScreen(),
-        }
+        self._pages = pages()
         self._read = -1e9
         self._snapshot: Snapshot | None = None
         self._received = 0.0
@@ -157,12 +74,14 @@ class GpumonApp(App[None]):
         self._paused: View | None = None
 
     def on_mount(self) -> None:
-        self.push_screen(self._overview)
+        self.push_screen(self._pages["overview"])
         self.call_after_refresh(self._start)
 
     def _start(self) -> None:
         self.run_worker(self._listen(), name="feed", exit_on_error=True)
         self.set_interval(1.0, self._age)
+        if self.server is not None:
+            self.run_worker(self._heed(self.server), name="happened")
 
     async def _listen(self) -> None:
         async for event in self._feed():
@@ -185,114 +104,183 @@ class GpumonApp(App[None]):
             self._message = clean(event.text)
         self._show()
 
+    async def _heed(self, server: Asked) -> None:
+        """Learn of what happens, for the list of it and for the marks on graphs."""
+        while True:
+            await self._learn(server)
+            await asyncio.sleep(_HAPPENED_SECONDS)
+
+    async def _learn(self, server: Asked) -> None:
+        try:
+            self._chronicle.take(await server.happened(self._chronicle.since_ms))
+        except ClientError as error:
+            self._chronicle.refused = clean(error.what)
+        self._show()
+
     def view(self) -> View:
         """What is shown."""
         if self._paused is not None:
             return self._paused
         age = 0.0 if self._snapshot is None else self._monotonic() - self._received
-        return self._travel.view(View(self._snapshot, self._message, self._error, self._cure, age))
+        told = self._chronicle
+        live = View(
+            self._snapshot,
+            self._message,
+            self._error,
+            self._cure,
+            age,
+            happened=told.happened,
+            events_refused=told.refused,
+            marks=told.marks,
+        )
+        return self._travel.view(live)
+
+    @property
+    def page(self) -> Page:
+        """The screen that is open, be it under a window."""
+        return next(one for one in reversed(self.screen_stack) if isinstance(one, Page))
 
     def _show(self) -> None:
-        screen = self.screen
-        if isinstance(screen, ListScreen):
-            screen.show(self.view())
-        else:
-            self._overview.show(self.view())
+        if len(self.screen_stack) > 1:  # the first is Textual's own
+            self.page.show(self.view())
 
     def _age(self) -> None:
         """A picture grows old without any event."""
         if self._snapshot is not None and self._paused is None and self._monotonic() - self._received >= 2:
             self._show()
-        pause = _LIST_SECONDS if isinstance(self.screen, ProcessesScreen) else _STORED_SECONDS
-        if isinstance(self.screen, ListScreen) and self._monotonic() - self._read >= pause:
-            self._read_list()
+        every = self.page.READ_SECONDS
+        if every is not None and self._monotonic() - self._read >= every:
+            self._read_page()
         if self._travel.is_due(self._monotonic()):
             self._travel.asked = True
             self._fetch()
 
-    # -- keys --------------------------------------------------------------------------------------------------------
+    # -- what screens read beside the picture ------------------------------------------------------------------------
+
+    def refetch(self) -> None:
+        """Read again what the open screen reads beside the picture."""
+        self._read_page()
+        self._watch_page()
+
+    def _read_page(self) -> None:
+        self._read = self._monotonic()
+        running = any(one.name == "list" and one.is_running for one in self.workers)
+        if self.server is None or running:
+            return
+        if self.page.READ_SECONDS is not None:
+            self.run_worker(self._fill(self.page, self.server), name="list")
+        elif self.page.HEEDS:
+            self.run_worker(self._learn(self.server), name="list")
+
+    async def _fill(self, page: Page, server: Asked) -> None:
+        try:
+            await page.read(server, self._travel.at_ms, self._travel.range_seconds or _RANGE)
+            page.refused = ""
+        except ClientError as error:
+            page.refused = clean(error.what)
+        if page is self.page:
+            page.show(self.view())
+
+    def _watch_page(self) -> None:
+        """Listen to what the open screen's own queries say, and to none of the screen before."""
+        for worker in self.workers:
+            if worker.name == "watch":
+                worker.cancel()
+        if self.server is not None and type(self.page).asked is not Page.asked:
+            self.run_worker(self._watch(self.page, self.server), name="watch")
+
+    async def _watch(self, page: Page, server: Asked) -> None:
+        at_ms, range_seconds = self._travel.at_ms, self._travel.range_seconds or _RANGE
+        while True:
+            try:
+                async for answers in server.watch(page.asked, at_ms, range_seconds):
+                    first, page.answers, page.refused = page.answers is None, answers, ""
+                    # What comes live is drawn with the next picture of the node, which comes as often.
+                    if first or at_ms is not None:
+                        page.show(self.view())
+            except ClientError as error:
+                page.refused = clean(error.what)
+                page.show(self.view())
+            else:
+                return
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+    def do(self, work: Awaitable[None], name: str) -> None:
+        """Run work beside the screen."""
+        self.run_worker(work, name=name)
+
+    # -- screens -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _covered(self) -> bool:
+        """Whether a window is over the screen, whose keys are its own."""
+        return not isinstance(self.screen, Page)
 
     def action_help(self) -> None:
         """Show the help."""
-        if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen())
+        if not self._covered:
+            self.push_screen(HelpScreen(self.page))
 
     def action_screen(self, name: str) -> None:
         """Show another screen."""
-        if isinstance(self.screen, HelpScreen):
-            return
-        if isinstance(self.screen, ListScreen):
-            if self.screen is self._lists.get(name):
-                return
-            self.pop_screen()
-        if name in self._lists:
-            self.push_screen(self._lists[name])
-            self._read_list()
+        if not self._covered:
+            self._pages[name].behind = "overview"
+            self._turn_to(name)
+
+    def open(self, page: str, **about: object) -> None:
+        """Show another screen, about something; escape leads back."""
+        names = {one: name for name, one in self._pages.items()}
+        self._pages[page].behind = names[self.page]
+        self._pages[page].about(**about)
+        self._turn_to(page)
+
+    def back(self) -> None:
+        """Show the screen from which this one was opened."""
+        self._turn_to(self.page.behind)
+
+    def _turn_to(self, name: str) -> None:
+        page = self._pages[name]
+        if page is not self.page:
+            if self.page is not self._pages["overview"]:
+                self.pop_screen()
+            if page is not self.page:
+                self.push_screen(page)
+        self.refetch()
         self.call_after_refresh(self._show)
 
-    def action_host(self) -> None:
-        """Show every reading of the machine, but for each core's."""
-        if isinstance(self.screen, HelpScreen):
-            return
-        self.action_open("host", '{__name__=~"node_.+",__name__!="node_cpu_seconds_total"}')
+    def cover(self, window: Window) -> None:
+        """Put a window over the screen."""
+        if not self._covered:
+            self.push_screen(window)
 
-    def action_open(self, subject: str, selector: str) -> None:
-        """Show every reading of a thing."""
-        names = {screen: name for name, screen in self._lists.items()}
-        self._readings.behind = "overview"
-        if isinstance(self.screen, GpusScreen | EnginesScreen):
-            self._readings.behind = names[self.screen]
-        if self.screen is self._readings:
-            self._readings.open(subject, selector)
-            self._read_list()
-            return
-        self._readings.open(subject, selector)
-        self.action_screen("readings")
+    def copy(self, text: str) -> None:
+        """Give the terminal's clipboard a text."""
+        self.copy_to_clipboard(text)
 
-    def silence(self, screen: AlertsScreen, labels: Mapping[str, str], seconds: float, comment: str) -> None:
-        """Ask for a silence; the screen shows what came of it."""
+    def keep(self, name: str, value: object) -> None:
+        """Keep a setting."""
 
-        async def ask() -> None:
-            if self._server is None:
-                return
-            try:
-                screen.tell(await self._server.silence(labels, seconds, comment))
-            except ClientError as error:
-                screen.tell(f"not silenced: {clean(error.what)}")
+    def kept(self, name: str) -> object | None:
+        """A setting that was kept, or None."""
+        return None
 
-        self.run_worker(ask(), name="silence")
+    # -- time --------------------------------------------------------------------------------------------------------
 
-    def action_go_to(self, at_ms: int) -> None:
-        """Take everything to a moment, on the overview."""
-        if self._can_travel() and self._snapshot is not None:
-            self._travel.go(at_ms, self._snapshot)
-            self.action_screen("overview")
-            self._fetch()
+    def go_to(self, at_ms: int) -> None:
+        """Take everything to a moment, and show the overview."""
+        if self._travel_to(at_ms):
+            self._turn_to("overview")
 
-    def _read_list(self) -> None:
-        self._read = self._monotonic()
-        if self._server is not None and not any(one.name == "list" and one.is_running for one in self.workers):
-            self.run_worker(self._fill_list(self._server), name="list")
+    def travel_to(self, at_ms: int) -> None:
+        """Take everything to a moment."""
+        self._travel_to(at_ms)
 
-    async def _fill_list(self, server: Asked) -> None:
-        """Read what the open list shows beside the picture."""
-        screen = self.screen
-        if not isinstance(screen, EventsScreen | ProcessesScreen | ReadingsScreen):
-            return
-        try:
-            if isinstance(screen, EventsScreen):
-                screen.happened = await server.happened()
-            elif isinstance(screen, ProcessesScreen):
-                screen.processes = await server.processes()
-            else:
-                subject = screen.subject
-                found = await server.readings(screen.selector, self._travel.at_ms, self._travel.range_seconds or 600)
-                if subject == screen.subject:
-                    screen.readings = found
-            screen.refused = ""
-        except ClientError as error:
-            screen.refused = clean(error.what)
-        screen.show(self.view())
+    def _travel_to(self, at_ms: int) -> bool:
+        if not self._can_travel() or self._snapshot is None:
+            return False
+        self._travel.go(at_ms, self._snapshot)
+        self._fetch()
+        return True
 
     def action_pause(self) -> None:
         """Let the picture stand, or move again."""
@@ -310,9 +298,7 @@ class GpumonApp(App[None]):
 
     def action_oldest(self) -> None:
         """Go to the oldest moment that is stored."""
-        if self._can_travel() and self._snapshot is not None:
-            self._travel.go(0, self._snapshot)
-            self._fetch()
+        self._travel_to(0)
 
     def action_live(self) -> None:
         """Be where now is."""
@@ -327,15 +313,14 @@ class GpumonApp(App[None]):
             self._fetch()
 
     def _can_travel(self) -> bool:
-        if isinstance(self.screen, HelpScreen) or not self._travel.possible:
+        if self._covered or not self._travel.possible:
             return False
         self._paused = None
         return True
 
     def _fetch(self) -> None:
         self._show()
-        if self.screen is self._readings:
-            self._read_list()
+        self.refetch()
         if self._travel.asked and not self._travel.fetching:
             self.run_worker(self._fetch_and_show(), name="past")
 

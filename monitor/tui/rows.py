@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from rich.style import Style
 
 from monitor.client.format import cells, clean, fit
-from monitor.client.snapshot import Snapshot
+from monitor.client.snapshot import Happening, Snapshot
 from monitor.tui.palette import DIM, FAINT, PLAIN, TITLE
+
+if TYPE_CHECKING:
+    from monitor.tui.panels.chart import Mark
 
 Run: TypeAlias = tuple[str, Style]
 Line: TypeAlias = tuple[Run, ...]
@@ -41,6 +44,12 @@ class View:
     """Why a picture that was asked for did not come."""
     news: str = ""
     """What began to fire, critically, while the past was looked at, and was not seen yet."""
+    happened: Sequence[Happening] | None = None
+    """What happened, the newest first; None before it was read."""
+    events_refused: str = ""
+    """Why that was not read."""
+    marks: Sequence[Mark] = ()
+    """What of it is marked on graphs."""
 
     @property
     def old(self) -> bool:

@@ -11,6 +11,7 @@ from monitor.client.errors import Unreachable
 from monitor.client.events import Connecting, ConnectionLost, Event
 from monitor.tui.app import GpumonApp
 from monitor.tui.palette import STALE
+from monitor.tui.widgets.canvas import Canvas
 from tests.client.story import snapshot
 from tests.tui.screen import Clock, lines_at, run, settle, text_of
 
@@ -41,11 +42,11 @@ def test_a_lost_connection_leaves_the_last_picture_in_grey() -> None:
         text = "\n".join(text_of(app))
         assert "connection lost  unix:/run/x.sock: connection refused" in text
         assert "running 43" in text
-        assert {run.style for run in app._overview.part("gpus").render_line(1)} <= {STALE, None}
+        assert {run.style for run in app.page.query_one("#gpus", Canvas).render_line(1)} <= {STALE, None}
         app.take(snapshot(seconds=6))
         await settle(app, pilot)
         assert "connection lost" not in "\n".join(text_of(app))
-        assert {run.style for run in app._overview.part("gpus").render_line(1)} - {STALE}
+        assert {run.style for run in app.page.query_one("#gpus", Canvas).render_line(1)} - {STALE}
 
     run([snapshot(seconds=5), LOST], (80, 24), look)
 
@@ -123,9 +124,9 @@ def test_equal_pictures_repaint_nothing() -> None:
     async def look(app: GpumonApp, pilot: Pilot[None]) -> None:
         parts = ("header", "gpus", "engines", "host", "alerts", "sources", "footer")
         for part in parts:
-            app._overview.part(part)._exchange_repaint_regions()
+            app.page.query_one(f"#{part}", Canvas)._exchange_repaint_regions()
         app.take(picture)
-        painted.extend(len(list(app._overview.part(part)._exchange_repaint_regions())) for part in parts)
+        painted.extend(len(list(app.page.query_one(f"#{part}", Canvas)._exchange_repaint_regions())) for part in parts)
 
     events: list[Event] = [picture]
     run(events, (200, 50), look)
@@ -133,6 +134,7 @@ def test_equal_pictures_repaint_nothing() -> None:
 
 
 def test_the_screen_needs_no_http_to_be_painted() -> None:
-    code = "import sys, monitor.tui.app as a; a.GpumonApp(a.live_feed(None)); print('httpx' in sys.modules)"
+    shown = "from monitor.tui import app, server; app.GpumonApp(server.live_feed(None))"
+    code = f"import sys; {shown}; print('httpx' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -120,7 +120,7 @@ def test_what_cannot_be_read_says_why_and_what_is_empty_says_that() -> None:
         app.take(snapshot(Story(alerts=()), seconds=6))
         assert "no alert fires" in await press(app, pilot, "4")
 
-        async def refuses() -> tuple[Happening, ...]:
+        async def refuses(since_ms: int = 0) -> tuple[Happening, ...]:
             raise ClientError("a Prometheus knows none", "http://x")
 
         past.happened = refuses  # type: ignore[method-assign]

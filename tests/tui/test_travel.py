@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from textual.pilot import Pilot
 
 from monitor.client.errors import Refused, Unreachable
 from monitor.client.events import ConnectionLost
+from monitor.client.results import Answers, Lens
 from monitor.client.snapshot import Happening, Reading, Snapshot
-from monitor.client.wire import AlertRow, ProcessRow
+from monitor.client.wire import AlertRow, ProcessRow, Query
 from monitor.tui.app import GpumonApp
 from monitor.tui.travel import RANGES, Travel
 from tests.client.story import ALERTS, START_MS, Story, snapshot
@@ -31,6 +32,8 @@ class Past:
         self.events: tuple[Happening, ...] = ()
         self.rows: tuple[ProcessRow, ...] = ()
         self.opened: list[tuple[str, int | None, int]] = []
+        self.answers: tuple[Answers, ...] = ()
+        self.watched: list[tuple[tuple[str, ...], int | None, int]] = []
         self.found: tuple[Reading, ...] = ()
         self.silenced: list[tuple[dict[str, str], float, str]] = []
 
@@ -43,8 +46,17 @@ class Past:
         seconds = 0 if at_ms is None else (at_ms - START_MS) // 1000
         return replace(snapshot(seconds=1), now_ms=START_MS + seconds * 1000)
 
-    async def happened(self) -> tuple[Happening, ...]:
-        return self.events
+    async def watch(
+        self, asked: Callable[[Lens], Sequence[Query]], at_ms: int | None, range_seconds: int
+    ) -> AsyncIterator[Answers]:
+        self.watched.append((tuple(one.id for one in asked(Lens())), at_ms, range_seconds))
+        for one in self.answers:
+            yield one
+        if at_ms is None:
+            await asyncio.Event().wait()
+
+    async def happened(self, since_ms: int = 0) -> tuple[Happening, ...]:
+        return tuple(one for one in self.events if one.at_ms >= since_ms)
 
     async def processes(self) -> tuple[ProcessRow, ...]:
         return self.rows

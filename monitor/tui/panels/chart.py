@@ -1,15 +1,37 @@
-"""A titled chart: its name, what is now and the scale in one line, the plot below."""
+"""A titled chart: its name, what is now and the scale in one line, the plot below, with its thresholds and with what
+happened marked on it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.style import Style
 
-from monitor.client.snapshot import History
-from monitor.tui.palette import DIM, STRONG
-from monitor.tui.plot import Plot
+from monitor.client.snapshot import Happening, History
+from monitor.tui.palette import CRITICAL, DIM, GOOD, KEY, NOTICE, STRONG
+from monitor.tui.plot import Plot, cell_span, right_edge
 from monitor.tui.rows import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A value that must not be crossed, with a word for it."""
+
+    value: float
+    word: str
+    style: Style = NOTICE
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Something that happened, to be seen on graphs."""
+
+    at_ms: int
+    weight: int
+    """The heaviest is shown where several fall into one cell."""
+    style: Style
+    word: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +46,59 @@ class Chart:
     high: float
     style: Style
     low: float = 0.0
+    thresholds: tuple[Threshold, ...] = ()
 
 
-def draw(charts: list[Chart], now_ms: int, width: int, height: int, *, across: int, indent: int = 0) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where a plot is drawn, and the time that its cells stand for. ``x`` and ``y`` are cells and lines, ``end_ms`` is
+    the end of its last cell."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    end_ms: int
+    cell_ms: int
+
+    def moment(self, x: int, y: int) -> int | None:
+        """The time in the middle of a cell, or None where it is none of this plot's."""
+        if self.x <= x < self.x + self.width and self.y <= y < self.y + self.height:
+            return self.end_ms - (self.x + self.width - x) * self.cell_ms + self.cell_ms // 2
+        return None
+
+
+def marks(happened: Sequence[Happening]) -> tuple[Mark, ...]:
+    """What of all that happened is marked on graphs: faults, what fires and what passes, restarts, probes."""
+    found = []
+    for one in happened:
+        if one.kind in ("resolved", "passed"):
+            found.append(Mark(one.at_ms, 0, GOOD, one.title))
+        elif one.kind.startswith("probe"):
+            found.append(Mark(one.at_ms, 1, KEY, one.title))
+        elif one.severity in ("critical", "page"):
+            found.append(Mark(one.at_ms, 3, CRITICAL, one.title))
+        elif one.severity == "warning":
+            found.append(Mark(one.at_ms, 2, NOTICE, one.title))
+        elif one.kind != "firing":
+            found.append(Mark(one.at_ms, 0, DIM, one.title))
+    return tuple(found)
+
+
+def draw(
+    charts: Sequence[Chart],
+    now_ms: int,
+    width: int,
+    height: int,
+    *,
+    across: int,
+    indent: int = 0,
+    marks: Sequence[Mark] = (),
+    spots: list[Spot] | None = None,
+    line: int = 0,
+) -> list[Row]:
     """Charts in a grid of ``across`` columns that fills ``width`` and ``height``; those that do not fit are left out.
-    A chart takes three lines at least."""
+    A chart takes three lines at least. Their places are added to ``spots``, the first line being ``line``."""
     down = min(-(-len(charts) // across), height // 5) or (1 if height >= 3 else 0)
     if not down:
         return []
@@ -40,15 +110,86 @@ def draw(charts: list[Chart], now_ms: int, width: int, height: int, *, across: i
         for x, chart in enumerate(charts[y * across : (y + 1) * across]):
             left = indent + x * (each + 3)
             band[0].to(left).extend(_head(chart, each))
-            drawn = chart.plot.rows(chart.history, now_ms, each, tall - 1, chart.high, chart.low)
-            for row, text in zip(band[1:], drawn, strict=True):
-                row.to(left).graph(text, chart.style)
+            for row, drawn in zip(band[1:], plotted(chart, now_ms, each, tall - 1, marks), strict=True):
+                row.to(left).extend(drawn)
+            spot = spot_of(chart.history, now_ms, left, line + len(rows) + 1, each, tall - 1)
+            if spots is not None and spot is not None:
+                spots.append(spot)
         rows += band
     return rows
 
 
+def spot_of(history: History | None, now_ms: int, x: int, y: int, width: int, height: int) -> Spot | None:
+    """Where a plot of this history is, when it is drawn there."""
+    if history is None or not history.times or width <= 0:
+        return None
+    cell_ms = cell_span(history, width)
+    end_ms = (right_edge(history, now_ms, cell_ms) // cell_ms + 1) * cell_ms
+    return Spot(x, y, width, height, end_ms, cell_ms)
+
+
+def plotted(chart: Chart, now_ms: int, width: int, height: int, marks: Sequence[Mark] = ()) -> list[Row]:
+    """The plot alone, ``height`` rows of ``width`` cells."""
+    texts = chart.plot.rows(chart.history, now_ms, width, height, chart.high, chart.low)
+    struck = _struck(chart.history, now_ms, width, marks)
+    levels = _levels(chart, height)
+    rows = []
+    for y, text in enumerate(texts):
+        across = levels.get(y)
+        if across is None and not struck:
+            rows.append(Row().graph(text, chart.style))
+            continue
+        row = Row()
+        begin = 0
+        styled = [_cell(x, char, chart.style, across, struck) for x, char in enumerate(text)]
+        for x in range(1, len(styled) + 1):
+            if x == len(styled) or styled[x][1] is not styled[begin][1]:
+                row.graph("".join(char for char, _ in styled[begin:x]), styled[begin][1])
+                begin = x
+        rows.append(row)
+    return rows
+
+
+def _cell(x: int, char: str, style: Style, across: Threshold | None, struck: Mapping[int, Mark]) -> tuple[str, Style]:
+    mark = struck.get(x)
+    if mark is not None:
+        return ("┊" if char == " " else char), mark.style
+    if across is not None and char == " ":
+        return "╌", across.style
+    return char, style
+
+
+def _levels(chart: Chart, height: int) -> dict[int, Threshold]:
+    """The rows that thresholds are in, from the top. One beyond the scale is not drawn."""
+    found = {}
+    if chart.history is not None and chart.history.times and chart.high > chart.low:
+        for one in chart.thresholds:
+            share = (one.value - chart.low) / (chart.high - chart.low)
+            if 0 <= share <= 1:
+                found[min(height - 1, int((1 - share) * height))] = one
+    return found
+
+
+def _struck(history: History | None, now_ms: int, width: int, marks: Sequence[Mark]) -> dict[int, Mark]:
+    """The heaviest mark of each cell across a plot that has one."""
+    if not marks:
+        return {}
+    spot = spot_of(history, now_ms, 0, 0, width, 1)
+    if spot is None:
+        return {}
+    found: dict[int, Mark] = {}
+    for one in marks:
+        x = width - 1 - (spot.end_ms - 1 - one.at_ms) // spot.cell_ms
+        if 0 <= x < width and (x not in found or found[x].weight < one.weight):
+            found[x] = one
+    return found
+
+
 def _head(chart: Chart, width: int) -> Row:
     row = Row().put(chart.title + " ", DIM).value(chart.now, STRONG, 0, right=False)
+    words = "  ".join(one.word for one in chart.thresholds if one.word)
+    if words and row.width + 4 + len(words) + len(chart.scale) <= width:
+        row.put("  ").put(words, chart.thresholds[0].style)
     if row.width + 2 + len(chart.scale) <= width:
         row.to(width - len(chart.scale)).put(chart.scale, DIM)
     return row

@@ -102,7 +102,7 @@ class EnginePanel:
             lines.append(_title(engine, width if ruled else 0).line())
             lines.extend(row.line() for row in numbers)
             if share >= 3 and any(snapshot.history(kind.id, engine.key) for kind in _CHARTS):
-                lines.extend(self._charts(snapshot, engine, width, share))
+                lines.extend(self._charts(view, snapshot, engine, width, share))
         return lines
 
     def _trimmed(self, snapshot: Snapshot, width: int, each: int) -> list[Line]:
@@ -117,7 +117,7 @@ class EnginePanel:
             lines.extend(row.line() for row in numbers[: each - 1])
         return lines
 
-    def _charts(self, snapshot: Snapshot, engine: Engine, width: int, height: int) -> list[Line]:
+    def _charts(self, view: View, snapshot: Snapshot, engine: Engine, width: int, height: int) -> list[Line]:
         charts = []
         for kind in _CHARTS:
             history = snapshot.history(kind.id, engine.key)
@@ -126,7 +126,7 @@ class EnginePanel:
             style = STALE if engine.up is False else kind.style
             charts.append(Chart(plot, history, kind.title, kind.now(engine), f"0–{kind.scale(high)}", high, style))
         across = max(1, min(4, (width - _INDENT) // _CHART))
-        rows = draw(charts, snapshot.now_ms, width, height, across=across, indent=_INDENT)
+        rows = draw(charts, snapshot.now_ms, width, height, across=across, indent=_INDENT, marks=view.marks)
         return [row.line() for row in rows]
 
 

@@ -46,10 +46,10 @@ class HostPanel:
         lines = [row.line() for row in rows][:height]
         room = height - len(lines)
         if graphs and room >= 3 and not host.stale:
-            lines += self._graphs(snapshot, host, width, room)
+            lines += self._graphs(view, snapshot, host, width, room)
         return lines
 
-    def _graphs(self, snapshot: Snapshot, host: Host, width: int, height: int) -> list[Line]:
+    def _graphs(self, view: View, snapshot: Snapshot, host: Host, width: int, height: int) -> list[Line]:
         key = (host.instance, "")
         network = snapshot.history("host_network_h", key)
         disk = snapshot.history("host_disk_h", key)
@@ -66,7 +66,8 @@ class HostPanel:
                 snapshot, "host_disk_h", key, "disks", _both(host.disk_read, host.disk_write), _to(busy), busy, DISK
             ),
         ]
-        return [row.line() for row in draw(charts, snapshot.now_ms, width, height, across=2 if width < 140 else 4)]
+        across = 2 if width < 140 else 4
+        return [row.line() for row in draw(charts, snapshot.now_ms, width, height, across=across, marks=view.marks)]
 
     def _chart(
         self,

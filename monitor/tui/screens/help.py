@@ -7,14 +7,15 @@ from textual.screen import ModalScreen
 
 from monitor.tui.palette import DIM, KEY, STRONG, TITLE
 from monitor.tui.rows import Line, Row
+from monitor.tui.screens.page import Page
 from monitor.tui.widgets.canvas import Canvas
 
 _WIDTH = 76
 _KEYS = (
     ("q", "quit"),
     ("?", "this help; any key closes it"),
-    ("1 2 3", "overview, GPUs, vLLM; enter opens one: every reading that it has"),
-    ("4 5 6 7", "alerts, processes, host, events; / filters, enter goes to the moment"),
+    ("1 … 9", "overview, GPUs, vLLM, alerts, processes, host, events, probes, fleet"),
+    ("enter, /, o", "in a list: opens, or goes to the moment; filters; orders by a column"),
     ("s", "on an alert that fires: silences it, for as long and as you say why"),
     ("y", "copies what is under the cursor: PromQL, an event, a process's number"),
     ("p, space", "pause: the picture stands, the daemon goes on"),
@@ -42,6 +43,10 @@ class HelpScreen(ModalScreen[None]):
     HelpScreen {{ align: center middle; background: ansi_default; }}
     HelpScreen Canvas {{ width: {_WIDTH}; height: {len(_KEYS) + len(_WORDS) + 4}; }}
     """
+
+    def __init__(self, page: Page | None = None) -> None:
+        super().__init__()
+        self.page = page
 
     def compose(self) -> ComposeResult:
         yield Canvas("help")

@@ -1,29 +1,45 @@
-"""A screen that is a list: a cursor, a filter, and what is known of the entry under the cursor.
+"""A screen that is a list: columns, a cursor, a filter, an order, and what is known of the entry under the cursor.
 
-Each list says what its entries are; moving, filtering and drawing are here. Like the overview it is a function of what
-it was last given, and only what changed is sent.
+Each list says what its entries are; moving, filtering, ordering and drawing are here. Like the overview it is a
+function of what it was last given, and only what changed is sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeAlias, cast
 
-from textual.app import ComposeResult
+from rich.style import Style
 from textual.binding import Binding, BindingType
-from textual.events import Key, Resize
+from textual.events import Key
 
-from monitor.client.format import cut
-from monitor.tui.compositor import LiveScreen
+from monitor.client.format import cut, fit
 from monitor.tui.palette import CURSOR, DIM, KEY, NOTICE, STRONG, TITLE
 from monitor.tui.panels.footer import footer
 from monitor.tui.panels.header import header
 from monitor.tui.rows import Row, View
+from monitor.tui.screens.page import Page
 from monitor.tui.widgets.canvas import Canvas
 
 _DETAIL_FROM = 20
 """Lines of the terminal from which on the entry under the cursor is told in full."""
+
+Cell: TypeAlias = tuple[str, Style]
+"""What stands in a column, and how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a list. The last one has the rest of the line."""
+
+    title: str
+    width: int = 0
+    """Its cells, with the gap after it."""
+    right: bool = False
+    """Whether it stands at the right of its cells, as numbers do; then the gap is before it."""
+    from_width: int = 0
+    """The terminal's width from which on it is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +48,26 @@ class Entry:
 
     key: str
     """What it is known by: the cursor stays on it while others come and go."""
-    line: Row
+    cells: tuple[Cell, ...]
+    """One for each column of the list, those that are not shown too."""
     text: str
     """What the filter looks at."""
-    detail: tuple[Row, ...] = ()
+    sort: tuple[float | str | None, ...] = ()
+    """What each column is ordered by; where there is none, by its text. None comes last."""
+    thing: object = None
+    """What it is about, for ``detail``."""
     at_ms: int | None = None
     """The moment that Enter leads to."""
     copies: str = ""
     """What ``y`` copies."""
-    opens: tuple[str, str] | None = None
-    """What Enter opens: its name, and the selector of its readings."""
+    opens: tuple[str, dict[str, object]] | None = None
+    """The screen that Enter opens, and what that is to be about."""
 
 
-class ListScreen(LiveScreen):
+class ListScreen(Page):
     """``show`` draws a view and the list's own data."""
 
-    DEFAULT_CSS = "ListScreen Canvas { width: 100%; height: 100%; }"
     KEYS: ClassVar[tuple[tuple[str, str], ...]] = (("↑ ↓", "move"), ("/", "filter"), ("1", "overview"), ("?", "help"))
-    NAME: ClassVar[str] = ""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "up"),
         Binding("down,j", "move(1)", "down"),
@@ -61,11 +79,12 @@ class ListScreen(LiveScreen):
         Binding("escape", "leave", "back"),
         Binding("enter", "go", "go there"),
         Binding("y", "copy", "copy"),
+        Binding("o", "order", "order by the next column"),
+        Binding("O", "reverse", "the other way round"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
-        self._view = View(message="starting")
         self._entries: list[Entry] = []
         self._cursor = ""
         self._place = 0
@@ -75,18 +94,29 @@ class ListScreen(LiveScreen):
         self._copied = ""
         self.said = ""
         """What came of the last thing that was asked for."""
-        self.behind = "overview"
-        """Where escape leads to."""
+        self.order: int | None = None
+        """The column that it is ordered by; None for the list's own order."""
+        self.reversed = False
+        self._first = 0
+        """The line of the screen in which the entries begin."""
 
     # -- what a list is ----------------------------------------------------------------------------------------------
 
-    def entries(self, view: View) -> list[Entry]:
-        """All there is, in order."""
+    def columns(self, view: View) -> Sequence[Column]:
+        """The columns, as wide as this view wants them."""
         raise NotImplementedError
 
-    def heading(self, view: View) -> Row:
-        """What stands over the columns."""
+    def entries(self, view: View) -> list[Entry]:
+        """All there is, in the list's own order."""
         raise NotImplementedError
+
+    def above(self, view: View, width: int) -> Sequence[Row]:
+        """What stands between the title and the columns."""
+        return ()
+
+    def detail(self, entry: Entry, width: int, height: int) -> Sequence[Row]:
+        """What is told of the entry under the cursor, in ``height`` lines at most."""
+        return ()
 
     def nothing(self, view: View) -> str:
         """What is said where there is nothing."""
@@ -96,44 +126,34 @@ class ListScreen(LiveScreen):
         """What stands in the first line."""
         return self.NAME
 
+    def detail_lines(self, height: int) -> int:
+        """How many lines of a terminal of ``height`` the detail may take."""
+        return 0 if height < _DETAIL_FROM else height // 3
+
     # -- drawing -----------------------------------------------------------------------------------------------------
 
-    def compose(self) -> ComposeResult:
-        yield Canvas("body")
-
-    def on_mount(self) -> None:
-        self.draw()
-
-    def on_resize(self, event: Resize) -> None:
-        self.draw()
-
-    def show(self, view: View) -> None:
-        """Draw this view instead."""
-        self._view = view
-        self.draw()
-
     def draw(self) -> None:
-        """Draw what there is."""
         if not self.is_mounted or not self.size:
             return
         width, height = self.size
-        view = self._view
+        view = self.view
         wanted = self._filter.lower()
         every = self.entries(view)
         self._entries = [one for one in every if all(word in one.text.lower() for word in wanted.split())]
+        self._sort()
         self._find_cursor()
-        rows = self._title(len(every))
-        rows.append(self.heading(view))
+        columns = self.columns(view)
+        rows = [self._title(len(every)), *self.above(view, width), self._heading(columns, width)]
         lines = [*header(view, width), *(row.line() for row in rows)]
-        detail = self._detail(height)
+        self._first = len(lines)
+        detail = self._detail(width, height)
         room = max(1, height - len(lines) - len(detail) - 1)
         self._top = max(0, min(self._top, self._place, len(self._entries) - room))
         if self._place >= self._top + room:
             self._top = self._place - room + 1
         shown = self._entries[self._top : self._top + room]
         for number, one in enumerate(shown, self._top):
-            mark = Row().put("▌", CURSOR) if number == self._place else Row().put(" ")
-            lines.append(mark.extend(one.line).line())
+            lines.append(self._row(one, columns, width, number == self._place).line())
         if not shown:
             lines.append(Row().put(f"  {self._said()}", DIM).line())
         lines += [()] * (room - max(1, len(shown)))
@@ -141,7 +161,30 @@ class ListScreen(LiveScreen):
         lines = [*lines[: height - 1], *[()] * (height - 1 - len(lines)), footer(view, width, self.KEYS)]
         self.query_one("#body", Canvas).show(lines, faded=view.old)
 
-    def _title(self, every: int) -> list[Row]:
+    def _heading(self, columns: Sequence[Column], width: int) -> Row:
+        row = Row().put("   ")
+        for number, column in enumerate(columns):
+            if width < column.from_width:
+                continue
+            mark = ("▲" if self.reversed else "▼") if number == self.order else ""
+            style = KEY if mark else DIM
+            row.put(column.title + mark, style, column.width or None, right=column.right)
+        return row
+
+    def _row(self, entry: Entry, columns: Sequence[Column], width: int, under: bool) -> Row:
+        row = Row().put("▌  ", CURSOR) if under else Row().put("   ")
+        for number, (column, (text, style)) in enumerate(zip(columns, entry.cells, strict=True)):
+            if width < column.from_width:
+                continue
+            if column.width:
+                text = fit(text, column.width - 1, right=column.right)
+                row.put(f" {text}" if column.right else f"{text} ", style)
+            else:
+                room = max(0, width - row.width - 1)
+                row.put("  " if number and columns[number - 1].right else "").put(cut(text, room), style)
+        return row
+
+    def _title(self, every: int) -> Row:
         row = Row().put(self.caption(), TITLE).put(f"  {len(self._entries)}", STRONG)
         if len(self._entries) != every:
             row.put(f" of {every}", DIM)
@@ -153,16 +196,32 @@ class ListScreen(LiveScreen):
             row.put("   ", DIM).put(cut(self.said, max(10, self.size.width - row.width - 3)), NOTICE)
         if self._copied:
             row.put("   copied ", KEY).put(cut(self._copied, max(10, self.size.width - row.width - 3)), DIM)
-        return [row]
+        return row
 
     def _said(self) -> str:
-        return f"none has “{self._filter}”" if self._filter else self.nothing(self._view)
+        return f"none has “{self._filter}”" if self._filter else self.nothing(self.view)
 
-    def _detail(self, height: int) -> list[Row]:
-        if height < _DETAIL_FROM or not self._entries:
+    def _detail(self, width: int, height: int) -> list[Row]:
+        most = self.detail_lines(height)
+        if not most or self.under is None:
             return []
-        detail = self._entries[self._place].detail
-        return [Row().rule(self.size.width), *detail[: height // 3]] if detail else []
+        rows = self.detail(self.under, width, most)
+        return [Row().rule(width), *rows[:most]] if rows else []
+
+    def _sort(self) -> None:
+        order = self.order
+        if order is None:
+            if self.reversed:
+                self._entries.reverse()
+            return
+        ranks = {one.key: _value(one, order) for one in self._entries}
+        numbers = [one for one in self._entries if isinstance(ranks[one.key], int | float)]
+        texts = [one for one in self._entries if isinstance(ranks[one.key], str)]
+        absent = [one for one in self._entries if ranks[one.key] is None]
+        # Of numbers the greatest are wanted first, of words the alphabet; what is absent comes last either way.
+        numbers.sort(key=lambda one: cast(float, ranks[one.key]), reverse=not self.reversed)
+        texts.sort(key=lambda one: cast(str, ranks[one.key]), reverse=self.reversed)
+        self._entries = [*numbers, *texts, *absent]
 
     def _find_cursor(self) -> None:
         keys = [one.key for one in self._entries]
@@ -177,6 +236,11 @@ class ListScreen(LiveScreen):
     def under(self) -> Entry | None:
         """The entry under the cursor."""
         return self._entries[self._place] if self._entries else None
+
+    def tell(self, words: str) -> None:
+        """Say what came of what was asked for."""
+        self.said = words
+        self.draw()
 
     def action_move(self, by: int) -> None:
         """Move the cursor."""
@@ -198,26 +262,39 @@ class ListScreen(LiveScreen):
         self.draw()
 
     def action_leave(self) -> None:
-        """Drop the filter, or go back to the overview."""
+        """Drop the filter, or go back."""
         if self._filter or self.filtering:
             self._filter, self.filtering = "", False
             self.draw()
         else:
-            self.app.action_screen(self.behind)  # type: ignore[attr-defined]
+            self.shell.back()
 
     def action_go(self) -> None:
         """Open the entry under the cursor, or take everything to its moment."""
         if self.under is not None and self.under.opens is not None:
-            self.app.action_open(*self.under.opens)  # type: ignore[attr-defined]
+            page, about = self.under.opens
+            self.shell.open(page, **about)
         elif self.under is not None and self.under.at_ms is not None:
-            self.app.action_go_to(self.under.at_ms)  # type: ignore[attr-defined]
+            self.shell.go_to(self.under.at_ms)
 
     def action_copy(self) -> None:
-        """Give the terminal's clipboard what is under the cursor (OSC 52), and show it: not every terminal takes it."""
+        """Give the terminal's clipboard what is under the cursor, and show it: not every terminal takes it."""
         if self.under is not None and self.under.copies:
             self._copied = self.under.copies
-            self.app.copy_to_clipboard(self._copied)
+            self.shell.copy(self._copied)
             self.draw()
+
+    def action_order(self) -> None:
+        """Order by the next column; after the last, in the list's own order."""
+        shown = [n for n, one in enumerate(self.columns(self.view)) if self.size.width >= one.from_width]
+        at = shown.index(self.order) + 1 if self.order in shown else 0
+        self.order, self.reversed = (shown[at] if at < len(shown) else None), False
+        self.draw()
+
+    def action_reverse(self) -> None:
+        """The other way round."""
+        self.reversed = not self.reversed
+        self.draw()
 
     def on_key(self, event: Key) -> None:
         """While a filter is typed, keys are its letters."""
@@ -239,6 +316,10 @@ class ListScreen(LiveScreen):
         event.stop()
         event.prevent_default()
         self.draw()
+
+
+def _value(entry: Entry, order: int) -> float | str | None:
+    return entry.sort[order] if order < len(entry.sort) else entry.cells[order][0].lower()
 
 
 def words(label: str, texts: Sequence[str], width: int) -> list[Row]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from textual.app import ComposeResult
-from textual.events import Resize
 from textual.geometry import NULL_OFFSET, Region, Size, Spacing
 from textual.layout import ArrangeResult, Layout, WidgetPlacement
 from textual.widget import Widget
 
-from monitor.tui.compositor import LiveScreen
 from monitor.tui.layout import Box, Needs, Plan, plan, side_width
 from monitor.tui.palette import ALARM, DIM, NOTICE, STRONG
 from monitor.tui.panels.alerts import alert_lines, source_lines
@@ -18,6 +16,7 @@ from monitor.tui.panels.gpus import GpuPanel
 from monitor.tui.panels.header import header
 from monitor.tui.panels.host import HostPanel
 from monitor.tui.rows import Line, Row, View
+from monitor.tui.screens.page import Page
 from monitor.tui.widgets.canvas import Canvas
 
 PARTS = ("header", "gpus", "engines", "host", "alerts", "sources", "message", "footer")
@@ -76,12 +75,14 @@ class Board(Widget):
             yield Canvas(part)
 
 
-class OverviewScreen(LiveScreen):
-    """A function of the last view it was given, and of its size."""
+class OverviewScreen(Page):
+    """Everything in one look."""
+
+    NAME = "overview"
+    DEFAULT_CSS = "OverviewScreen Canvas { width: 1fr; height: 1fr; }"
 
     def __init__(self) -> None:
         super().__init__()
-        self._view = View(message="starting")
         self._board = Board()
         self._gpus = GpuPanel()
         self._engines = EnginePanel()
@@ -90,19 +91,12 @@ class OverviewScreen(LiveScreen):
     def compose(self) -> ComposeResult:
         yield self._board
 
-    def on_mount(self) -> None:
-        self.show(self._view)
-
-    def on_resize(self, event: Resize) -> None:
-        self.show(self._view)
-
     def part(self, name: str) -> Canvas:
         """The canvas of one part."""
         return self.query_one(f"#{name}", Canvas)
 
-    def show(self, view: View) -> None:
-        """Draw this instead. Only what differs from what is shown is sent to the terminal."""
-        self._view = view
+    def draw(self) -> None:
+        view = self.view
         if not self.is_mounted or not self.size:
             return
         width, height = self.size

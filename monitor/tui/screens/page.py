@@ -1,0 +1,85 @@
+"""What every screen is: a function of the last view, of what it reads beside it, and of its size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.events import Resize
+
+from monitor.client.results import Answers, Lens
+from monitor.client.wire import Query
+from monitor.tui.compositor import LiveScreen
+from monitor.tui.rows import View
+from monitor.tui.server import Asked
+from monitor.tui.shell import Shell
+from monitor.tui.widgets.canvas import Canvas
+
+MOVE = (("↑ ↓", "move"), ("/", "filter"))
+"""Keys that every list begins with."""
+ELSEWHERE = (("1-9", "screens"), ("?", "help"), ("q", "quit"))
+"""Keys that every screen has."""
+
+
+class Page(LiveScreen):
+    """A screen that has a key of its own, or that is opened from one.
+
+    ``show`` draws a view. A screen that needs more than the view has says so: ``asked`` gives queries that are watched
+    for as long as it is open (the answers come to ``answers``), and ``read`` reads whatever else each ``READ_SECONDS``.
+    """
+
+    NAME: ClassVar[str] = ""
+    KEYS: ClassVar[tuple[tuple[str, str], ...]] = ELSEWHERE
+    """What the last line says of its keys, the most needed first."""
+    WORDS: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """What its words mean, for the help."""
+    READ_SECONDS: ClassVar[float | None] = None
+    HEEDS: ClassVar[bool] = False
+    """Whether it is about what happens: that is read anew when it is opened."""
+
+    DEFAULT_CSS = "Page Canvas { width: 100%; height: 100%; }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.view = View(message="starting")
+        self.answers: Answers | None = None
+        """What its queries say; None before they said anything."""
+        self.refused = ""
+        """Why what it reads beside the view did not come."""
+        self.behind = "overview"
+        """Where escape leads to."""
+
+    @property
+    def shell(self) -> Shell:
+        """The application."""
+        return cast(Shell, self.app)
+
+    def about(self, **about: object) -> None:
+        """Be about another thing. What was read of the last one is forgotten."""
+        self.answers, self.refused = None, ""
+
+    def asked(self, lens: Lens) -> Sequence[Query]:
+        """The queries that are watched while it is open."""
+        return ()
+
+    async def read(self, server: Asked, at_ms: int | None, range_seconds: int) -> None:
+        """Read what is neither in the view nor a query. Raises ``ClientError``."""
+
+    def compose(self) -> ComposeResult:
+        yield Canvas("body")
+
+    def on_mount(self) -> None:
+        self.draw()
+
+    def on_resize(self, event: Resize) -> None:
+        self.draw()
+
+    def show(self, view: View) -> None:
+        """Draw this view instead. Only what differs from what is shown is sent to the terminal."""
+        self.view = view
+        self.draw()
+
+    def draw(self) -> None:
+        """Draw what there is, where there is room."""
+        raise NotImplementedError

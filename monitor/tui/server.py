@@ -1,0 +1,93 @@
+"""Who is asked for what the feed does not bring: a daemon, a Prometheus, or in a test whoever answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from monitor.client.events import Event
+from monitor.client.snapshot import Happening, Reading, Snapshot
+
+if TYPE_CHECKING:
+    from monitor.client.past import Pictures
+    from monitor.client.results import Answers, Lens
+    from monitor.client.wire import ProcessRow, Query
+
+Feed: TypeAlias = Callable[[], AsyncIterator[Event]]
+"""Opens the stream of events. Called once, after the first frame was painted."""
+
+
+def live_feed(url: str | None) -> Feed:
+    """The feed of a real daemon. HTTP is imported when it is opened: the screen is painted before."""
+
+    def feed() -> AsyncIterator[Event]:
+        from monitor.client.feed import live
+
+        return live(url)
+
+    return feed
+
+
+class Asked(Protocol):
+    """What screens can ask for. Everything raises ``ClientError``."""
+
+    async def at(self, at_ms: int | None, range_seconds: int) -> Snapshot:
+        """The node at a moment, or now, with graphs of so many seconds."""
+        ...
+
+    def watch(
+        self, asked: Callable[[Lens], Sequence[Query]], at_ms: int | None, range_seconds: int
+    ) -> AsyncIterator[Answers]:
+        """A screen's own queries: one answer at a moment of the past, or an answer a second for now."""
+        ...
+
+    async def happened(self, since_ms: int = 0) -> Sequence[Happening]:
+        """What happened since a time, the newest first."""
+        ...
+
+    async def processes(self) -> Sequence[ProcessRow]:
+        """What runs on the GPUs now."""
+        ...
+
+    async def silence(self, labels: Mapping[str, str], seconds: float, comment: str) -> str:
+        """Silence one alert for a while; what then is, in words."""
+        ...
+
+    async def readings(self, selector: str, at_ms: int | None, range_seconds: int) -> Sequence[Reading]:
+        """Every reading of what a selector selects, at a moment or now."""
+        ...
+
+
+class Server:
+    """A real daemon or Prometheus. HTTP is imported when it is first asked."""
+
+    def __init__(self, url: str | None) -> None:
+        self._url = url
+        self._pictures: Pictures | None = None
+
+    def _asked(self) -> Pictures:
+        if self._pictures is None:
+            from monitor.client.past import Pictures
+
+            self._pictures = Pictures(self._url)
+        return self._pictures
+
+    async def at(self, at_ms: int | None, range_seconds: int) -> Snapshot:
+        return await self._asked().at(at_ms, range_seconds)
+
+    def watch(
+        self, asked: Callable[[Lens], Sequence[Query]], at_ms: int | None, range_seconds: int
+    ) -> AsyncIterator[Answers]:
+        return self._asked().watch(asked, at_ms, range_seconds)
+
+    async def happened(self, since_ms: int = 0) -> Sequence[Happening]:
+        return await self._asked().happened(since_ms)
+
+    async def processes(self) -> Sequence[ProcessRow]:
+        return await self._asked().processes()
+
+    async def silence(self, labels: Mapping[str, str], seconds: float, comment: str) -> str:
+        return await self._asked().silence(labels, seconds, comment)
+
+    async def readings(self, selector: str, at_ms: int | None, range_seconds: int) -> Sequence[Reading]:
+        return await self._asked().readings(selector, at_ms, range_seconds)
