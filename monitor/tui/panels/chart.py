@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.style import Style
 
 from monitor.client.snapshot import Happening, History
-from monitor.tui.palette import CRITICAL, DIM, GOOD, KEY, NOTICE, STRONG
+from monitor.tui.palette import CRITICAL, CURSOR, DIM, GOOD, KEY, NOTICE, STRONG
 from monitor.tui.plot import Plot, cell_span, right_edge
 from monitor.tui.rows import Row
 
@@ -47,6 +47,8 @@ class Chart:
     style: Style
     low: float = 0.0
     thresholds: tuple[Threshold, ...] = ()
+    chosen: bool = False
+    """Whether it is the one that keys are about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,8 @@ def _struck(history: History | None, now_ms: int, width: int, marks: Sequence[Ma
 
 
 def _head(chart: Chart, width: int) -> Row:
-    row = Row().put(chart.title + " ", DIM).value(chart.now, STRONG, 0, right=False)
+    row = Row().put("▸ " + chart.title if chart.chosen else chart.title, CURSOR if chart.chosen else DIM).put(" ")
+    row.value(chart.now, STRONG, 0, right=False)
     words = "  ".join(one.word for one in chart.thresholds if one.word)
     if words and row.width + 4 + len(words) + len(chart.scale) <= width:
         row.put("  ").put(words, chart.thresholds[0].style)
