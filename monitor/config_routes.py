@@ -13,8 +13,8 @@ from datetime import UTC, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from monitor.config_parts import one_or_more
+from monitor.matchers import LabelMatcher, MatcherError, parse_matchers
 from monitor.notify.inhibition import InhibitRule
-from monitor.notify.matchers import LabelMatcher, MatcherError, parse_matchers
 from monitor.notify.mute_times import Range, TimeInterval
 from monitor.notify.route import Route, asks, path_of
 from monitor.yaml_reader import Node, suggestion

@@ -2,7 +2,7 @@
 
 A text may be a label's value, which anybody may have chosen, and it is looked at inside of the loop that evaluates
 rules. Python's ``re`` can take ages over a few dozen characters. So a pattern is run here as Go runs it: all the ways
-that it can match are followed side by side, a character at a time. ``monitor.promql.regex`` reads the pattern first,
+that it can match are followed side by side, a character at a time. ``monitor.go_regex`` reads the pattern first,
 refuses what Prometheus refuses, and leaves few constructs to be read here.
 
 ``Pattern`` matches whole texts: with ``re`` where that cannot take long, and this way where it could.
@@ -293,7 +293,7 @@ _MOST_STEPS = 500_000
 
 
 class Pattern:
-    """A regular expression that ``monitor.promql.regex`` has translated, and that has to match all of a text."""
+    """A regular expression that ``monitor.go_regex`` has translated, and that has to match all of a text."""
 
     __slots__ = ("_fast", "_gave_up", "_program", "_repeats", "_text", "nested")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from monitor.config import AlertmanagerServer, Canary, ConfigError, Receiver, Secret, Webhook, loads
+from monitor.matchers import parse_matchers
 from monitor.notify.inhibition import InhibitRule
-from monitor.notify.matchers import parse_matchers
 
 A = "receivers: [{name: a, apprise: 'json://x'}]\n"
 

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from monitor.config import Config
+from monitor.matchers import LabelMatcher
 from monitor.notify.inhibition import InhibitRule
-from monitor.notify.matchers import LabelMatcher
 from monitor.notify.mute_times import Range, TimeInterval
 from monitor.notify.route import Route
 from monitor.yaml_reader import format_duration

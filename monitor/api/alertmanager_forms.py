@@ -11,10 +11,10 @@ import msgspec
 from starlette.requests import Request
 
 from monitor.api.node import Node
-from monitor.notify.matchers import LabelMatcher, MatcherError, Op, all_match, parse_matcher
+from monitor.go_regex import RegexError, to_python
+from monitor.matchers import LabelMatcher, MatcherError, Op, all_match, parse_matcher
 from monitor.notify.policy import Suppression
 from monitor.notify.silences import Silence
-from monitor.promql.regex import RegexError, to_python
 from monitor.rules.transition import Alert
 
 _MOST_BYTES = 16 * 1024

@@ -8,7 +8,7 @@ from itertools import pairwise
 from monitor.commands.check_findings import Finding
 from monitor.config import Config, Secret
 from monitor.config_parts import is_http_url
-from monitor.notify.matchers import format_matchers
+from monitor.matchers import format_matchers
 from monitor.notify.route import every_route
 from monitor.yaml_reader import Problems
 

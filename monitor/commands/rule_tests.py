@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from monitor.promql.regex import RegexError
+from monitor.go_regex import RegexError
 from monitor.rules.unit_test_report import FileReport, junit
 from monitor.rules.unit_tests import Options, name_pattern, run_file
 

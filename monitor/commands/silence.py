@@ -20,7 +20,7 @@ from monitor.client import format as words
 from monitor.client.alertmanager import AlertClient, ManagedAlert, NewSilence, SilenceMatcher, SilenceRow
 from monitor.client.discover import find
 from monitor.client.errors import ClientError, Refused
-from monitor.notify.matchers import LabelMatcher, MatcherError, all_match, parse_matcher, parse_matchers
+from monitor.matchers import LabelMatcher, MatcherError, all_match, parse_matcher, parse_matchers
 from monitor.yaml_reader import parse_duration_ms
 
 DEFAULT_MS = 3_600_000

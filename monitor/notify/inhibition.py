@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from monitor.notify.matchers import LabelMatcher, all_match, parse_matchers
+from monitor.matchers import LabelMatcher, all_match, parse_matchers
 from monitor.rules.transition import Alert
 from monitor.samples import Labels
 

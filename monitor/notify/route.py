@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from monitor.notify.matchers import LabelMatcher, all_match, format_matchers, quote
+from monitor.matchers import LabelMatcher, all_match, format_matchers, quote
 from monitor.notify.records import Kind
 from monitor.rules.transition import Transition
 from monitor.samples import Labels

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from monitor.notify.matchers import LabelMatcher, MatcherError, Op, all_match
+from monitor.matchers import LabelMatcher, MatcherError, Op, all_match
 from monitor.samples import Labels
 
 State = Literal["pending", "active", "expired"]

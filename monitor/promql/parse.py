@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from monitor.go_regex import RegexError, to_python
 from monitor.promql.check import COMPARISONS, SET_OPERATORS, Checker, why_not
 from monitor.promql.cursor import Cursor
 from monitor.promql.errors import PromQLError
@@ -22,7 +23,6 @@ from monitor.promql.literals import (
     rounded,
     unquote,
 )
-from monitor.promql.regex import RegexError, to_python
 from monitor.promql.signatures import AGGREGATIONS, FUNCTIONS
 from monitor.promql.tree import (
     Aggregate,

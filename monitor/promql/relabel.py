@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from monitor.go_regex import RegexError, expand, to_python
 from monitor.linear_regex import TooMuch, compiled
 from monitor.promql.errors import PromQLError
 from monitor.promql.frame import Context, Derived, Frame, Relabelled, SeriesLabels, fold, relabel
 from monitor.promql.literals import is_utf8
 from monitor.promql.nodes import VectorNode
-from monitor.promql.regex import RegexError, expand, to_python
 from monitor.samples import Labels, label, labels_of
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote_plus, urlsplit
 
-from monitor.promql.regex import RegexError
+from monitor.go_regex import RegexError
 from monitor.rules import template_numbers as numbers
 from monitor.rules import template_regex as regex
 from monitor.rules import template_texts as texts

@@ -2,7 +2,7 @@
 
 The text is a label's value, which anybody may have chosen, and it is looked at inside of the loop that evaluates rules.
 Python's ``re`` can take ages over a few dozen characters. So the pattern is run as Go runs it: all the ways that it can
-match are followed side by side, a character at a time. ``monitor.promql.regex`` reads the pattern first, refuses what
+match are followed side by side, a character at a time. ``monitor.go_regex`` reads the pattern first, refuses what
 Prometheus refuses, and leaves few constructs to be read here.
 """
 
@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from monitor.go_regex import RegexError, to_python
 from monitor.linear_regex import LONGEST_TEXT, Compiler, Groups, Program, Search, TooMuch
-from monitor.promql.regex import RegexError, to_python
 
 _MOST_STEPS = 150_000
 _GO_DEFAULT = "(?-s)"  # where matchers of series have `.` match a newline, Go's functions do not

@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from monitor.config import Config, loads
+from monitor.matchers import all_match
 from monitor.notify.inhibition import Inhibitor, InhibitRule
-from monitor.notify.matchers import all_match
 from monitor.notify.mute_times import is_muted
 from monitor.notify.route import routes_of
 from monitor.rules.transition import Alert

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import pytest
 
 from monitor.config import ConfigError, loads
-from monitor.notify.matchers import LabelMatcher, MatcherError, format_matchers, parse_matchers
+from monitor.matchers import LabelMatcher, MatcherError, format_matchers, parse_matchers
 from monitor.notify.route import routes_of
 from monitor.samples import labels_of
 from tests.live.install_prometheus import amtool

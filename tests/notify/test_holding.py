@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from monitor.matchers import parse_matchers
 from monitor.notify.inhibition import InhibitRule
-from monitor.notify.matchers import parse_matchers
 from monitor.notify.message import Message
 from monitor.notify.mute_times import TimeInterval
 from monitor.notify.records import event_id

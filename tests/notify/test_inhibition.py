@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from monitor.config import loads
+from monitor.matchers import parse_matchers
 from monitor.notify.inhibition import DEFAULT_INHIBIT_RULES, Inhibitor, InhibitRule
-from monitor.notify.matchers import parse_matchers
 from monitor.rules.rule_file import default_rules_path, load_rules
 from monitor.rules.transition import Alert, State
 from monitor.samples import Labels, labels_of

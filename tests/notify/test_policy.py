@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from monitor.config import Webhook
+from monitor.matchers import parse_matchers
 from monitor.notify.inhibition import InhibitRule
-from monitor.notify.matchers import parse_matchers
 from monitor.notify.policy import Desk, Policy, keeps_incidents, pages
 from monitor.notify.route import Route
 from monitor.notify.silences import Silence, Silences

@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from monitor.notify.matchers import parse_matchers
+from monitor.matchers import parse_matchers
 from monitor.notify.silences import (
     RETENTION_MS,
     Silence,

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from monitor.promql.regex import RegexError, to_python
+from monitor.go_regex import RegexError, to_python
 from monitor.rules.template_regex import matches, replace_all
 
 ATOMS = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monitor.notify.matchers import (
+from monitor.matchers import (
     LabelMatcher,
     MatcherError,
     Op,

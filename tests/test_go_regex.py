@@ -5,9 +5,9 @@ import re
 
 import pytest
 
+from monitor.go_regex import RegexError, expand, to_python
 from monitor.linear_regex import compiled
 from monitor.promql.errors import PromQLError
-from monitor.promql.regex import RegexError, expand, to_python
 from monitor.samples import make_labels
 from monitor.store.head import Head
 from tests.promql.store import MINUTE, at, load

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from monitor.go_regex import RegexError, to_python
 from monitor.linear_regex import Pattern, TooMuch, compiled
-from monitor.promql.regex import RegexError, to_python
 
 Op = Literal["=", "!=", "=~", "!~"]
 
