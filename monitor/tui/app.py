@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import ClassVar
 
-from textual.app import App
 from textual.binding import Binding, BindingType
 
-from monitor.client.errors import ClientError
 from monitor.client.events import ConnectionLost, Event
 from monitor.client.format import clean, duration
 from monitor.client.snapshot import Snapshot
 from monitor.tui.chronicle import Chronicle
 from monitor.tui.pages import KEYS, pages
+from monitor.tui.reading import Reading
 from monitor.tui.rows import View
 from monitor.tui.screens.help import HelpScreen
 from monitor.tui.screens.page import Page
 from monitor.tui.screens.window import Window
 from monitor.tui.server import Asked, Feed
+from monitor.tui.terminal import TerminalApp
 from monitor.tui.travel import Travel
 
-_HAPPENED_SECONDS = 5.0
-"""How often it is asked what has happened."""
-_RANGE = 600
-"""What graphs look back on, where nothing else was chosen."""
-_AGAIN_SECONDS = 2.0
-"""After so long what was refused is asked for again."""
 
-
-class GpumonApp(App[None]):
+class GpumonApp(TerminalApp):
     """Shows what ``feed`` tells, and what ``server`` says when it is asked. ``monotonic`` is the clock that ages are
     measured with, in seconds."""
 
@@ -57,15 +49,15 @@ class GpumonApp(App[None]):
     def __init__(
         self, feed: Feed, *, server: Asked | None = None, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        super().__init__(ansi_color=True)
+        super().__init__()
         self.theme = "ansi-dark"
         self._feed = feed
         self.server = server
-        self._travel = Travel(server.at if server is not None else None)
-        self._chronicle = Chronicle()
+        self.travel = Travel(server.at if server is not None else None)
+        self.chronicle = Chronicle()
         self._monotonic = monotonic
         self._pages = pages()
-        self._read = -1e9
+        self._reading = Reading(self, server)
         self._snapshot: Snapshot | None = None
         self._received = 0.0
         self._message = "starting"
@@ -78,10 +70,10 @@ class GpumonApp(App[None]):
         self.call_after_refresh(self._start)
 
     def _start(self) -> None:
+        self.run_signals()
         self.run_worker(self._listen(), name="feed", exit_on_error=True)
         self.set_interval(1.0, self._age)
-        if self.server is not None:
-            self.run_worker(self._heed(self.server), name="happened")
+        self._reading.start()
 
     async def _listen(self) -> None:
         async for event in self._feed():
@@ -93,7 +85,7 @@ class GpumonApp(App[None]):
             self._snapshot = event
             self._received = self._monotonic()
             self._message = self._error = self._cure = ""
-            if self._travel.heed(event):
+            if self.travel.heed(event):
                 self.bell()
         elif isinstance(event, ConnectionLost):
             error = event.error
@@ -102,27 +94,18 @@ class GpumonApp(App[None]):
             self._message = f"trying again in {duration(event.retry_seconds)}"
         else:
             self._message = clean(event.text)
-        self._show()
+        self.show_page()
 
-    async def _heed(self, server: Asked) -> None:
-        """Learn of what happens, for the list of it and for the marks on graphs."""
-        while True:
-            await self._learn(server)
-            await asyncio.sleep(_HAPPENED_SECONDS)
-
-    async def _learn(self, server: Asked) -> None:
-        try:
-            self._chronicle.take(await server.happened(self._chronicle.since_ms))
-        except ClientError as error:
-            self._chronicle.refused = clean(error.what)
-        self._show()
+    def clock(self) -> float:
+        """The clock that ages are measured with, in seconds."""
+        return self._monotonic()
 
     def view(self) -> View:
         """What is shown."""
         if self._paused is not None:
             return self._paused
         age = 0.0 if self._snapshot is None else self._monotonic() - self._received
-        told = self._chronicle
+        told = self.chronicle
         live = View(
             self._snapshot,
             self._message,
@@ -133,77 +116,28 @@ class GpumonApp(App[None]):
             events_refused=told.refused,
             marks=told.marks,
         )
-        return self._travel.view(live)
+        return self.travel.view(live)
 
     @property
     def page(self) -> Page:
         """The screen that is open, be it under a window."""
         return next(one for one in reversed(self.screen_stack) if isinstance(one, Page))
 
-    def _show(self) -> None:
+    def show_page(self) -> None:
         if len(self.screen_stack) > 1:  # the first is Textual's own
             self.page.show(self.view())
 
     def _age(self) -> None:
         """A picture grows old without any event."""
         if self._snapshot is not None and self._paused is None and self._monotonic() - self._received >= 2:
-            self._show()
-        every = self.page.READ_SECONDS
-        if every is not None and self._monotonic() - self._read >= every:
-            self._read_page()
-        if self._travel.is_due(self._monotonic()):
-            self._travel.asked = True
-            self._fetch()
+            self.show_page()
+        self._reading.tick(self._monotonic())
 
-    # -- what screens read beside the picture ------------------------------------------------------------------------
+    # -- what screens ask for ----------------------------------------------------------------------------------------
 
     def refetch(self) -> None:
         """Read again what the open screen reads beside the picture."""
-        self._read_page()
-        self._watch_page()
-
-    def _read_page(self) -> None:
-        self._read = self._monotonic()
-        running = any(one.name == "list" and one.is_running for one in self.workers)
-        if self.server is None or running:
-            return
-        if self.page.READ_SECONDS is not None:
-            self.run_worker(self._fill(self.page, self.server), name="list")
-        elif self.page.HEEDS:
-            self.run_worker(self._learn(self.server), name="list")
-
-    async def _fill(self, page: Page, server: Asked) -> None:
-        try:
-            await page.read(server, self._travel.at_ms, self._travel.range_seconds or _RANGE)
-            page.refused = ""
-        except ClientError as error:
-            page.refused = clean(error.what)
-        if page is self.page:
-            page.show(self.view())
-
-    def _watch_page(self) -> None:
-        """Listen to what the open screen's own queries say, and to none of the screen before."""
-        for worker in self.workers:
-            if worker.name == "watch":
-                worker.cancel()
-        if self.server is not None and type(self.page).asked is not Page.asked:
-            self.run_worker(self._watch(self.page, self.server), name="watch")
-
-    async def _watch(self, page: Page, server: Asked) -> None:
-        at_ms, range_seconds = self._travel.at_ms, self._travel.range_seconds or _RANGE
-        while True:
-            try:
-                async for answers in server.watch(page.asked, at_ms, range_seconds):
-                    first, page.answers, page.refused = page.answers is None, answers, ""
-                    # What comes live is drawn with the next picture of the node, which comes as often.
-                    if first or at_ms is not None:
-                        page.show(self.view())
-            except ClientError as error:
-                page.refused = clean(error.what)
-                page.show(self.view())
-            else:
-                return
-            await asyncio.sleep(_AGAIN_SECONDS)
+        self._reading.again(self._monotonic())
 
     def do(self, work: Awaitable[None], name: str) -> None:
         """Run work beside the screen."""
@@ -246,7 +180,7 @@ class GpumonApp(App[None]):
             if page is not self.page:
                 self.push_screen(page)
         self.refetch()
-        self.call_after_refresh(self._show)
+        self.call_after_refresh(self.show_page)
 
     def cover(self, window: Window) -> None:
         """Put a window over the screen."""
@@ -278,7 +212,7 @@ class GpumonApp(App[None]):
     def _travel_to(self, at_ms: int) -> bool:
         if not self._can_travel() or self._snapshot is None:
             return False
-        self._travel.go(at_ms, self._snapshot)
+        self.travel.go(at_ms, self._snapshot)
         self._fetch()
         return True
 
@@ -288,12 +222,12 @@ class GpumonApp(App[None]):
             self._paused = replace(self.view(), paused=True)
         else:
             self._paused = None
-        self._show()
+        self.show_page()
 
     def action_step(self, steps: int) -> None:
         """Go back into what is stored, or forth."""
         if self._can_travel() and self._snapshot is not None:
-            self._travel.step(steps, self._snapshot)
+            self.travel.step(steps, self._snapshot)
             self._fetch()
 
     def action_oldest(self) -> None:
@@ -303,27 +237,22 @@ class GpumonApp(App[None]):
     def action_live(self) -> None:
         """Be where now is."""
         self._paused = None
-        self._travel.live()
+        self.travel.live()
         self._fetch()
 
     def action_range(self, by: int) -> None:
         """Let graphs look back further, or less far."""
         if self._can_travel():
-            self._travel.resize(by)
+            self.travel.resize(by)
             self._fetch()
 
     def _can_travel(self) -> bool:
-        if self._covered or not self._travel.possible:
+        if self._covered or not self.travel.possible:
             return False
         self._paused = None
         return True
 
     def _fetch(self) -> None:
-        self._show()
+        self.show_page()
         self.refetch()
-        if self._travel.asked and not self._travel.fetching:
-            self.run_worker(self._fetch_and_show(), name="past")
-
-    async def _fetch_and_show(self) -> None:
-        await self._travel.fetch(self._monotonic())
-        self._show()
+        self._reading.fetch()
