@@ -15,7 +15,11 @@ from textual.geometry import Region
 from textual.screen import Screen
 from textual.widget import Widget
 
+from monitor.tui.terminal import TerminalApp
 from monitor.tui.widgets.canvas import Canvas
+
+_MOST_REGIONS = 1000
+"""Changed regions that are remembered while there is no room; with more, all is drawn."""
 
 
 class TightUpdate(CompositorUpdate):
@@ -69,7 +73,25 @@ def _holds(widget: Widget) -> bool:
     return isinstance(widget, Screen) or getattr(widget, "draws_nothing", False)
 
 
-class LiveScreen(Screen[None]):
+class HeedingScreen(Screen[None]):
+    """A screen that draws when the terminal has room for a frame. What changes until then is drawn in one."""
+
+    def _compositor_refresh(self) -> None:
+        app = self.app
+        if not isinstance(app, TerminalApp) or self is not app.screen:
+            super()._compositor_refresh()
+            return
+        if not app.has_room():
+            if len(self._compositor._dirty_regions) > _MOST_REGIONS:
+                self._compositor._dirty_regions = {self._compositor.size.region}
+            self._dirty_widgets.clear()
+            return
+        before = app.output.sent
+        super()._compositor_refresh()
+        app.drew(before)
+
+
+class LiveScreen(HeedingScreen):
     """A screen that sends only what changed."""
 
     def __init__(self) -> None:

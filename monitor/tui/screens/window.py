@@ -10,13 +10,14 @@ from textual.binding import Binding, BindingType
 from textual.events import Resize
 from textual.screen import ModalScreen
 
+from monitor.tui.compositor import HeedingScreen
 from monitor.tui.palette import DIM, FAINT, KEY, TITLE
 from monitor.tui.rows import Row
 from monitor.tui.shell import Shell
 from monitor.tui.widgets.canvas import Canvas
 
 
-class Window(ModalScreen[None]):
+class Window(HeedingScreen, ModalScreen[None]):
     """``rows`` says what is in it; it is as large as that, as far as the terminal allows."""
 
     NAME: ClassVar[str] = ""
