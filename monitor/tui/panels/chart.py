@@ -35,6 +35,16 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """Another series in a chart, on the same scale and over the same times; its number stands in the title."""
+
+    plot: Plot
+    history: History | None
+    style: Style
+    now: str
+
+
+@dataclass(frozen=True, slots=True)
 class Chart:
     """What one chart shows at a moment. Its scale goes from ``low`` to ``high``; ``scale`` has the words for it."""
 
@@ -49,6 +59,8 @@ class Chart:
     thresholds: tuple[Threshold, ...] = ()
     chosen: bool = False
     """Whether it is the one that keys are about."""
+    over: tuple[Curve, ...] = ()
+    """What is drawn over it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,23 +145,36 @@ def spot_of(history: History | None, now_ms: int, x: int, y: int, width: int, he
 def plotted(chart: Chart, now_ms: int, width: int, height: int, marks: Sequence[Mark] = ()) -> list[Row]:
     """The plot alone, ``height`` rows of ``width`` cells."""
     texts = chart.plot.rows(chart.history, now_ms, width, height, chart.high, chart.low)
+    over = [(one.plot.rows(one.history, now_ms, width, height, chart.high, chart.low), one.style) for one in chart.over]
     struck = _struck(chart.history, now_ms, width, marks)
     levels = _levels(chart, height)
     rows = []
     for y, text in enumerate(texts):
         across = levels.get(y)
-        if across is None and not struck:
+        if across is None and not struck and not over:
             rows.append(Row().graph(text, chart.style))
             continue
         row = Row()
         begin = 0
-        styled = [_cell(x, char, chart.style, across, struck) for x, char in enumerate(text)]
+        cells = _overlaid(text, chart.style, [(others[y], style) for others, style in over])
+        styled = [_cell(x, char, style, across, struck) for x, (char, style) in enumerate(cells)]
         for x in range(1, len(styled) + 1):
             if x == len(styled) or styled[x][1] is not styled[begin][1]:
                 row.graph("".join(char for char, _ in styled[begin:x]), styled[begin][1])
                 begin = x
         rows.append(row)
     return rows
+
+
+def _overlaid(text: str, style: Style, over: Sequence[tuple[str, Style]]) -> list[tuple[str, Style]]:
+    """Cells with the dots of all that are drawn there, in the style of the last."""
+    cells = [(char, style) for char in text]
+    for other, another in over:
+        for x, char in enumerate(other):
+            if char != " ":
+                below = cells[x][0]
+                cells[x] = (char if below == " " else chr(ord(below) | ord(char)), another)
+    return cells
 
 
 def _cell(x: int, char: str, style: Style, across: Threshold | None, struck: Mapping[int, Mark]) -> tuple[str, Style]:
@@ -189,7 +214,10 @@ def _struck(history: History | None, now_ms: int, width: int, marks: Sequence[Ma
 
 def _head(chart: Chart, width: int) -> Row:
     row = Row().put("▸ " + chart.title if chart.chosen else chart.title, CURSOR if chart.chosen else DIM).put(" ")
-    row.value(chart.now, STRONG, 0, right=False)
+    row.value(chart.now, chart.style if chart.over else STRONG, 0, right=False)
+    for one in chart.over:
+        if one.now and row.width + 2 + len(one.now) <= width:
+            row.put("  ").put(one.now, one.style)
     words = "  ".join(one.word for one in chart.thresholds if one.word)
     if words and row.width + 4 + len(words) + len(chart.scale) <= width:
         row.put("  ").put(words, chart.thresholds[0].style)
