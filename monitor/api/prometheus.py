@@ -30,6 +30,7 @@ from monitor.promql.evaluate import Result, instant, range_query
 from monitor.promql.parse import parse_selector
 from monitor.promql.plan import LOOKBACK_MS, Plan, plan
 from monitor.rules.engine import RuleStatus
+from monitor.rules.graph import Comparison, comparisons_of
 from monitor.rules.transition import Alert
 from monitor.samples import NAME, Labels, label
 from monitor.selector import Matcher, Storage
@@ -168,7 +169,8 @@ def alerts_json(node: Node) -> list[dict[str, Any]]:
 
 
 def rules_json(node: Node) -> list[dict[str, Any]]:
-    """The rule groups with Prometheus' fields; ``neverMatched`` is our own: nothing ever had the rule's series."""
+    """The rule groups with Prometheus' fields. Two are our own: ``neverMatched``, nothing ever had the rule's series;
+    and of an alerting rule ``graph``, what it compares with what, the leftmost comparison first."""
     return [
         {
             "name": group.name,
@@ -203,7 +205,19 @@ def _rule_json(status: RuleStatus) -> dict[str, Any]:
             "keepFiringFor": seconds(rule.keep_firing_for_ms),
             "annotations": {name: template.text for name, template in rule.annotations.items()},
             "alerts": [_alert_json(alert) for alert in status.alerts],
+            "graph": [_comparison_json(one) for one in comparisons_of(rule.expr)],
         }
+    return body
+
+
+def _comparison_json(one: Comparison) -> dict[str, Any]:
+    """Value and threshold are PromQL, the threshold a number where it is one. ``on`` or ``ignoring`` are there where
+    the two are not paired by all of their labels."""
+    body: dict[str, Any] = {"expr": one.expr, "op": one.op, "threshold": one.threshold}
+    if one.on is not None:
+        body["on"] = one.on
+    elif one.ignoring:
+        body["ignoring"] = one.ignoring
     return body
 
 

@@ -18,6 +18,14 @@ class Cursor:
         self.contexts: list[str] = []
         """What is being read, as far as an error says it: the innermost comes last."""
 
+    @property
+    def end(self) -> int:
+        """Where the last token that was gone over ends."""
+        if not self._next:
+            return 0
+        token = self._tokens[self._next - 1]
+        return token.at + len(token.text)
+
     def peek(self) -> Token:
         """The next token. Raises ``PromQLError`` where the text could be cut no further."""
         token = self._tokens[self._next]

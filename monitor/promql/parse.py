@@ -102,9 +102,10 @@ class _Parser(Cursor):
             precedence = _PRECEDENCE.get(token.word, -1) if token.kind == "op" else -1
             if precedence < max(at_least, 1):
                 return left
-            left = self._binary(left, self.take(), precedence)
+            ended = self.end
+            left = self._binary(left, ended, self.take(), precedence)
 
-    def _binary(self, left: Expr, token: Token, precedence: int) -> Expr:
+    def _binary(self, left: Expr, ended: int, token: Token, precedence: int) -> Expr:
         op = token.text.lower()
         with_bool = self.accept("bool") is not None
         on = False
@@ -118,14 +119,16 @@ class _Parser(Cursor):
                 card = group.word
                 include = self._labels() if self.stands("(") else ()
         # Of equal operators the left comes first, but for powers.
+        begins = self._checker.start(left), self.peek().at
         right = self._expression(precedence if op == "^" else precedence + 1)
+        spans = (begins[0], ended), (begins[1], self.end)
         if op in SET_OPERATORS and not card:
             matching = Matching("many-to-many", on, labels)
         elif card:
             matching = Matching("many-to-one" if card == "group_left" else "one-to-many", on, labels, include)
         else:
             matching = Matching("one-to-one", on, labels)
-        expr = Binary(op, left, right, with_bool, matching)
+        expr = Binary(op, left, right, with_bool, matching, spans)
         self._checker.operator(expr, token.at)
         return self._began(expr, self._checker.start(left))
 

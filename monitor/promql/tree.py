@@ -113,6 +113,8 @@ class Binary:
     right: Expr
     bool_modifier: bool
     matching: Matching
+    spans: tuple[tuple[int, int], tuple[int, int]] | None = field(default=None, compare=False)
+    """Where its two sides begin and end in the text; None where it was not read from one."""
 
 
 Expr: TypeAlias = Number | String | Paren | Negation | Selector | Range | Subquery | Call | Aggregate | Binary

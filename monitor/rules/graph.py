@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from monitor.promql.errors import DEFAULT_LIMITS, Limits, PromQLError
@@ -74,6 +75,24 @@ class Compared:
     """How the two are paired, the value being the left side."""
     above: bool
     title: str
+    op: str
+    """With the value at its left."""
+    spans: tuple[tuple[int, int], tuple[int, int]]
+    """Where value and threshold are in the rule's text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One comparison of a rule in PromQL, for whoever draws it elsewhere."""
+
+    expr: str
+    op: str
+    threshold: float | str
+    """A number, or an expression."""
+    on: tuple[str, ...] | None
+    """The labels by which value and threshold are paired; None for all."""
+    ignoring: tuple[str, ...]
+    """The labels that are left out of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +109,25 @@ def graph_of(rule: Rule) -> GraphPlan | None:
     """What to draw for a rule's alerts; None where it compares nothing (``absent(x)``, ``vector(1)``)."""
     comparisons = tuple(_comparisons(parse(rule.expr)))
     return GraphPlan(comparisons, frozenset(rule.labels) | {"alertname"}) if comparisons else None
+
+
+@lru_cache(1024)
+def comparisons_of(expr: str) -> tuple[Comparison, ...]:
+    """What a rule's text compares, the leftmost first; empty where it compares nothing."""
+    found = []
+    for one in _comparisons(parse(expr)):
+        (begin, end), (threshold_begin, threshold_end) = one.spans
+        limit = bare(one.threshold)
+        found.append(
+            Comparison(
+                expr[begin:end],
+                one.op,
+                limit.value if isinstance(limit, Number) else expr[threshold_begin:threshold_end],
+                one.matching.labels if one.matching.on else None,
+                () if one.matching.on else one.matching.labels,
+            )
+        )
+    return tuple(found)
 
 
 def curve_of(
@@ -138,11 +176,13 @@ def _comparisons(expr: Expr) -> Iterator[Compared]:
             yield from _comparisons(inner.right)
     elif inner.op in COMPARISONS:
         value, threshold, op, matching = inner.left, inner.right, inner.op, inner.matching
+        spans = inner.spans or ((0, 0), (0, 0))
         if type_of(value) == "scalar":
             value, threshold, op = threshold, value, _FLIPPED.get(op, op)
             matching = replace(matching, card=_SWAPPED.get(matching.card, matching.card))
+            spans = spans[1], spans[0]
         if type_of(value) == "vector":
-            yield Compared(value, threshold, matching, op in (">", ">=", "!="), title_of(value))
+            yield Compared(value, threshold, matching, op in (">", ">=", "!="), title_of(value), op, spans)
 
 
 def title_of(expr: Expr) -> str:

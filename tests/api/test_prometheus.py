@@ -209,6 +209,8 @@ def test_rules_and_alerts() -> None:
     assert (record["type"], record["name"], record["health"]) == ("recording", "job:util:max", "ok")
     assert (busy["type"], busy["state"], busy["duration"]) == ("alerting", "pending", 60)
     assert busy["query"] == "util > 40"
+    assert busy["graph"] == [{"expr": "util", "op": ">", "threshold": 40}]
+    assert "graph" not in record
     assert [one["labels"]["gpu"] for one in busy["alerts"]] == ["1"]
 
 

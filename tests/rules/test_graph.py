@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import pytest
 
 from monitor.promql.errors import Limits, PromQLError
+from monitor.promql.parse import parse
 from monitor.rules.engine import Engine
-from monitor.rules.graph import MOST_POINTS, Curve, curve_of, graph_of
+from monitor.rules.graph import MOST_POINTS, Comparison, Curve, comparisons_of, curve_of, graph_of
 from monitor.rules.rule_file import Rule, default_rules_path, load_rules, read_rules
 from monitor.samples import Labels, labels_of, make_labels
 from monitor.selector import Matcher, Series
@@ -184,3 +185,32 @@ def test_the_curve_of_an_alert_that_the_engine_gave(store: Counting) -> None:
     curve = curve_of(graph, store, alert.labels, START, END)
     assert curve is not None
     assert curve.points[-1][1] == pytest.approx(alert.value, abs=3)
+
+
+@pytest.mark.parametrize(
+    ("expr", "compared"),
+    [
+        ("used > 5 # hot\n  and free", [Comparison("used", ">", 5, None, ())]),
+        ("5 < (used)", [Comparison("(used)", ">", 5, None, ())]),
+        ("0.5 >= bool used", [Comparison("used", "<=", 0.5, None, ())]),
+        ('(used{gpu=~"0|\\\\d"} == -1) unless free > 3', [Comparison('used{gpu=~"0|\\\\d"}', "==", -1, None, ())]),
+        (
+            "used > on (gpu) group_left () # a limit\n (limit or site_limit) or free - 1 < (2)",
+            [Comparison("used", ">", "(limit or site_limit)", ("gpu",), ()), Comparison("free - 1", "<", 2, None, ())],
+        ),
+        ("used > ignoring (gpu) limit", [Comparison("used", ">", "limit", None, ("gpu",))]),
+        ("used > 2 * 3", [Comparison("used", ">", "2 * 3", None, ())]),
+        ("absent(used)", []),
+    ],
+)
+def test_what_is_compared_is_given_in_the_rules_own_words(expr: str, compared: list[Comparison]) -> None:
+    assert list(comparisons_of(expr)) == compared
+
+
+def test_what_the_shipped_rules_compare_is_promql() -> None:
+    rules = [rule for group in load_rules((default_rules_path(),)).groups for rule in group.rules if not rule.records]
+    compared = [one for rule in rules for one in comparisons_of(rule.expr)]
+    assert len(compared) > len(rules)
+    for one in compared:
+        parse(one.expr)
+        parse(str(one.threshold))
