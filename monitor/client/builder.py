@@ -114,7 +114,8 @@ class SnapshotBuilder:
             self._histories = {
                 (id, labels.get("instance", ""), _member(id, labels)): history
                 for id, one in self._results.windows.items()
-                for labels, history in one.histories()
+                for labels, history in sorted(one.histories(), key=_whole_last)
+                if id != "gpu_memory_h" or not labels.get("GPU_I_ID")
             }
         return Snapshot(
             seq=frame.seq,
@@ -158,8 +159,11 @@ class SnapshotBuilder:
                     "model": labels.get("modelName", ""),
                     "at_ms": 0,
                 }
-            if known is not None:
+            if known is not None and not labels.get("GPU_I_ID"):
                 one[known[0]] = value * known[1]
+            elif known is not None and known[1] != _MIB:
+                # A dcgm-exporter says of a GPU with MIG what it is like as a whole with each of its instances.
+                one.setdefault(known[0], value * known[1])
             if at > one["at_ms"]:
                 one["at_ms"] = int(at)
         owners = {
@@ -363,6 +367,11 @@ def _member(id: str, labels: Labels) -> str:
     if id.startswith("gpu_"):
         return labels.get("gpu", "")
     return "" if id.startswith("host_") else _server(labels)
+
+
+def _whole_last(one: tuple[Labels, History]) -> bool:
+    """A GPU's own past after those of its MIG instances, which have its labels too."""
+    return not one[0].get("GPU_I_ID")
 
 
 def _owner(labels: Labels) -> str:

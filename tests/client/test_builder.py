@@ -57,6 +57,28 @@ def test_labels_are_kept_until_new_ones_come_and_null_is_absent() -> None:
     assert first.gpus[0].temperature == 60, "a picture that was given out never changes"
 
 
+def test_a_mig_instance_is_not_taken_for_its_gpu() -> None:
+    whole, part = GPU, {**GPU, "GPU_I_ID": "1", "GPU_I_PROFILE": "1g.18gb"}
+    rows: list[tuple[str, dict[str, str], float]] = [
+        ("DCGM_FI_DEV_FB_USED", whole, 100),
+        ("DCGM_FI_DEV_FB_USED", part, 7),
+        ("DCGM_FI_DEV_POWER_USAGE", part, 200),
+        ("DCGM_FI_DEV_FB_USED", {**part, "gpu": "1"}, 9),
+        ("DCGM_FI_DEV_GPU_TEMP", {**part, "gpu": "1"}, 50),
+    ]
+    labels = tuple({"__name__": name, **more} for name, more, _ in rows)
+    values: list[float | list[float | None] | None] = [value for *_, value in rows]
+    result = Result(labels=labels, times=[float(START_MS)] * len(rows), values=values)
+    past = Result(labels=(whole, part), times=[float(START_MS)], values=[[100.0], [7.0]], reset=True)
+    picture = SnapshotBuilder(FACTS).apply(Frame(1, START_MS, {"gpu": result, "gpu_memory_h": past}))
+    first, second = picture.gpus
+    assert (first.memory_used, first.power) == (100 * 1024 * 1024, 200)
+    assert (second.memory_used, second.temperature) == (None, 50), "some exporters tell of instances alone"
+    history = picture.history("gpu_memory_h", first.key)
+    assert history is not None
+    assert history.newest == 100
+
+
 def test_readings_that_grow_old_are_stale() -> None:
     builder = SnapshotBuilder(FACTS)
     names = ["DCGM_FI_DEV_GPU_UTIL"]
