@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import ssl
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from monitor.client.access import Access, address
 from monitor.client.errors import ClientError, Refused, Unreachable
 from monitor.client.sse import SseParser
 from monitor.client.wire import (
@@ -44,35 +46,34 @@ SILENCE_SECONDS = 25.0
 class Client:
     """``target`` is ``unix:/path``, ``http://host:port`` or ``https://host:port``; a path after the port is kept, as a
     Prometheus behind a proxy needs it. Raises ``ClientError`` at once for anything else. ``timeout`` is in seconds.
-    ``token`` is shown to a server over TCP; without one, ``$GPUMON_TOKEN`` is, where it is set."""
+    How one gets in to a server over TCP an ``Address`` knows; ``token`` goes before what it knows, and without either
+    ``$GPUMON_TOKEN`` is shown, where it is set. No redirect is followed: what it leads to is shown nothing."""
 
     def __init__(self, target: str, *, timeout: float = 5.0, token: str | None = None) -> None:
-        self.target = target
+        self.address = address(target)
+        self.target = str(self.address)
+        """What may be shown of it."""
+        self.part = self.address.part
+        """The node that is meant, where the server is a Prometheus of several."""
         self._socket = ""
-        if target.startswith("unix:"):
-            self._socket = target[len("unix:") :]
+        access = self.address.access if token is None else Access(token)
+        if self.target.startswith("unix:"):
+            self._socket = self.target[len("unix:") :]
             if self._socket.startswith("//"):
                 self._socket = "/" + self._socket.lstrip("/")
             if not self._socket:
                 raise ClientError("a unix socket needs its path", target, "Write it as unix:/run/gpumon/gpumon.sock")
             base = "http://gpumon"
         else:
-            try:
-                parts = urlsplit(target)
-                usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-            except ValueError:
-                usable = False
-            if not usable:
-                raise ClientError(
-                    "this is no address", target, "Write http://host:port, https://host:port or unix:/path/to/socket"
-                )
-            base = target.rstrip("/")
+            base = _base(self.target)
         self._http = httpx.AsyncClient(
             base_url=base,
             transport=httpx.AsyncHTTPTransport(uds=self._socket) if self._socket else None,
+            # One context for all that trust the same: reading the certificates takes longer than a request.
+            verify=access.tls() if not self._socket else True,
             timeout=timeout,
             # A unix socket gains nothing from compression, and the node pays for it.
-            headers={"Accept-Encoding": "identity"} if self._socket else _authorization(token),
+            headers={"Accept-Encoding": "identity"} if self._socket else access.shown(),
             trust_env=not self._socket,
         )
 
@@ -204,6 +205,10 @@ class Client:
     def _check(self, response: httpx.Response) -> None:
         if response.status_code == 200:
             return
+        if response.is_redirect:
+            where = _shown(str(response.next_request.url)) if response.next_request is not None else "elsewhere"
+            cure = "Give that address itself: what lets you in here is not shown there"
+            raise Refused(f"it redirects to {where}", self.target, cure, response.status_code)
         try:
             answer = msgspec.json.decode(response.content, type=ErrorAnswer | str)
             what = answer if isinstance(answer, str) else answer.error or answer.message
@@ -211,7 +216,7 @@ class Client:
             what = ""
         cure = ""
         if response.status_code in (401, 403):
-            cure = "A token for it is taken from $GPUMON_TOKEN"
+            cure = "A token comes from --token-file or $GPUMON_TOKEN, a password from $GPUMON_PASSWORD with --user"
         elif response.status_code == 404 and not what:
             cure = "Is this a gpumon daemon or a Prometheus, and is the path right?"
         raise Refused(what or f"HTTP {response.status_code}", self.target, cure, response.status_code)
@@ -235,6 +240,10 @@ class Client:
     def _unreachable(self, error: Exception) -> Unreachable:
         if isinstance(error, httpx.TimeoutException):
             return Unreachable("no answer in time", self.target, "Is the node overloaded, or a firewall in between?")
+        verification = _verification(error)
+        if verification:
+            cure = "Name what its certificate comes from with --ca FILE; --insecure looks at no certificate"
+            return Unreachable(f"its certificate is not trusted: {verification}", self.target, cure)
         number = _errno(error)
         if self._socket:
             return socket_error(self.target, self._socket, number)
@@ -247,9 +256,24 @@ class Client:
 _VERSIONS = "Client and daemon may be of different versions: compare `gpumon --version` on both"
 
 
-def _authorization(token: str | None) -> dict[bytes, bytes] | None:
-    shown = os.environ.get("GPUMON_TOKEN", "") if token is None else token
-    return {b"Authorization": b"Bearer " + shown.strip().encode()} if shown.strip() else None
+def _base(target: str) -> str:
+    try:
+        parts = urlsplit(target)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ClientError(
+            "this is no address", target, "Write http://host:port, https://host:port or unix:/path/to/socket"
+        )
+    if parts.query or parts.fragment:
+        raise ClientError("an address ends with its path", _shown(target), "What stands after ? or # is no part of it")
+    return target.rstrip("/")
+
+
+def _shown(url: str) -> str:
+    """An address without what may be secret in it."""
+    return str(address(url)).partition("?")[0].partition("#")[0]
 
 
 def socket_error(target: str, path: str, number: int | None) -> Unreachable:
@@ -271,6 +295,16 @@ def socket_error(target: str, path: str, number: int | None) -> Unreachable:
     if number is not None:
         return Unreachable(os.strerror(number).lower(), target)
     return Unreachable("the connection broke", target, "The daemon may have been stopped or restarted")
+
+
+def _verification(error: BaseException | None) -> str:
+    """Why a certificate was not taken, or ""."""
+    seen = 0
+    while error is not None and seen < 8:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error.verify_message
+        error, seen = error.__cause__ or error.__context__, seen + 1
+    return ""
 
 
 def _errno(error: BaseException | None) -> int | None:

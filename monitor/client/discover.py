@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from monitor.client.access import address
 from monitor.client.errors import ClientError, Unreachable
 
 SYSTEM_SOCKET = Path("/run/gpumon/gpumon.sock")
@@ -65,9 +66,9 @@ def find(
     """The daemon to talk to, or None where there is none. Raises ``Unreachable`` for a socket that refuses."""
     env = os.environ if environment is None else environment
     if url:
-        return Found(url, "named")
+        return Found(address(url), "named")
     if env.get("GPUMON_URL"):
-        return Found(env["GPUMON_URL"], "environment")
+        return Found(address(env["GPUMON_URL"]), "environment")
     if is_listening(system_socket):
         return Found(f"unix:{system_socket}", "system")
     mine = user_socket(env)

@@ -51,7 +51,13 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Lens:
-    """What a screen's queries are made for. A daemon polls each second, a Prometheus scrapes every 15 to 60 s."""
+    """What a screen's queries are made for. A daemon polls each second, a Prometheus scrapes every 15 to 60 s.
+
+    Where one node of several is looked at, every selector has to have ``node`` behind its own matchers:
+    ``f'{{mode="idle"{lens.node}}}'``. It begins with a comma, and is "" for the one node of a daemon; for a name
+    without matchers of its own there is ``queries.selector(name, matchers, lens.node)``. A query that names the
+    instance itself needs no more.
+    """
 
     window: str = "30s"
     """What rates look back over."""
@@ -60,6 +66,8 @@ class Lens:
     range_seconds: int = 600
     step_seconds: int = 2
     daemon: bool = True
+    node: str = ""
+    """The matchers of the node that is looked at, ``,instance=~"…"``, or ""."""
 
 
 class Instant:
