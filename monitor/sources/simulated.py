@@ -13,6 +13,7 @@ from monitor.samples import Scrape
 from monitor.sources import story_gpu as h200
 from monitor.sources.nvml_frame import Facts, Frame, GpuFacts, GpuValues
 from monitor.sources.nvml_series import NvmlSeries
+from monitor.sources.nvml_table import SLOW
 from monitor.sources.simulated_vllm import VllmSeries
 from monitor.sources.story import ENGINES, GPUS, Story
 from monitor.sources.story_engine import MEMORY_SHARE
@@ -21,6 +22,10 @@ from monitor.sources.story_gpu import GpuState
 DRIVER, CUDA = "580.159.04", "13.0"
 _TOTAL, _RESERVED = 150_754_820_096, 644_939_776  # bytes, of a real H200
 _FIRST_PID = 21_840
+_SLOW_MS, _GPM_MS = 15_000, 5_000
+"""How often a real reader asks what is dear."""
+_LINKS = [1] * 18
+_NS, _MJ = 1e9, 1e3
 
 
 class SimulatedGpus:
@@ -37,6 +42,8 @@ class SimulatedGpus:
         self._gpus = _gpus(story.seed)
         self._facts: Facts | None = Facts(DRIVER, CUDA, self._gpus)
         self._workers = {index: (facts, rank) for facts in ENGINES for rank, index in enumerate(facts.gpus)}
+        self._asked = (-1, -1)
+        """The turns in which what is dear was last asked."""
 
     async def open(self) -> None:
         """Nothing to prepare."""
@@ -51,8 +58,11 @@ class SimulatedGpus:
     def scrape(self, now_ms: int) -> Scrape:
         """The same, without a loop: for the past."""
         before, after, part = self._story.at(now_ms)
+        turns = (now_ms // _SLOW_MS, now_ms // _GPM_MS)
+        slow, gpm = (turn != last for turn, last in zip(turns, self._asked, strict=True))
+        self._asked = turns
         values = [
-            self._values(index, _between(one, other, part))
+            self._values(index, _between(one, other, part), slow=slow, gpm=gpm)
             for index, (one, other) in enumerate(zip(before.gpus, after.gpus, strict=True))
         ]
         # A poll of eight GPUs takes the driver about this long; the more they do, the longer.
@@ -61,7 +71,7 @@ class SimulatedGpus:
         self._facts = None
         return self._series.scrape(frame, now_ms, restarts=0, left_behind=0)
 
-    def _values(self, index: int, state: GpuState) -> GpuValues:
+    def _values(self, index: int, state: GpuState, *, slow: bool, gpm: bool) -> GpuValues:
         engine, rank = self._workers[index]
         used = int(_TOTAL * MEMORY_SHARE) + rank * (6 << 20)
         pid = _FIRST_PID + 1000 * ENGINES.index(engine) + 7 * rank
@@ -76,11 +86,17 @@ class SimulatedGpus:
             temp=round(state.temp),
             mem_temp=round(state.mem_temp),
             power_mw=round(state.power * 1000),
+            power_instant_mw=round(state.power * 1000),
             power_limit_mw=round(h200.POWER_LIMIT * 1000),
+            enc_util=0,
+            dec_util=0,
             sm_clock=15 * round(state.sm_clock / 15),
             mem_clock=h200.MEM_CLOCK,
             pstate=0,
             reasons=state.reasons,
+            slow=_slow(state) if slow else None,
+            links=_LINKS if slow else None,
+            gpm=_gpm(state) if gpm else None,
             processes=[(pid, used - (2 << 20), "compute", f"VLLM::Worker_TP{rank}", "vllm", None, None)],
         )
 
@@ -163,6 +179,9 @@ def _gpus(seed: int) -> list[GpuFacts]:
                 mem_max_temp=h200.MEM_MAX_OP_TEMP,
                 max_sm_clock=h200.MAX_SM_CLOCK,
                 max_mem_clock=h200.MEM_CLOCK,
+                max_pcie_gen=5,
+                max_pcie_width=16,
+                mig=False,
             )
         )
     return gpus
@@ -170,7 +189,49 @@ def _gpus(seed: int) -> list[GpuFacts]:
 
 def _between(one: GpuState, other: GpuState, part: float) -> GpuState:
     """The readings ``part`` of the way from one tick to the next; the reasons are those of the first."""
-    util, mem_util, temp, mem_temp, power, sm_clock = (
-        x + (y - x) * part for x, y in zip(one[:-1], other[:-1], strict=True)
-    )
-    return GpuState(util, mem_util, temp, mem_temp, power, sm_clock, one.reasons)
+    return GpuState._make((*(x + (y - x) * part for x, y in zip(one[:-1], other[:-1], strict=True)), one.reasons))
+
+
+def _slow(state: GpuState) -> dict[str, float]:
+    """What a reader asks now and then: no board of the story has ever had a fault."""
+    reason = "DCGM_FI_DEV_CLOCKS_EVENT_REASON_"
+    held = {
+        f"{reason}SW_POWER_CAP_NS": state.capped,
+        f"{reason}SYNC_BOOST_NS": 0.0,
+        f"{reason}SW_THERM_SLOWDOWN_NS": state.warned,
+        f"{reason}HW_THERM_SLOWDOWN_NS": state.slowed,
+        f"{reason}HW_POWER_BRAKE_SLOWDOWN_NS": 0.0,
+        "DCGM_FI_DEV_THERMAL_VIOLATION": state.slowed,
+    }
+    counted = {
+        "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION": float(int(state.energy * _MJ)),
+        "gpumon_gpu_nvlink_transmit_bytes_total": float(int(state.sent)),
+        "gpumon_gpu_nvlink_receive_bytes_total": float(int(state.sent)),
+        "DCGM_FI_DEV_PCIE_LINK_GEN": 5.0,
+        "DCGM_FI_DEV_PCIE_LINK_WIDTH": 16.0,
+    }
+    faults = {row.name: 0.0 for row in SLOW if row.name != "DCGM_FI_DEV_POWER_VIOLATION"}
+    return faults | {name: float(int(seconds * _NS)) for name, seconds in held.items()} | counted
+
+
+def _gpm(state: GpuState) -> dict[str, float]:
+    busy = state.util / 100
+    active = busy * (0.55 + 0.4 * state.tensor)
+    shares = {
+        "GR_ENGINE_ACTIVE": busy,
+        "SM_ACTIVE": active,
+        "SM_OCCUPANCY": active * 0.24,
+        "PIPE_TENSOR_ACTIVE": state.tensor,
+        "PIPE_FP64_ACTIVE": 0.0,
+        "PIPE_FP32_ACTIVE": active * 0.05,
+        "PIPE_FP16_ACTIVE": active * 0.02,
+        "DRAM_ACTIVE": state.mem_util / 100,
+    }
+    rates = {
+        "PCIE_TX_BYTES": state.pcie / 3,
+        "PCIE_RX_BYTES": state.pcie,
+        "NVLINK_TX_BYTES": state.nvlink,
+        "NVLINK_RX_BYTES": state.nvlink,
+    }
+    found = {f"DCGM_FI_PROF_{name}": round(value, 4) for name, value in shares.items()}
+    return found | {f"DCGM_FI_PROF_{name}": float(round(value)) for name, value in rates.items()}

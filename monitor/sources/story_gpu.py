@@ -35,6 +35,22 @@ class GpuState(NamedTuple):
     mem_temp: float
     power: float
     sm_clock: float
+    tensor: float
+    """The share of cycles in which a tensor pipe is active."""
+    nvlink: float
+    """Bytes a second each way, of the ranks' collectives."""
+    pcie: float
+    """Bytes a second from the host; a third of it goes back."""
+    energy: float
+    """J since the driver was loaded."""
+    capped: float
+    """Seconds in which the power limit held the clocks down."""
+    slowed: float
+    """Seconds in which the hardware did because of heat."""
+    warned: float
+    """Seconds in which the driver did because of heat."""
+    sent: float
+    """Bytes over NVLink."""
     reasons: int
 
 
@@ -55,6 +71,10 @@ class Gpu:
         self._reasons = 0
         self._util = 90.0
         self._mem_util = 50.0
+        self._tensor = 0.3
+        self._nvlink = self._pcie = 0.0
+        self._counted = [0.0] * 5
+        """Energy, the seconds of each reason, and what went over NVLink."""
 
     @property
     def pace(self) -> float:
@@ -84,6 +104,23 @@ class Gpu:
         self._temp += warming
         self._mem_temp += (0.78 * self._temp + 18.0 - self._mem_temp) / 12.0
         self._throttle(warming)
+        self._count(busy * self.pace, prefill)
+
+    def _count(self, work: float, prefill: float) -> None:
+        """What follows from the second's work. Prefill computes, decoding reads memory; both add up over NVLink."""
+        noise = self._noise
+        self._tensor = min(max(work * (0.16 + 0.62 * prefill) + 0.008 * noise[0], 0.0), 1.0)
+        self._nvlink = max(work * (9e9 + 110e9 * prefill) * (1 + 0.02 * noise[1]), 0.0)
+        self._pcie = max(work * (6e7 + 9e8 * prefill) * (1 + 0.05 * noise[2]), 2e4)
+        reasons = self._reasons
+        passed = (
+            self._power,
+            float(bool(reasons & SW_POWER_CAP)),
+            float(bool(reasons & HW_THERMAL)),
+            float(bool(reasons & SW_THERMAL)),
+            self._nvlink,
+        )
+        self._counted = [one + more for one, more in zip(self._counted, passed, strict=True)]
 
     def _throttle(self, warming: float) -> None:
         """From the slowdown threshold on the hardware takes clocks until the temperature stands, and gives them back
@@ -103,4 +140,5 @@ class Gpu:
 
     def state(self) -> GpuState:
         """Its readings now."""
-        return GpuState(self._util, self._mem_util, self._temp, self._mem_temp, self._power, self._clock, self._reasons)
+        now = (self._util, self._mem_util, self._temp, self._mem_temp, self._power, self._clock)
+        return GpuState._make((*now, self._tensor, self._nvlink, self._pcie, *self._counted, self._reasons))

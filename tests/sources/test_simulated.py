@@ -14,6 +14,7 @@ import pytest
 from monitor.samples import NAME, Scrape, label
 from monitor.sources.exposition import ExpositionReader
 from monitor.sources.nvml_series import THROTTLE_REASONS
+from monitor.sources.nvml_table import ALL
 from monitor.sources.simulated import Simulated, SimulatedGpus, SimulatedVllm, past, simulated_sources
 from monitor.sources.story import HOT, Plot, Story
 
@@ -61,7 +62,8 @@ def test_gpu_series_are_the_nvml_sources() -> None:
     per_gpu = (
         "GPU_UTIL MEM_COPY_UTIL FB_USED FB_FREE FB_RESERVED FB_TOTAL GPU_TEMP MEMORY_TEMP SLOWDOWN_TEMP SHUTDOWN_TEMP"
         " GPU_MAX_OP_TEMP MEM_MAX_OP_TEMP POWER_USAGE ENFORCED_POWER_LIMIT SM_CLOCK MEM_CLOCK MAX_SM_CLOCK"
-        " MAX_MEM_CLOCK PSTATE CLOCKS_EVENT_REASONS"
+        " MAX_MEM_CLOCK PSTATE CLOCKS_EVENT_REASONS TOTAL_ENERGY_CONSUMPTION ECC_DBE_VOL_TOTAL ROW_REMAP_PENDING"
+        " PCIE_LINK_GEN PCIE_MAX_LINK_GEN PCIE_REPLAY_COUNTER POWER_VIOLATION THERMAL_VIOLATION ENC_UTIL"
     )
     for name in per_gpu.split():
         assert by_labels(scrape, f"DCGM_FI_DEV_{name}", "gpu").keys() == {(str(i),) for i in range(8)}
@@ -80,6 +82,41 @@ def test_gpu_series_are_the_nvml_sources() -> None:
     used = by_labels(scrape, "DCGM_FI_DEV_FB_USED", "gpu")
     total = by_labels(scrape, "DCGM_FI_DEV_FB_TOTAL", "gpu")
     assert all(0.915 < used[gpu] / total[gpu] < 0.925 for gpu in used)
+
+
+def test_gpu_series_are_all_that_the_driver_gives_of_an_h200() -> None:
+    scrape = SimulatedGpus(story(), hostname="node1").scrape(START)
+    names = {label(series, NAME) for series in scrape.shape.series}
+    # It has no fan; it has GPM, and so no counters of PCIe; one link for each of 18.
+    absent = {"DCGM_FI_DEV_FAN_SPEED", "gpumon_gpu_pcie_transmit_bytes_total", "gpumon_gpu_pcie_receive_bytes_total"}
+    absent |= {"gpumon_nvml_reader_cpu_seconds_total", "gpumon_nvml_reader_resident_memory_bytes"}
+    assert {row.name for row in ALL} - names == absent
+    assert len(by_labels(scrape, "gpumon_gpu_nvlink_up", "gpu", "link")) == 8 * 18
+
+
+def test_counters_of_the_gpus_go_forward_and_fit_their_gauges() -> None:
+    gpus = SimulatedGpus(story(), hostname="node1")
+    before: Scrape | None = None
+    scrapes = []
+    for at_ms in range(START, START + 300_000, 5000):
+        scrape = gpus.scrape(at_ms)
+        if before is not None:
+            assert scrape.shape is before.shape
+            for series, old, new in zip(scrape.shape.series, before.values, scrape.values, strict=True):
+                if is_counter(scrape, label(series, NAME)):
+                    assert new >= old, series
+        before = scrape
+        scrapes.append(scrape)
+    hot, cool = {"gpu": str(HOT)}, {"gpu": "6"}
+    joules = (
+        value(scrapes[-1], "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", **cool)
+        - value(scrapes[0], "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", **cool)
+    ) / 1000
+    drawn = [value(one, "DCGM_FI_DEV_POWER_USAGE", **cool) for one in scrapes]
+    assert joules == pytest.approx(sum(drawn) / len(drawn) * 285, rel=0.06)
+    name = "DCGM_FI_DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN_NS"
+    assert value(scrapes[-1], name, **hot) - value(scrapes[0], name, **hot) > 100e9
+    assert value(scrapes[-1], name, **cool) == value(scrapes[0], name, **cool)
 
 
 def test_the_driver_lists_one_worker_on_each_gpu() -> None:
