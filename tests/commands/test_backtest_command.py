@@ -294,7 +294,7 @@ def test_over_the_api_the_past_is_the_same(shipped: RuleSet, node: Lived) -> Non
 
 
 def test_a_server_that_refuses_is_asked_for_less(shipped: RuleSet, node: Lived) -> None:
-    with query_api(node, most=200) as api:
+    with query_api(node, most=1000) as api:
         feed = ApiFeed(api.url)
         try:
             (outcome,), _ = replay([shipped], feed, START, node.end_ms)
