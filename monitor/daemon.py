@@ -6,7 +6,6 @@ It never imports textual, aiohttp, apprise, numpy or pynvml: those live in proce
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import shutil
@@ -16,11 +15,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from monitor import __version__
+from monitor import __version__, state_lock, told
 from monitor.api.node import Node
-from monitor.api.server import ApiServer, CannotListen
+from monitor.api.server import ApiServer
 from monitor.clock import Clock
 from monitor.config import Config, ConfigError
 from monitor.own_series import SELF, OwnSeries
@@ -29,6 +27,7 @@ from monitor.rules.rule_file import RuleSet, default_rules_path, load_rules
 from monitor.samples import Event, label
 from monitor.sd_notify import notify, watchdog_seconds
 from monitor.selector import Matcher
+from monitor.sources import procfs
 from monitor.store.head import BACK_MS, HOUR_MS, Head
 from monitor.store.history import History
 from monitor.store.reaching import reach_back, stretches
@@ -100,6 +99,8 @@ class Daemon:
         self._stop = asyncio.Event()
         self._failed: BaseException | None = None
         self._lock: int | None = None
+        self._ends = ""
+        """Why it ends, for the event that tells of it."""
         self._orphaned = False
         self._telling = Telling(
             config,
@@ -117,14 +118,16 @@ class Daemon:
         Raises ``CannotListen`` before anything was started, and whatever ended one of the daemon's own tasks.
         """
         config = self._config
-        alive_at_ms = _last_alive_ms(config.state_directory)
-        self._lock = _lock(config.state_directory)
+        alive_at_ms = state_lock.last_alive_ms(config.state_directory)
+        self._lock = state_lock.take(config.state_directory)
+        clean = state_lock.ended_by_itself(self._lock)
         self._server.bind(config.api.socket, config.api.listen)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._open_history()
+        self._node.tell(told.began(self._clock.now_ms(), alive_at_ms, clean, procfs.boot_ms()))
         await self._telling.open(alive_at_ms)
         self._telling.start(self._spawn)
         self._watching.start()
@@ -160,11 +163,13 @@ class Daemon:
         error = task.exception()
         if error is not None:
             log.critical("%s failed", task.get_name(), exc_info=error)
+            self._ends = f"{task.get_name()} failed: {type(error).__name__}"
             self._failed = error
         self._stop.set()
 
     def _end(self, number: int) -> None:
-        log.info("ending: %s", signal.Signals(number).name)
+        self._ends = signal.Signals(number).name
+        log.info("ending: %s", self._ends)
         self._stop.set()
 
     def _heed_the_demo(self) -> None:
@@ -193,15 +198,16 @@ class Daemon:
         await asyncio.gather(*late, return_exceptions=True)
         await self._telling.close_files()
         if self._history is not None:
+            self._history.event(told.ended(self._clock.now_ms(), self._ends))
             await self._history.close()
         if self._lock is not None:
-            os.close(self._lock)
+            state_lock.leave(self._lock)
         if self._orphaned:
             shutil.rmtree(self._config.state_directory, ignore_errors=True)
 
     async def _watch_self(self) -> None:
         """The daemon's own series, once a second of the world; and the sign that it lives, for the next start."""
-        alive, families = 0.0, 0
+        alive, families, written = 0.0, 0, True
         while True:
             rows = self._watching.engine_gpus()
             scrape = self._own.scrape(self._clock.now_ms(), self._node, self._engine, self._telling.add_to, rows)
@@ -209,6 +215,10 @@ class Daemon:
             if self._history is not None and len(self._head.families) != families:
                 families = len(self._head.families)
                 self._history.families(self._head.families.values())
+            if self._history is not None and (status := self._history.status).ok != written:
+                written = status.ok
+                event = told.history_turned(self._clock.now_ms(), written, status.problem, status.lost_samples)
+                self._node.tell(event)
             if self._lock is not None and time.monotonic() - alive >= _ALIVE_EVERY:
                 alive = time.monotonic()
                 os.utime(self._lock)
@@ -286,8 +296,10 @@ class Daemon:
         except ConfigError as error:
             for problem in error.problems:
                 log.error("not reloaded: %s", problem)
+            self._node.tell(told.refused(self._clock.now_ms(), error.problems))
             notify("READY=1", "STATUS=a bad configuration was refused; the old one stays")
             return
+        self._node.tell(told.reloaded(self._clock.now_ms(), self._config, config, self._rules, rules))
         self._config = self._node.config = config
         self._rules = rules
         self._engine.reload(rules)
@@ -326,7 +338,8 @@ class Daemon:
             await asyncio.sleep(1.0)
             if self._node.clients:
                 alone_since = time.monotonic()
-        log.info("no client for %d minutes: ending", PRIVATE_LINGER // 60)
+        self._ends = f"no client for {PRIVATE_LINGER / 60:.0f} min"
+        log.info("%s: ending", self._ends)
         self._stop.set()
 
 
@@ -343,34 +356,6 @@ def _needs(rules: RuleSet) -> list[tuple[tuple[Matcher, ...], int]]:
     """The series that rules look back on for more than the hour, and for how long."""
     plans = [rule.plan for group in rules.groups for rule in group.rules]
     return [(matchers, plan.reach_ms) for plan in plans if plan.reach_ms > HOUR_MS for matchers in plan.selectors]
-
-
-def _last_alive_ms(state_directory: Path) -> int | None:
-    """When an earlier run last said that it lives, give or take ten seconds; None where there was none."""
-    try:
-        return int(os.stat(state_directory / "lock").st_mtime * 1000)
-    except OSError:
-        return None
-
-
-def _lock(state_directory: Path) -> int | None:
-    """Take the state directory for this daemon alone: two would each send what the other recorded. None where it cannot
-    be written: then nothing is recorded, and the outbox says so. Raises ``CannotListen`` where another has it."""
-    try:
-        state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(state_directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        log.error("%s cannot be written: %s; alerts are not recorded", state_directory, error.strerror)
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        raise CannotListen(
-            f"another gpumon daemon keeps its state in {state_directory}: "
-            "end it first, or name another with --state-dir"
-        ) from None
-    return handle
 
 
 def read_rules(config: Config) -> RuleSet:

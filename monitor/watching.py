@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from monitor.api.node import Node
 from monitor.clock import Clock
 from monitor.config import Config, VllmServer
+from monitor.outages import Outages
 from monitor.probes.canary import CanarySource
-from monitor.samples import GpuProcess, Labels, Scrape, label
+from monitor.samples import Event, GpuProcess, Labels, Scrape, label
 from monitor.sources import engines
 from monitor.sources.discovery import Found, ServerFinder
 from monitor.sources.host import HostSource
@@ -61,6 +62,7 @@ class Watching:
         self._rows: tuple[GpuProcess, ...] = ()
         self._nvml: NvmlSource | None = None
         self._kernel_log: KernelLogSource | None = None
+        self._outages = Outages(node.tell)
         self._new_tables()
 
     def _new_tables(self) -> None:
@@ -93,6 +95,7 @@ class Watching:
             task.cancel()
             self._head.end(key, now_ms)
         self._seen_ms.clear()
+        self._outages.forget()
         self._new_tables()
         self.start()
 
@@ -207,6 +210,7 @@ class Watching:
         node = self._node
         self._head.ingest(status.key, scrape)
         node.ready = True
+        self._outages.up(status.source, status.server, scrape.at_ms)
         for event in scrape.events:
             node.tell(event)
             log.warning("%s: %s", event.kind, event.title)
@@ -226,6 +230,7 @@ class Watching:
     def _lose(self, status: SourceStatus, at_ms: int) -> None:
         self._head.end(status.key, at_ms)
         self._node.ready = True  # a source that says why it is down has answered, too
+        self._outages.down(status.source, status.server, status.interval, status.reason, at_ms, absent=status.absent)
         if status.source == "nvml":
             self._rows = ()
             self._show_processes(at_ms)
@@ -281,6 +286,7 @@ class Watching:
         for one in found:
             if f"vllm:{one.server}" not in self._pollers:
                 log.info("found %s at %s (%s)", one.server, one.url, one.how)
+                self._tell_of(now_ms, "server_found", f"{one.server} was found, and is watched: {one.url}", one.server)
                 for source in self._server(VllmServer(one.url, one.server)):
                     self._add(source)
                 self._seen_ms[one.server] = now_ms
@@ -290,6 +296,8 @@ class Watching:
         for server, seen_ms in list(self._seen_ms.items()):
             if now_ms - seen_ms > _FORGET_MS and not self._pollers[f"vllm:{server}"][0].status.up:
                 log.info("%s is gone: no longer watched", server)
+                self._outages.forget(server)
+                self._tell_of(now_ms, "server_gone", f"{server} is gone, and no longer watched", server)
                 for key in (f"vllm:{server}", f"engine:{server}"):
                     _, task = self._pollers.pop(key)
                     task.remove_done_callback(self._ended)
@@ -299,6 +307,9 @@ class Watching:
                 changed = True
         if changed:
             self._tell()
+
+    def _tell_of(self, at_ms: int, kind: str, title: str, server: str) -> None:
+        self._node.tell(Event(at_ms, kind, "info", title, {"server": server}))
 
 
 def _sources_of(config: Config) -> tuple[object, ...]:

@@ -167,6 +167,39 @@ def test_a_bad_file_changes_nothing_at_a_reload(tmp_path: Path) -> None:
         wait_for(lambda: one.query("gpus:all == 8"), "the new rule")
 
 
+def told_by(one: RunningDaemon) -> list[tuple[str, str]]:
+    return [(event["kind"], event["title"]) for event in one.get("/api/gpumon/v1/events")["events"]]
+
+
+def test_what_it_does_itself_is_among_the_events(tmp_path: Path) -> None:
+    config = tmp_path / "gpumon.yaml"
+    config.write_text("sources: {nvml: {enabled: false}, kernel_log: {enabled: false}, vllm: {enabled: false}}\n")
+    with daemon(tmp_path, "--config", str(config)) as one:
+        assert [kind for kind, _ in told_by(one)] == ["daemon_started"]
+        good = config.read_text()
+        config.write_text("alrting: {}\n")
+        one.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "config_refused" in dict(told_by(one)), "the refusal")
+        assert "gpumon.yaml:1:1: unknown field" in dict(told_by(one))["config_refused"]
+        config.write_text(good + "alerting: {evaluation_interval: 9s}\n")
+        one.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "config_reloaded" in dict(told_by(one)), "the reload")
+        assert dict(told_by(one))["config_reloaded"] == "configuration read again: evaluation_interval changed"
+        assert one.end() == 0
+    with daemon(tmp_path, "--config", str(config)) as one:
+        events = told_by(one)
+        assert [kind for kind, _ in events[-2:]] == ["daemon_stopped", "daemon_started"]
+        assert events[-2][1] == "gpumon ends: SIGTERM"
+        assert "it had been away for" in events[-1][1]
+        one.process.kill()
+        one.process.wait()
+        one.socket.unlink()
+    with daemon(tmp_path, "--config", str(config)) as one:
+        kind, title = told_by(one)[-1]
+        assert kind == "daemon_started"
+        assert "ended without a word" in title
+
+
 def test_state_belongs_to_one_daemon(tmp_path: Path) -> None:
     with daemon(tmp_path, "--simulate"):
         command = [sys.executable, "-m", "monitor", "daemon", "--simulate", "--listen", "none"]

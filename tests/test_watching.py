@@ -74,6 +74,13 @@ def test_a_server_on_the_node_is_found_and_its_end_is_seen(tmp_path: Path) -> No
         assert "refused" in wait_for(down, "its end")["reason"]
         wait_for(lambda: not one.query(f"vllm:num_requests_waiting{{server=~'.*:{port}'}}"), "its series to end")
 
+        def told() -> list[str]:
+            events = one.get("/api/gpumon/v1/events")["events"]
+            return [event["kind"] for event in events if event["labels"].get("server", "").endswith(f":{port}")]
+
+        wait_for(lambda: "source_down" in told(), "the event of its end")
+        assert told() == ["server_found", "source_down"]
+
 
 def test_a_configuration_may_say_not_to_look(tmp_path: Path) -> None:
     config = tmp_path / "gpumon.yaml"

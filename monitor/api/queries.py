@@ -126,6 +126,7 @@ class Queries:
     async def events(self, newest: Sequence[Event], since_ms: int, until_ms: int, most: int) -> Answer[list[Event]]:
         """The newest events between two times, oldest first: those on disk, and ``newest``, which memory has."""
         recent = [event for event in newest if since_ms <= event.at_ms <= until_ms]
+        recent.sort(key=lambda event: event.at_ms)
         if self._history is None or (newest and since_ms >= newest[0].at_ms):
             return Answer(recent[-most:])
         return await asyncio.get_running_loop().run_in_executor(
@@ -173,9 +174,10 @@ class Queries:
         except HistoryError as error:
             self._close_reader()
             warnings.append(f"only what is in memory was read: {error}")
-        # The newest are in both, or not on disk yet.
-        first_ms = recent[0].at_ms if recent else until_ms + 1
-        found = [event for event in stored if event.at_ms < first_ms] + list(recent)
+        # The newest are in both, or not on disk yet; and what was told late is not where its time would have it.
+        known = {_identity(event) for event in recent}
+        found = [event for event in stored if _identity(event) not in known] + list(recent)
+        found.sort(key=lambda event: event.at_ms)
         return Answer(found[-most:], warnings)
 
     def _open_reader(self) -> Reader:
@@ -198,3 +200,7 @@ class Queries:
     def is_light(self, plan: Plan, steps: int = 1, span_ms: int = 0) -> bool:
         """Whether a query that memory can answer may be evaluated in the loop, at so many times over ``span_ms``."""
         return weight(plan.expr, steps, span_ms, lambda matchers: len(self._head.select(matchers))) <= _IN_LOOP
+
+
+def _identity(event: Event) -> tuple[object, ...]:
+    return event.at_ms, event.kind, event.title, tuple(sorted(event.labels.items()))

@@ -165,6 +165,13 @@ def test_a_silence_is_made_shown_changed_and_ended(tmp_path: Path) -> None:
         ended = (await node.client.get(f"/api/v2/silence/{later}")).json()
         assert (ended["status"]["state"], ended["endsAt"]) == ("expired", "2027-01-15T08:00:00.251Z")
         assert await names(node, "?active=false&inhibited=false") == []
+        events = (await node.client.get("/api/gpumon/v1/events")).json()["events"]
+        assert [(one["kind"], one["title"], one["detail"]) for one in events] == [
+            ("silence_set", "silenced for 59 min: Hot", "kim: fan is being replaced"),
+            ("silence_set", "silenced for 59 min: Hot", "kim: fan is being replaced"),
+            ("silence_set", 'silenced for 59 min: gpu=~"[0-3]"', "kim: fan is being replaced"),
+            ("silence_ended", 'silence ended by hand: gpu=~"[0-3]"', "kim: fan is being replaced"),
+        ]
 
     run(tmp_path, body)
 

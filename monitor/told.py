@@ -1,0 +1,119 @@
+"""What the daemon tells of itself, as events: that it began, and after what; that it ended; what another configuration
+changed, or why it was refused; that history is not written, and is again. Pure: time is passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+from monitor import __version__
+from monitor.config import Config
+from monitor.rules.rule_file import RuleSet
+from monitor.samples import Event
+from monitor.yaml_reader import Problem
+
+_NAMES = 6
+"""Names in a title; the others are in the detail."""
+_AWAY_MS = 30_000
+"""An earlier run says each ten seconds that it lives: a gap shorter than this is no absence."""
+_WORDS = {
+    "vllm_servers": "vLLM servers",
+    "evaluation_interval_ms": "evaluation_interval",
+}
+
+
+def in_words(milliseconds: int) -> str:
+    """A length of time for an event's title: ``12 s``, ``4 min``, ``3 h``, ``2 d``."""
+    seconds = max(0, milliseconds) // 1000
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def began(now_ms: int, alive_ms: int | None, clean: bool, boot_ms: int | None) -> Event:
+    """It began. ``alive_ms`` is when an earlier run was last alive, ``clean`` whether that one ended by itself."""
+    title, detail, severity = f"gpumon {__version__} began", "", "info"
+    if alive_ms is not None:
+        away = in_words(now_ms - alive_ms)
+        if clean:
+            title += f"; it had been away for {away}"
+        elif boot_ms is not None and boot_ms > alive_ms:
+            severity = "warning"
+            title += f"; the machine had restarted, and nothing was watched for {away}"
+        else:
+            severity = "warning"
+            title += f"; the run before had ended without a word, {away} ago"
+            detail = "It was killed, or crashed: its log says what it did last (journalctl -u gpumon)."
+        if now_ms - alive_ms >= _AWAY_MS:
+            detail = f"{detail} Meanwhile nothing was read, and no alert could fire.".strip()
+    return Event(now_ms, "daemon_started", severity, title, {}, detail)
+
+
+def ended(now_ms: int, why: str) -> Event:
+    """It ends, as it was told to."""
+    return Event(now_ms, "daemon_stopped", "info", f"gpumon ends: {why}" if why else "gpumon ends")
+
+
+def reloaded(now_ms: int, old: Config, new: Config, before: RuleSet, after: RuleSet) -> Event:
+    """Configuration and rules were read again. Names what differs, and no value: some are secrets."""
+    differ = [one.name for one in fields(new) if getattr(old, one.name) != getattr(new, one.name)]
+    changed = [_WORDS.get(name, name) for name in differ]
+    known, now = _rules(before), _rules(after)
+    parts = [f"{', '.join(changed)} changed"] if changed else []
+    details = []
+    for word, names in (
+        ("new", [name for name in now if name not in known]),
+        ("gone", [name for name in known if name not in now]),
+        ("changed", [name for name in now if name in known and now[name] != known[name]]),
+    ):
+        if names:
+            more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+            parts.append(f"rules {word}: {', '.join(names[:_NAMES])}{more}")
+            if more:
+                details.append(f"Rules {word}: {', '.join(names)}.")
+    said = "; ".join(parts) or "nothing differs"
+    files = sorted({group.path for group in after.groups if group.path})
+    return Event(
+        now_ms,
+        "config_reloaded",
+        "info",
+        f"configuration read again: {said}",
+        {"files": ", ".join(files)} if files else {},
+        " ".join(details),
+    )
+
+
+def refused(now_ms: int, problems: Sequence[Problem]) -> Event:
+    """A configuration was refused whole; the old one stays."""
+    first = str(problems[0]) if problems else "it cannot be read"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return Event(
+        now_ms,
+        "config_refused",
+        "warning",
+        f"configuration not read again: {first}{more}",
+        {"file": problems[0].path} if problems else {},
+        "The old one stays. " + " · ".join(str(one) for one in problems[:20]),
+    )
+
+
+def history_turned(now_ms: int, ok: bool, problem: str, lost_samples: int) -> Event:
+    """History is not written any more, or is again."""
+    if ok:
+        lost = f"; {lost_samples} samples were lost" if lost_samples else ""
+        return Event(now_ms, "history_ok", "info", f"history is written again{lost}")
+    detail = "What comes in is in memory only."
+    return Event(now_ms, "history_problem", "warning", f"history is not written: {problem}", {}, detail)
+
+
+def _rules(rules: RuleSet) -> dict[str, list[object]]:
+    """What each rule says, by name, wherever in its file it stands."""
+    found: dict[str, list[object]] = {}
+    for group in rules.groups:
+        for rule in group.rules:
+            texts = [sorted((name, text.text) for name, text in one.items()) for one in (rule.labels, rule.annotations)]
+            said = (group.interval_ms, rule.records, rule.expr, rule.for_ms, rule.keep_firing_for_ms, texts)
+            found.setdefault(rule.name, []).append(said)
+    return found

@@ -1,0 +1,129 @@
+"""What the daemon tells of itself: that it began and after what, what a reload changed, and what it leaves for the next."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from monitor import state_lock, told
+from monitor.config import Config, Polling, loads
+from monitor.rules.rule_file import RuleSet, load_rules
+from monitor.yaml_reader import Problem
+
+NOW = 1_795_198_800_000
+RULES = """
+groups:
+- name: a
+  rules:
+  - {alert: Hot, expr: 'x > 1', for: 1m}
+  - {alert: Cold, expr: 'x < 1'}
+"""
+
+
+def rules(folder: Path, text: str) -> RuleSet:
+    path = folder / "rules.yaml"
+    path.write_text(text)
+    return load_rules((path,))
+
+
+def test_a_first_run_began_and_no_more() -> None:
+    event = told.began(NOW, None, False, None)
+    assert event.kind == "daemon_started"
+    assert event.severity == "info"
+    assert event.title.endswith(" began")
+    assert event.detail == ""
+
+
+def test_after_a_run_that_ended_by_itself_it_says_how_long_it_was_away() -> None:
+    event = told.began(NOW, NOW - 240_000, True, NOW - 10**9)
+    assert event.severity == "info"
+    assert event.title.endswith("began; it had been away for 4 min")
+    assert "no alert could fire" in event.detail
+    assert told.began(NOW, NOW - 5_000, True, None).detail == ""
+
+
+def test_after_a_kill_it_warns() -> None:
+    event = told.began(NOW, NOW - 20_000, False, NOW - 10**9)
+    assert event.severity == "warning"
+    assert "the run before had ended without a word, 20 s ago" in event.title
+    assert "killed, or crashed" in event.detail
+
+
+def test_after_a_restart_of_the_machine_it_says_that() -> None:
+    event = told.began(NOW, NOW - 600_000, False, NOW - 60_000)
+    assert "the machine had restarted, and nothing was watched for 10 min" in event.title
+    assert "crashed" not in event.detail
+
+
+def test_a_reload_names_what_differs_and_no_value(tmp_path: Path) -> None:
+    old = loads("node: {hostname: n1}\napi: {token: 'sesame-1'}\n")
+    new = replace(loads("node: {hostname: n1}\napi: {token: 'sesame-2'}\n"), vllm=Polling(True, 5.0, 2.0))
+    before = rules(tmp_path, RULES)
+    after = rules(tmp_path, "# a line more\n" + RULES.replace("x > 1", "x > 2").replace("Cold, expr", "Frozen, expr"))
+    event = told.reloaded(NOW, old, new, before, after)
+    assert event.kind == "config_reloaded"
+    assert event.title == (
+        "configuration read again: api, vllm changed; rules new: Frozen; rules gone: Cold; rules changed: Hot"
+    )
+    assert event.labels == {"files": str(tmp_path / "rules.yaml")}
+    assert "sesame" not in repr(event)
+
+
+def test_a_reload_that_changes_nothing_says_so(tmp_path: Path) -> None:
+    before = rules(tmp_path, RULES)
+    config = Config(hostname="n1")
+    event = told.reloaded(NOW, config, config, before, rules(tmp_path, "# a line more\n" + RULES))
+    assert event.title == "configuration read again: nothing differs"
+
+
+def test_many_rules_are_named_in_the_detail(tmp_path: Path) -> None:
+    many = "".join(f"  - {{alert: A{i}, expr: 'x > {i}'}}\n" for i in range(9))
+    config = Config(hostname="n1")
+    event = told.reloaded(NOW, config, config, rules(tmp_path, RULES), rules(tmp_path, RULES + many))
+    assert event.title.endswith("rules new: A0, A1, A2, A3, A4, A5 and 3 more")
+    assert "A8" in event.detail
+
+
+def test_a_refusal_says_where_first_and_all_in_the_detail() -> None:
+    problems = (Problem("/etc/gpumon.yaml", 3, 1, "unknown field x"), Problem("/etc/gpumon.yaml", 9, 2, "no receiver"))
+    event = told.refused(NOW, problems)
+    assert event.severity == "warning"
+    assert event.title == "configuration not read again: /etc/gpumon.yaml:3:1: unknown field x (and 1 more)"
+    assert event.labels == {"file": "/etc/gpumon.yaml"}
+    assert "/etc/gpumon.yaml:9:2: no receiver" in event.detail
+
+
+def test_history_that_fails_and_is_mended() -> None:
+    bad = told.history_turned(NOW, False, "h.sqlite: the disk is full", 0)
+    assert (bad.kind, bad.severity) == ("history_problem", "warning")
+    assert "the disk is full" in bad.title
+    assert told.history_turned(NOW, True, "", 12).title == "history is written again; 12 samples were lost"
+
+
+def test_lengths_of_time() -> None:
+    assert [told.in_words(ms) for ms in (-5, 900, 119_000, 120_000, 7_200_000, 172_800_000)] == [
+        "0 s",
+        "0 s",
+        "119 s",
+        "2 min",
+        "2 h",
+        "2 d",
+    ]
+
+
+def test_a_run_that_ends_by_itself_is_told_from_one_that_was_killed(tmp_path: Path) -> None:
+    assert state_lock.last_alive_ms(tmp_path) is None
+    first = state_lock.take(tmp_path)
+    assert first is not None
+    assert not state_lock.ended_by_itself(first), "there was none before"
+    state_lock.leave(first)
+    second = state_lock.take(tmp_path)
+    assert second is not None
+    assert state_lock.ended_by_itself(second)
+    os.close(second)  # as a kill does
+    third = state_lock.take(tmp_path)
+    assert third is not None
+    assert not state_lock.ended_by_itself(third)
+    assert state_lock.last_alive_ms(tmp_path) is not None
+    os.close(third)
