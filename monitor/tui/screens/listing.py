@@ -126,6 +126,11 @@ class ListScreen(Page):
         """What stands in the first line."""
         return self.NAME
 
+    def pictured(self, view: View, entries: Sequence[Entry], place: int, width: int, height: int) -> list[Row] | None:
+        """The entries drawn in this size otherwise than as a line each, with the cursor on number ``place``; None for
+        a line each."""
+        return None
+
     def detail_lines(self, height: int) -> int:
         """How many lines of a terminal of ``height`` the detail may take."""
         return 0 if height < _DETAIL_FROM else height // 3
@@ -142,9 +147,17 @@ class ListScreen(Page):
         self._entries = [one for one in every if all(word in one.text.lower() for word in wanted.split())]
         self._sort()
         self._find_cursor()
+        lines = [*header(view, width), self._title(len(every)).line()]
+        lines += [row.line() for row in self.above(view, width)]
+        pictured = self.pictured(view, self._entries, self._place, width, height - len(lines) - 1)
+        if pictured is not None:
+            self._first = height
+            lines += [row.line() for row in pictured]
+            lines = [*lines[: height - 1], *[()] * (height - 1 - len(lines)), footer(view, width, self.KEYS)]
+            self.query_one("#body", Canvas).show(lines, faded=view.old)
+            return
         columns = self.columns(view)
-        rows = [self._title(len(every)), *self.above(view, width), self._heading(columns, width)]
-        lines = [*header(view, width), *(row.line() for row in rows)]
+        lines.append(self._heading(columns, width).line())
         self._first = len(lines)
         detail = self._detail(width, height)
         room = max(1, height - len(lines) - len(detail) - 1)
