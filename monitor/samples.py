@@ -121,6 +121,11 @@ class GpuProcess:
     """Its engine's number: the data-parallel rank."""
     rank: str = ""
     """Its tensor-parallel rank."""
+    parent: int | None = None
+    """The PID of the process that it is a child of; None where that is not seen."""
+    threads: int | None = None
+    cgroup: str = ""
+    """Its control group, as a path: which service, session or job it is of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from monitor.api.node import Node
 from monitor.clock import Clock
@@ -27,6 +28,9 @@ from monitor.sources.vllm import VllmSource
 from monitor.sources.vllm_health import EngineSource, process_of
 from monitor.sources.vllm_log import ServerLog
 from monitor.store.head import Head
+
+if TYPE_CHECKING:
+    from monitor.sources.story import Story
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +66,8 @@ class Watching:
         self._rows: tuple[GpuProcess, ...] = ()
         self._nvml: NvmlSource | None = None
         self._kernel_log: KernelLogSource | None = None
+        self._story: Story | None = None
+        """What is simulated."""
         self._outages = Outages(node.tell)
         self._new_tables()
 
@@ -191,7 +197,7 @@ class Watching:
         from monitor.sources.simulated_host import SimulatedHost
         from monitor.sources.story import ENGINES, Story
 
-        story = Story(self._clock.now_ms(), past_seconds=self._past_seconds)
+        story = self._story = Story(self._clock.now_ms(), past_seconds=self._past_seconds)
         hostname = self._config.hostname
         servers = simulated_sources(story, hostname)
         others: list[SimulatedHost | SimulatedEngine] = [SimulatedHost(story.origin_ms)]
@@ -222,9 +228,13 @@ class Watching:
         if self._kernel_log is not None:
             self._kernel_log.know_gpus(scrape.shape)
         if scrape.processes is not None:
-            # The PIDs of a story are nobody's: this machine's process of that number is another.
-            enriched = scrape.processes if self._simulate else self._table.enrich(scrape.processes, scrape.at_ms)
-            self._rows = enriched
+            if self._story is not None:
+                # The PIDs of a story are nobody's: this machine's process of that number is another.
+                from monitor.sources.simulated_processes import processes
+
+                self._rows = processes(self._story, self._config.hostname, scrape.processes, scrape.at_ms)
+            else:
+                self._rows = self._table.enrich(scrape.processes, scrape.at_ms)
             self._show_processes(scrape.at_ms)
 
     def _lose(self, status: SourceStatus, at_ms: int) -> None:

@@ -69,7 +69,9 @@ def test_it_serves_a_simulated_node_and_ends_cleanly(tmp_path: Path) -> None:
         assert sorted(labels["gpu"] for labels, _ in gpus) == [str(i) for i in range(8)]
         assert one.query("gpumon_simulated")[0][1] == 1
         assert one.query("count_over_time(DCGM_FI_DEV_GPU_TEMP{gpu='0'}[10m])")[0][1] > 50
-        assert len(one.get("/api/gpumon/v1/processes")["processes"]) == 8
+        rows = one.get("/api/gpumon/v1/processes")["processes"]
+        assert len([row for row in rows if row["gpu"]]) == 8
+        assert {row["parent"] for row in rows} - {1} < {row["pid"] for row in rows}, "each is some other's child"
         up = wait_for(lambda: one.query("gpumon_source_up == 1"), "sources that are up")
         assert {labels["source"] for labels, _ in up} == {"nvml", "host", "vllm", "engine"}
         assert "gpumon_simulated 1.0" in one.text("/metrics")

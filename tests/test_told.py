@@ -1,4 +1,4 @@
-"""What the daemon tells of itself: that it began and after what, what a reload changed, and what it leaves for the next."""
+"""What the daemon tells of itself: that it began and after what, what a reload changed, how the run before ended."""
 
 from __future__ import annotations
 

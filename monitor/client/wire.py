@@ -85,6 +85,10 @@ class ProcessRow(msgspec.Struct, frozen=True):
     server: str = ""
     engine: str = ""
     rank: str = ""
+    parent: int | None = None
+    """The PID of its parent; None where that is not known."""
+    threads: int | None = None
+    cgroup: str = ""
 
 
 class Processes(msgspec.Struct, frozen=True):

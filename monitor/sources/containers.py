@@ -22,6 +22,8 @@ _FORMS = (
 )
 _POD = re.compile(r"pod([0-9a-f]{8}[-_](?:[0-9a-f]{4}[-_]){3}[0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?(?:[/:]|$)")
 
+_LONGEST = 300
+"""Characters of a control group's path that are told."""
 MAX_ANSWER = 4 << 20
 """Bytes of a list of containers; a longer one is given up."""
 
@@ -55,6 +57,18 @@ def container_of(cgroup: str) -> Container | None:
             pods = _POD.findall(path)
             return Container(best[1], best[2], pods[-1].replace("_", "-") if pods else "")
     return None
+
+
+def group_of(cgroup: str) -> str:
+    """The path of the control group that ``/proc/PID/cgroup`` names: of v2, else of v1's memory; "" for the root."""
+    paths = {}
+    for line in cgroup.splitlines():
+        controllers, _, path = line.partition(":")[2].partition(":")
+        paths["v2" if not controllers else "memory" if "memory" in controllers.split(",") else "other"] = path
+    path = paths.get("v2") or ""
+    if path in ("", "/"):  # v1, with or without an empty tree of v2 beside it
+        path = paths.get("memory", path)
+    return "" if path == "/" else path[:_LONGEST]
 
 
 @dataclass(frozen=True, slots=True)

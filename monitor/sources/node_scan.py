@@ -15,7 +15,7 @@ from pathlib import Path
 
 from monitor.sources import procfs
 from monitor.sources.command_line import Launch, Title, launch_of, redact, title_of
-from monitor.sources.containers import Container, container_of
+from monitor.sources.containers import Container, container_of, group_of
 from monitor.sources.procfs import Listener
 
 MAX_ANCESTORS = 16
@@ -41,6 +41,7 @@ class Seen:
     user: str
     uid: int | None
     container: Container | None
+    cgroup: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ def _look(pid: int, command: bytes, root: Path) -> Seen | None:
         return None
     words = procfs.arguments(command)
     uid = procfs.read_uid(pid, root)
+    groups = procfs.read_cgroup(pid, root)
     return Seen(
         pid=pid,
         start=stat.start,
@@ -123,7 +125,8 @@ def _look(pid: int, command: bytes, root: Path) -> Seen | None:
         launch=launch_of(words),
         user=_user(uid),
         uid=uid,
-        container=container_of(procfs.read_cgroup(pid, root)),
+        container=container_of(groups),
+        cgroup=group_of(groups),
     )
 
 

@@ -51,6 +51,7 @@ class _Identity:
     user: str
     command: str
     container: str
+    cgroup: str
     server: str
     engine: str
     rank: str
@@ -169,6 +170,8 @@ class ProcessTable:
             name=row.name or stat.comm,
             cpu_ratio=self._cpu_ratio(row.pid, stat, now_ms),
             rss_bytes=stat.rss_bytes,
+            parent=stat.parent or None,
+            threads=stat.threads,
             started_ms=self._boot_ms + stat.start * 1000 // procfs.TICKS if self._boot_ms is not None else None,
         )
         if known is None:
@@ -179,6 +182,7 @@ class ProcessTable:
             user=row.user or known.user,
             command=known.command,
             container=known.container,
+            cgroup=known.cgroup,
             server=known.server,
             engine=known.engine,
             rank=known.rank,
@@ -263,6 +267,7 @@ class ProcessTable:
             user=one.user,
             command=one.command,
             container=str(one.container or ""),
+            cgroup=one.cgroup,
             server=self.label_of(server) if server is not None else "",
             engine=engine,
             rank="",

@@ -39,6 +39,7 @@ class Stat:
     start: int
     """Ticks after boot. With the PID this names a process: a PID alone is used again."""
     rss_bytes: int
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,7 @@ def read_stat(pid: int, root: Path = PROC) -> Stat | None:
             ticks=int(fields[11]) + int(fields[12]),
             start=int(fields[19]),
             rss_bytes=int(fields[21]) * PAGE,
+            threads=int(fields[17]),
         )
     except ValueError:
         return None

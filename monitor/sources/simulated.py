@@ -97,7 +97,7 @@ class SimulatedGpus:
             slow=_slow(state) if slow else None,
             links=_LINKS if slow else None,
             gpm=_gpm(state) if gpm else None,
-            processes=[(pid, used - (2 << 20), "compute", f"VLLM::Worker_TP{rank}", "vllm", None, None)],
+            processes=[(pid, used - (2 << 20), "compute", f"VLLM::Worker_TP{rank}", "vllm", round(state.util), None)],
         )
 
 

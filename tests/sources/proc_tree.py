@@ -44,7 +44,8 @@ class ProcTree:
         # setproctitle leaves the room of the old arguments behind, filled with NULs.
         raw = arguments + "\0" * 40 if isinstance(arguments, str) else "".join(f"{word}\0" for word in arguments)
         (folder / "cmdline").write_text(raw)
-        fields = ["S", str(parent), *["0"] * 9, str(ticks), "0", *["0"] * 6, str(start), "0", str(rss_pages), "0"]
+        fields = ["S", str(parent), *["0"] * 9, str(ticks), "0", *["0"] * 4, "7", "0", str(start), "0", str(rss_pages)]
+        fields.append("0")
         (folder / "stat").write_text(f"{pid} ({comm}) {' '.join(fields)}\n")
         (folder / "status").write_text(f"Name:\t{comm}\nUid:\t{os.getuid() if uid is None else uid}\t0\t0\t0\n")
         (folder / "cgroup").write_text(cgroup)

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from monitor.sources.containers import container_of, published
+from monitor.sources.containers import container_of, group_of, published
 
 ID = "0123456789abcdef" * 4
 OTHER = "fedcba9876543210" * 4
@@ -80,6 +80,22 @@ async def ask(socket: Path, answer: bytes, deadline: float = 5.0) -> tuple[objec
 
 def http(body: bytes, status: str = "200 OK") -> bytes:
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "path"),
+    [
+        ("0::/system.slice/vllm.service\n", "/system.slice/vllm.service"),
+        ("0::/\n", ""),
+        ("", ""),
+        ("12:cpu,cpuacct:/a\n7:memory:/slurm/job_12\n1:name=systemd:/b\n", "/slurm/job_12"),
+        ("7:memory:/slurm/job_12\n0::/\n", "/slurm/job_12"),
+        ("7:memory:/\n0::/user.slice/x:y\n", "/user.slice/x:y"),
+        ("0::/" + "x" * 999, "/" + "x" * 299),
+    ],
+)
+def test_the_control_group_of_a_process(cgroup: str, path: str) -> None:
+    assert group_of(cgroup) == path
 
 
 def test_published_ports(tmp_path: Path) -> None:

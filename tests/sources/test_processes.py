@@ -52,6 +52,7 @@ def test_workers_name_their_server_and_rank(tmp_path: Path) -> None:
     assert [row.name for row in others] == ["vllm serve", "VLLM::EngineCore"]
     assert others[0].command == "python3 vllm serve org/m-7b --tensor-parallel-size 2 --api-key …"
     assert {(row.gpu, row.uuid, row.memory_bytes, row.kind) for row in others} == {("", "", None, "host")}
+    assert {row.pid: row.parent for row in (*rows, *others)} == {100: 1, 102: 100, 103: 102, 104: 102}
 
 
 def test_numbers_of_a_process(tmp_path: Path) -> None:
@@ -68,6 +69,8 @@ def test_numbers_of_a_process(tmp_path: Path) -> None:
     (second,) = table.enrich([on_gpu(103)], 3_000)
     assert second.cpu_ratio == 1.5
     assert second.container == "docker:" + DOCKER[:12]
+    assert second.cgroup == f"/system.slice/docker-{DOCKER}.scope"
+    assert (second.parent, second.threads) == (102, 7)
     assert second.command == "VLLM::Worker_TP0"
     # Asked again too soon, it is the same: a tick is too coarse.
     assert table.enrich([on_gpu(103)], 3_100)[0].cpu_ratio == 1.5
