@@ -68,6 +68,11 @@ class SelectingScreen(SheetScreen):
             top = begin + number // across * tall
             self._lines.append((top, top + tall))
 
+    def choosable(self, title: str, promql: str, begin: int, end: int) -> None:
+        """Have something else chosen, too: what is in the lines of the body from ``begin`` to before ``end``."""
+        self.charts.append((title, promql))
+        self._lines.append((begin, end))
+
     def draw(self) -> None:
         self._before = dict(self.charts)
         self.charts, self._lines = [], []
