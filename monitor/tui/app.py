@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
+from textual.events import Key
 
 from monitor.client.events import ConnectionLost, Event
 from monitor.client.format import clean, duration
 from monitor.client.snapshot import Snapshot
 from monitor.tui.chronicle import Chronicle
 from monitor.tui.pages import KEYS, pages
+from monitor.tui.personal import PersonalApp
 from monitor.tui.reading import Reading
 from monitor.tui.rows import View
+from monitor.tui.screens.choose import ChooseWindow
+from monitor.tui.screens.commands import CommandsWindow, ranges
 from monitor.tui.screens.help import HelpScreen
 from monitor.tui.screens.page import Page
 from monitor.tui.screens.window import Window
 from monitor.tui.server import Asked, Feed
-from monitor.tui.terminal import TerminalApp
+from monitor.tui.settings import Settings
 from monitor.tui.travel import Travel
 
+_BAR_WIDTH = 100
+_BAR_HEIGHT = 30
+"""A terminal of this size has a line that names the screens."""
 
-class GpumonApp(TerminalApp):
+
+class GpumonApp(PersonalApp):
     """Shows what ``feed`` tells, and what ``server`` says when it is asked. ``monotonic`` is the clock that ages are
     measured with, in seconds."""
 
@@ -34,6 +42,7 @@ class GpumonApp(TerminalApp):
         Binding("ctrl+c", "quit", "quit", priority=True),
         Binding("q", "quit", "quit"),
         Binding("question_mark,h,f1", "help", "help"),
+        Binding("colon,ctrl+p", "commands", "find what can be done"),
         Binding("p,space", "pause", "pause"),
         Binding("left,comma", "step(-1)", "earlier"),
         Binding("right,full_stop", "step(1)", "later"),
@@ -41,19 +50,30 @@ class GpumonApp(TerminalApp):
         Binding("shift+right,greater_than_sign", "step(10)", "much later"),
         Binding("home", "oldest", "oldest"),
         Binding("l,end", "live", "live"),
-        Binding("left_square_bracket,minus", "range(-1)", "shorter"),
-        Binding("right_square_bracket,plus", "range(1)", "longer"),
+        Binding("left_square_bracket,minus", "range(-1)", "shorter range"),
+        Binding("right_square_bracket,plus", "range(1)", "longer range of the graphs"),
+        Binding("R", "ranges", "choose a range"),
+        Binding("Y", "plain", "show what was copied, to select it"),
+        Binding("T", "theme", "another theme"),
+        Binding("ctrl+z", "suspend_process", "to the shell; fg comes back"),
         *(Binding(key, f"screen('{name}')", title) for key, name, title in KEYS),
     ]
 
     def __init__(
-        self, feed: Feed, *, server: Asked | None = None, monotonic: Callable[[], float] = time.monotonic
+        self,
+        feed: Feed,
+        *,
+        server: Asked | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        settings: Settings | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(settings, environment)
         self.theme = "ansi-dark"
         self._feed = feed
         self.server = server
-        self.travel = Travel(server.at if server is not None else None)
+        kept = self.kept("range")
+        self.travel = Travel(server.at if server is not None else None, kept if isinstance(kept, int) else None)
         self.chronicle = Chronicle()
         self._monotonic = monotonic
         self._pages = pages()
@@ -85,8 +105,9 @@ class GpumonApp(TerminalApp):
             self._snapshot = event
             self._received = self._monotonic()
             self._message = self._error = self._cure = ""
-            if self.travel.heed(event):
+            if self.travel.heed(event) and self.kept("bell") != "off":
                 self.bell()
+            self.entitle(event)
         elif isinstance(event, ConnectionLost):
             error = event.error
             self._error = clean(f"{error.where}: {error.what}" if error.where else error.what)
@@ -99,6 +120,11 @@ class GpumonApp(TerminalApp):
     def clock(self) -> float:
         """The clock that ages are measured with, in seconds."""
         return self._monotonic()
+
+    @property
+    def now_ms(self) -> int | None:
+        """The node's time now, as far as it is known."""
+        return None if self._snapshot is None else self._snapshot.now_ms
 
     def view(self) -> View:
         """What is shown."""
@@ -125,7 +151,9 @@ class GpumonApp(TerminalApp):
 
     def show_page(self) -> None:
         if len(self.screen_stack) > 1:  # the first is Textual's own
-            self.page.show(self.view())
+            page, view = self.page, self.view()
+            wide = self.size.width >= _BAR_WIDTH and self.size.height >= _BAR_HEIGHT
+            page.show(replace(view, bar=page.NAME) if wide else view)
 
     def _age(self) -> None:
         """A picture grows old without any event."""
@@ -153,7 +181,7 @@ class GpumonApp(TerminalApp):
     def action_help(self) -> None:
         """Show the help."""
         if not self._covered:
-            self.push_screen(HelpScreen(self.page))
+            self.push_screen(HelpScreen(self.page, self))
 
     def action_screen(self, name: str) -> None:
         """Show another screen."""
@@ -187,16 +215,34 @@ class GpumonApp(TerminalApp):
         if not self._covered:
             self.push_screen(window)
 
-    def copy(self, text: str) -> None:
-        """Give the terminal's clipboard a text."""
-        self.copy_to_clipboard(text)
+    def press(self, key: str) -> None:
+        """Do what a key does."""
+        self.post_message(Key(key, key if len(key) == 1 else None))
 
-    def keep(self, name: str, value: object) -> None:
-        """Keep a setting."""
+    def silence(self, fingerprint: str) -> None:
+        """Open the alerts, and ask for how long and why one of them is to be silenced."""
+        self.open("alerts", under=fingerprint)
+        self.call_after_refresh(self.press, "s")
 
-    def kept(self, name: str) -> object | None:
-        """A setting that was kept, or None."""
-        return None
+    def action_commands(self) -> None:
+        """Find what can be done."""
+        if not self._covered:
+            self.push_screen(CommandsWindow(self))
+
+    def action_ranges(self) -> None:
+        """Choose how far graphs look back."""
+        self.cover(ChooseWindow("range of the graphs", ranges(self)))
+
+    def action_plain(self) -> None:
+        """Show what was copied, or would be, for the terminal's own selecting."""
+        if not self._covered:
+            self.show_plainly(self.page.copies() or self.copied)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether an action can be done now."""
+        if action in ("step", "oldest", "range", "ranges", "live") and not self.travel.possible:
+            return action == "live" and self._paused is not None
+        return True
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -206,8 +252,11 @@ class GpumonApp(TerminalApp):
             self._turn_to("overview")
 
     def travel_to(self, at_ms: int) -> None:
-        """Take everything to a moment."""
-        self._travel_to(at_ms)
+        """Take everything to a moment; what is later than now is now."""
+        if self.now_ms is not None and at_ms >= self.now_ms:
+            self.action_live()
+        else:
+            self._travel_to(at_ms)
 
     def _travel_to(self, at_ms: int) -> bool:
         if not self._can_travel() or self._snapshot is None:
@@ -244,6 +293,14 @@ class GpumonApp(TerminalApp):
         """Let graphs look back further, or less far."""
         if self._can_travel():
             self.travel.resize(by)
+            self.keep("range", self.travel.range_seconds)
+            self._fetch()
+
+    def set_range(self, seconds: int) -> None:
+        """Let graphs look back so far."""
+        if self._can_travel():
+            self.travel.reach(seconds)
+            self.keep("range", self.travel.range_seconds)
             self._fetch()
 
     def _can_travel(self) -> bool:

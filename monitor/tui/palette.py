@@ -1,6 +1,6 @@
-"""The colours, once. They come from the 256 that nearly every terminal has, in middle tones that read on dark and on
-light; the background is the terminal's own. Hues follow Okabe and Ito, which the colour-blind can tell apart; and no
-colour stands alone: a word beside it says the same.
+"""The colours, once: for a dark background; a theme changes them for another. They come from the 256 that nearly every
+terminal has, and the background is the terminal's own. Hues follow Okabe and Ito, which the colour-blind can tell
+apart; and no colour stands alone: a word beside it says the same.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from rich.style import Style
 
 PLAIN = Style()
 STRONG = Style(bold=True)
-DIM = Style(color="color(245)")
-FAINT = Style(color="color(240)")
+DIM = Style(color="color(247)")
+FAINT = Style(color="color(241)")
 BRAND = Style(color="color(74)", bold=True)
 TITLE = Style(color="color(74)", bold=True)
 KEY = Style(color="color(74)")
@@ -20,11 +20,13 @@ NOTICE = Style(color="color(179)")
 WARNING = Style(color="color(214)", bold=True)
 CRITICAL = Style(color="color(203)", bold=True)
 BADGE = Style(color="color(214)", bold=True)
-CURSOR = Style(color="color(214)", bold=True)
+CURSOR = Style(color="color(214)")
+HERE = Style(bold=True, underline=True)
+"""What is open or chosen, among others."""
 PAST = Style(color="color(214)", bold=True, reverse=True)
 ALARM = Style(color="color(203)", bold=True, reverse=True)
 
-STALE = Style(color="color(242)")
+STALE = Style(color="color(244)")
 """Whatever is old: one grey for all, so that nothing of the past looks alive."""
 
 UTILIZATION = Style(color="color(74)")

@@ -32,7 +32,7 @@ class Shell(Protocol):
         ...
 
     def travel_to(self, at_ms: int) -> None:
-        """Take everything to a moment, on the screen that is open."""
+        """Take everything to a moment, on the screen that is open; what is later than now is now."""
         ...
 
     def cover(self, window: Window) -> None:
@@ -44,7 +44,20 @@ class Shell(Protocol):
         ...
 
     def copy(self, text: str) -> None:
-        """Give the terminal's clipboard a text (OSC 52)."""
+        """Give the terminal's clipboard a text (OSC 52); inside of tmux and screen, which keep that to themselves, show
+        it plainly too."""
+        ...
+
+    def show_plainly(self, text: str) -> None:
+        """Show nothing but a text, for the terminal's own selecting, until a key is pressed."""
+        ...
+
+    def press(self, key: str) -> None:
+        """Do what a key does."""
+        ...
+
+    def action_live(self) -> None:
+        """Be where now is."""
         ...
 
     def refetch(self) -> None:

@@ -28,10 +28,10 @@ _STEPS = 20
 class Travel:
     """``wish`` says what is wanted; ``fetch`` gets it; ``view`` shows it."""
 
-    def __init__(self, ask: Ask | None) -> None:
+    def __init__(self, ask: Ask | None, range_seconds: int | None = None) -> None:
         self._ask = ask
         self.at_ms: int | None = None
-        self.range_seconds: int | None = None
+        self.range_seconds: int | None = range_seconds if ask is not None and range_seconds in RANGES else None
         """None for what the live feed gives."""
         self.asked = False
         """Whether there is a wish that was not fetched."""
@@ -75,6 +75,12 @@ class Travel:
         place = min(max(RANGES.index(now) + by, 0), len(RANGES) - 1)
         if RANGES[place] != now:
             self.range_seconds = RANGES[place]
+            self.asked = True
+
+    def reach(self, seconds: int) -> None:
+        """A range of so many seconds, one of ``RANGES``."""
+        if self.range_seconds != seconds and seconds in RANGES:
+            self.range_seconds = seconds
             self.asked = True
 
     def _go(self, at_ms: int | None) -> None:

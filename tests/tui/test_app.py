@@ -82,21 +82,6 @@ def test_pause_and_go_on() -> None:
     run([snapshot(seconds=5)], (80, 24), look)
 
 
-def test_help_opens_and_any_key_closes_it() -> None:
-    async def look(app: GpumonApp, pilot: Pilot[None]) -> None:
-        await pilot.press("question_mark")
-        await pilot.pause()
-        assert "share of time in which the GPU did anything at all" in "\n".join(text_of(app))
-        app.take(snapshot(seconds=50))
-        await pilot.press("x")
-        await pilot.pause()
-        await settle(app, pilot)
-        assert "running 43" not in "\n".join(text_of(app)), "what came meanwhile is shown"
-        assert "running" in "\n".join(text_of(app))
-
-    run([snapshot(seconds=5)], (80, 24), look)
-
-
 def test_q_ends_it() -> None:
     async def look(app: GpumonApp, pilot: Pilot[None]) -> None:
         await pilot.press("q")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+from rich.style import Style
+
 from monitor.client.format import clock, count, duration
 from monitor.client.snapshot import Snapshot
-from monitor.tui.palette import ALARM, BADGE, BRAND, DIM, KEY, NOTICE, PAST, PLAIN, STRONG
+from monitor.tui.palette import ALARM, BADGE, BRAND, DIM, HERE, KEY, NOTICE, PAST, PLAIN, STRONG
 from monitor.tui.rows import Line, Row, View
 
 
@@ -39,6 +41,8 @@ def header(view: View, width: int) -> list[Line]:
         right.put(clock(snapshot.now_ms, date=width >= 100), PLAIN if view.at_ms is None else BADGE)
     right.put(" ")
     rows = [left]
+    if view.bar:
+        rows.append(_bar(view.bar, width))
     if view.news:
         rows.append(Row().put(" firing now ", ALARM).put(f" {view.news}", STRONG).put("  l: go there", DIM))
     if view.refused:
@@ -60,6 +64,41 @@ def header(view: View, width: int) -> list[Line]:
     if left.width > width:  # what time it is must be seen
         rows[0] = Row().put("gpumon ", BRAND).to(max(7, width - right.width)).extend(right)
     return [row.line() for row in rows]
+
+
+SCREENS = (
+    ("1", "overview"),
+    ("2", "GPUs"),
+    ("3", "vLLM"),
+    ("4", "alerts"),
+    ("5", "processes"),
+    ("6", "host"),
+    ("7", "events"),
+    ("8", "probes"),
+    ("9", "fleet"),
+)
+"""The screens that have a key of their own."""
+
+
+def _bar(screen: str, width: int) -> Row:
+    """Every screen with its key; the one that is open stands out."""
+    row = Row().put(" ")
+    for key, name in SCREENS:
+        here = name == screen
+        row.put(key, KEY).put(f" {name}", HERE if here else DIM).put("   ")
+    if screen not in dict(SCREENS).values():
+        row.put("esc", KEY).put(f" {screen}", HERE)
+    return row if row.width <= width else Row()
+
+
+def header_key(text: str, style: Style) -> str:
+    """The key that a click on a part of the header is."""
+    text = text.strip()
+    if style in (PAST, ALARM) and text in ("PAST", "firing now"):
+        return "l" if text == "PAST" else "4"
+    if style == BADGE and text == "paused":
+        return "p"
+    return "R" if style == KEY and text.startswith("last ") else ""
 
 
 def _ago(view: View) -> str:

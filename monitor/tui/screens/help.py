@@ -1,67 +1,94 @@
-"""What the screen means, over the screen itself."""
+"""The keys of a screen, those that work on it, and what its words mean; over the screen itself."""
 
 from __future__ import annotations
 
-from textual.app import ComposeResult
-from textual.screen import ModalScreen
+from collections.abc import Sequence
+from typing import ClassVar
 
+from rich.style import Style
+from textual.app import App
+from textual.binding import Binding, BindingType
+
+from monitor.tui.keys import Bound, bound, reworded, shown
 from monitor.tui.palette import DIM, KEY, STRONG, TITLE
-from monitor.tui.rows import Line, Row
+from monitor.tui.rows import Row
 from monitor.tui.screens.page import Page
-from monitor.tui.widgets.canvas import Canvas
+from monitor.tui.screens.window import Window
 
-_WIDTH = 76
-_KEYS = (
-    ("q", "quit"),
-    ("?", "this help; any key closes it"),
-    ("1 … 9", "overview, GPUs, vLLM, alerts, processes, host, events, probes, fleet"),
-    ("enter, /, o", "in a list: opens, or goes to the moment; filters; orders by a column"),
-    ("s", "on an alert that fires: silences it, for as long and as you say why"),
-    ("y", "copies what is under the cursor: PromQL, an event, a process's number"),
-    ("p, space", "pause: the picture stands, the daemon goes on"),
-    ("← →", "a step back into what is stored, and forth; with shift a leap"),
-    ("home, l", "the oldest moment that is stored; live again"),
-    ("[ ]", "graphs of a shorter or a longer range, 5 minutes to 7 days"),
+_LABEL = 21
+_MOUSE = (
+    ("click", "chooses; once more opens. On a key of the last line: presses it"),
+    ("on a graph", "click: goes to that moment; drag: moves time"),
+    ("wheel", "scrolls"),
+    ("shift", "with it the terminal selects text, as without gpumon"),
 )
 _WORDS = (
-    ("util", "share of time in which the GPU did anything at all"),
-    ("mbw", "share of time in which its memory was read or written"),
-    ("state", "what slows it (power cap, sw or hw thermal, …), hot, or ok"),
-    ("first token", "time from a request to its first token, over the last minute"),
-    ("inter-token", "time between two tokens of one request, over the last minute"),
-    ("KV cache", "how full; at 100 % requests wait or are preempted"),
-    ("prefix hits", "share of prompt tokens that were in the cache already"),
     ("–", "absent: not supported, or not answered; never the same as 0"),
     ("grey", "old: its age stands beside it"),
+    ("PAST", "the picture is of the moment that the clock says, not of now"),
+    ("┊ in a graph", "something happened: red an alert or a fault, green its end"),
 )
 
 
-class HelpScreen(ModalScreen[None]):
-    """Closes with any key."""
+class HelpScreen(Window):
+    """What can be done on a screen."""
 
-    DEFAULT_CSS = f"""
-    HelpScreen {{ align: center middle; background: ansi_default; }}
-    HelpScreen Canvas {{ width: {_WIDTH}; height: {len(_KEYS) + len(_WORDS) + 4}; }}
-    """
+    SCROLLS = True
+    NAME = "help"
+    KEYS = (("↑ ↓", "scroll"), ("esc", "close"))
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "scroll_by(-1)", "up"),
+        Binding("down,j", "scroll_by(1)", "down"),
+        Binding("pageup,ctrl+b,ctrl+u", "scroll_by(-12)", "page up"),
+        Binding("pagedown,ctrl+f,ctrl+d,space", "scroll_by(12)", "page down"),
+        Binding("g,home", "scroll_by(-1000)", "first"),
+        Binding("G,end", "scroll_by(1000)", "last"),
+        Binding("question_mark,q,enter,h,f1", "close", "close"),
+    ]
 
-    def __init__(self, page: Page | None = None) -> None:
+    def __init__(self, page: Page, app: App[None]) -> None:
         super().__init__()
-        self.page = page
+        here = reworded(bound(page, Page), page.keys())
+        taken = {key for one in here for key in one.keys}
+        self._here = here
+        self._everywhere = bound(app, type(app), taken)
+        self._title = page.NAME
+        self._words = page.WORDS
 
-    def compose(self) -> ComposeResult:
-        yield Canvas("help")
+    def rows(self, width: int, height: int) -> Sequence[Row]:
+        rows = [Row().put(f"Keys of this screen: {self._title}", TITLE).rule(width), *_keys(self._here, width)]
+        rows += [Row(), Row().put("Keys everywhere", TITLE).rule(width), *_keys(self._everywhere, width)]
+        rows += [Row(), Row().put("Mouse", TITLE).rule(width)]
+        rows += [line for word, what in _MOUSE for line in _told(word, what, width)]
+        rows += [Row(), Row().put("Words", TITLE).rule(width)]
+        return rows + [line for word, what in (*self._words, *_WORDS) for line in _told(word, what, width)]
 
-    def on_mount(self) -> None:
-        self.query_one(Canvas).show(lines())
+    def action_scroll_by(self, by: int) -> None:
+        """Scroll."""
+        self.top += by
+        self.draw()
 
-    def on_key(self) -> None:
-        self.dismiss()
+
+def _keys(found: Sequence[Bound], width: int) -> list[Row]:
+    """A line for each action; those that differ by their parameters alone share one."""
+    groups: dict[str, list[Bound]] = {}
+    for one in found:
+        groups.setdefault(one.name, []).append(one)
+    rows = []
+    for group in groups.values():
+        keys = " ".join(shown(key) for one in group for key in one.keys)
+        words = ", ".join(one.words for one in group)
+        if len(keys) < _LABEL - 1:
+            rows += _told(keys, words, width, KEY)
+        else:
+            rows += [Row().put(keys, KEY), *_told("", words, width)]
+    return rows
 
 
-def lines() -> list[Line]:
-    """The text."""
-    rows = [Row().put("Keys", TITLE).rule(_WIDTH)]
-    rows += [Row().put("  ").put(key, KEY, 13).put(what) for key, what in _KEYS]
-    rows += [Row(), Row().put("Words", TITLE).rule(_WIDTH)]
-    rows += [Row().put("  ").put(word, STRONG, 13).put(what, DIM) for word, what in _WORDS]
-    return [row.line() for row in rows]
+def _told(label: str, text: str, width: int, style: Style = STRONG) -> list[Row]:
+    rows = [Row().put(label, style, _LABEL)]
+    for word in text.split():
+        if rows[-1].width + len(word) > width and rows[-1].width > _LABEL:
+            rows.append(Row().to(_LABEL))
+        rows[-1].put(word + " ", DIM)
+    return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.events import Resize
@@ -11,9 +11,10 @@ from textual.events import Resize
 from monitor.client.results import Answers, Lens
 from monitor.client.wire import Query
 from monitor.tui.compositor import LiveScreen
+from monitor.tui.mouse import Moused, run_at
+from monitor.tui.panels.header import header_key
 from monitor.tui.rows import View
 from monitor.tui.server import Asked
-from monitor.tui.shell import Shell
 from monitor.tui.widgets.canvas import Canvas
 
 MOVE = (("↑ ↓", "move"), ("/", "filter"))
@@ -21,8 +22,11 @@ MOVE = (("↑ ↓", "move"), ("/", "filter"))
 ELSEWHERE = (("1-9", "screens"), ("?", "help"), ("q", "quit"))
 """Keys that every screen has."""
 
+_HEADER = 4
+"""In so many lines the header's badges are looked for."""
 
-class Page(LiveScreen):
+
+class Page(Moused, LiveScreen):
     """A screen that has a key of its own, or that is opened from one.
 
     ``show`` draws a view. A screen that needs more than the view has says so: ``asked`` gives queries that are watched
@@ -50,10 +54,13 @@ class Page(LiveScreen):
         self.behind = "overview"
         """Where escape leads to."""
 
-    @property
-    def shell(self) -> Shell:
-        """The application."""
-        return cast(Shell, self.app)
+    def keys(self) -> Sequence[tuple[str, str]]:
+        """What the last line says of its keys now."""
+        return self.KEYS
+
+    def copies(self) -> str:
+        """What would be copied here now; "" where nothing would."""
+        return ""
 
     def about(self, **about: object) -> None:
         """Be about another thing. What was read of the last one is forgotten."""
@@ -83,3 +90,24 @@ class Page(LiveScreen):
     def draw(self) -> None:
         """Draw what there is, where there is room."""
         raise NotImplementedError
+
+    # -- the mouse ---------------------------------------------------------------------------------------------------
+
+    def picked(self, x: int, y: int) -> None:
+        """A click on a cell that is none of the header's, no key's and no graph's."""
+
+    def clicked(self, x: int, y: int) -> None:
+        line, inside, _ = self.line_at(x, y)
+        number, _ = run_at(line, inside)
+        key = "" if number < 0 or y > _HEADER else header_key(*line[number])
+        if key:
+            self.shell.press(key)
+        else:
+            self.picked(x, y)
+
+    def has_keys(self, y: int, below: int) -> bool:
+        return y == self.size.height - 1 or (y == 1 and bool(self.view.bar))
+
+    def stands_at(self) -> int | None:
+        snapshot = self.view.snapshot
+        return None if snapshot is None else snapshot.now_ms if self.view.at_ms is None else self.view.at_ms

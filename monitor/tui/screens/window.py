@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.events import Resize
 from textual.screen import ModalScreen
 
-from monitor.tui.compositor import HeedingScreen
+from monitor.tui.mouse import Moused
 from monitor.tui.palette import DIM, FAINT, KEY, TITLE
 from monitor.tui.rows import Row
-from monitor.tui.shell import Shell
 from monitor.tui.widgets.canvas import Canvas
 
 
-class Window(HeedingScreen, ModalScreen[None]):
+class Window(Moused, ModalScreen[None]):
     """``rows`` says what is in it; it is as large as that, as far as the terminal allows."""
 
     NAME: ClassVar[str] = ""
     KEYS: ClassVar[tuple[tuple[str, str], ...]] = (("esc", "close"),)
+    SCROLLS: ClassVar[bool] = False
+    """Whether lines that do not fit are scrolled to; else a window shows the first, and has to see to the rest."""
     WIDTH: ClassVar[int] = 76
     """Its cells, the border among them."""
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "close")]
@@ -30,14 +31,18 @@ class Window(HeedingScreen, ModalScreen[None]):
     Window Canvas { width: 76; height: 10; }
     """
 
-    @property
-    def shell(self) -> Shell:
-        """The application."""
-        return cast(Shell, self.app)
+    def __init__(self) -> None:
+        super().__init__()
+        self.top = 0
+        """The first of its lines that is shown, of a window that ``SCROLLS``."""
 
     def rows(self, width: int, height: int) -> Sequence[Row]:
         """Its lines, of ``width`` cells; those beyond ``height`` are not shown."""
         raise NotImplementedError
+
+    def caption(self) -> str:
+        """What stands in its upper border."""
+        return self.NAME
 
     def compose(self) -> ComposeResult:
         yield Canvas("window")
@@ -54,8 +59,14 @@ class Window(HeedingScreen, ModalScreen[None]):
             return
         wide = min(self.WIDTH, self.size.width)
         inside = wide - 4
-        rows = list(self.rows(inside, self.size.height - 3))[: max(1, self.size.height - 3)]
-        top = Row().put("╭─ ", FAINT).put(self.NAME, TITLE).put(" ", FAINT)
+        room = max(1, self.size.height - 3)
+        rows = list(self.rows(inside, self.size.height - 3))
+        top = Row().put("╭─ ", FAINT).put(self.caption(), TITLE).put(" ", FAINT)
+        if self.SCROLLS:
+            self.top = max(0, min(self.top, len(rows) - room))
+            if len(rows) > room:
+                top.put(f"{self.top + 1}–{self.top + room} of {len(rows)} ", DIM)
+        rows = rows[self.top : self.top + room]
         top.put("─" * max(0, wide - top.width - 1) + "╮", FAINT)
         lines = [top]
         lines += [Row().put("│ ", FAINT).extend(row).to(wide - 2).put(" │", FAINT) for row in rows]
@@ -71,3 +82,20 @@ class Window(HeedingScreen, ModalScreen[None]):
     def action_close(self) -> None:
         """Close it."""
         self.dismiss()
+
+    def clicked(self, x: int, y: int) -> None:
+        """Beside it: close it. In it: see ``picked``."""
+        region = self.query_one("#window", Canvas).region
+        if not region.contains(x, y):
+            self.action_close()
+        elif 0 < y - region.y < region.height - 1:
+            self.picked(y - region.y - 1 + self.top)
+
+    def picked(self, number: int) -> None:
+        """A click on one of its lines."""
+
+    def wheel(self, by: int) -> None:
+        """Scroll."""
+        self.top = max(0, self.top + by)
+        if self.SCROLLS:
+            self.draw()

@@ -14,6 +14,7 @@ from textual.widget import Widget
 from monitor.client.format import cells
 from monitor.tui.palette import PLAIN, STALE
 from monitor.tui.rows import Line
+from monitor.tui.themes import Theme
 
 _MERGE = 6
 """Two changes with so few cells between them go as one: moving the cursor costs as much."""
@@ -29,6 +30,11 @@ class Canvas(Widget, can_focus=False):
         self._lines: tuple[Line, ...] = ()
         self._faded = False
         self._strips: dict[int, Strip] = {}
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """What is shown."""
+        return self._lines
 
     @property
     def text(self) -> str:
@@ -84,17 +90,30 @@ class Canvas(Widget, can_focus=False):
                     strip = self.render_line(y).crop(max(begin, x), end)
                     return "".join(out) + strip.render(console)
                 part = text[max(0, begin - x) : end - x]
-                out.append(self._style(style).render(part, color_system=console._color_system))
+                out.append(_painted(part, self._style(style), console))
             x += width
             if x >= end:
                 return "".join(out)
         out.append(" " * (end - max(x, begin)))
         return "".join(out)
 
+    def restyle(self) -> None:
+        """Draw all of it again, in another theme."""
+        self._strips.clear()
+        self.refresh()
+
     def _style(self, style: Style) -> Style:
+        theme: Theme | None = getattr(self.app, "colours", None)
         if self._faded:
             style = STALE
-        return style.without_color if self.app.no_color else style
+        return style if theme is None else theme.style(style)
+
+
+def _painted(text: str, style: Style, console: Console) -> str:
+    # Of a blank only what is behind it can be seen.
+    if text.isspace() and style.bgcolor is None and not style.reverse and not style.underline:
+        return text
+    return style.render(text, color_system=console._color_system)
 
 
 def changes(before: Line, after: Line) -> list[tuple[int, int]]:

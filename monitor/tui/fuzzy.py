@@ -1,0 +1,39 @@
+"""Finds what somebody means by a few letters of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def fuzzy(wanted: str, choices: Iterable[T], text: Callable[[T], str]) -> list[T]:
+    """Those in which all letters of ``wanted`` come in this order, the best first: what has a whole word of it, then
+    where the letters begin words, or stand together. Equals stay in order."""
+    words = wanted.lower().split()
+    if not words:
+        return list(choices)
+    found = [(score, one) for one in choices if (score := _score(words, text(one).lower())) is not None]
+    found.sort(key=lambda pair: pair[0])
+    return [one for _, one in found]
+
+
+def _score(words: list[str], text: str) -> int | None:
+    """The less the better; None where the text has not all of it."""
+    total = 0
+    for word in words:
+        at = text.find(word)
+        if at >= 0:
+            total += 0 if at == 0 else 1 if not text[at - 1].isalnum() else 3
+            continue
+        at, cost, before = -1, 10, -2
+        for letter in word:
+            at = text.find(letter, at + 1)
+            if at < 0:
+                return None
+            begins = at == 0 or not text[at - 1].isalnum()
+            cost += 0 if at == before + 1 or begins else 4
+            before = at
+        total += cost
+    return total

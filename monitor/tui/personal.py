@@ -1,0 +1,123 @@
+"""What an application does for the person and the terminal at hand, whatever it shows: settings that stay, themes,
+copying, and the terminal's title."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from monitor.client.format import clean
+from monitor.client.snapshot import Snapshot
+from monitor.tui.screens.plain import PlainScreen
+from monitor.tui.settings import Settings
+from monitor.tui.terminal import TerminalApp
+from monitor.tui.themes import MONO, THEMES, Theme, guess
+from monitor.tui.widgets.canvas import Canvas
+
+_TITLE_CELLS = 100
+
+
+class PersonalApp(TerminalApp):
+    """``environment`` is what a guess at the terminal goes by; without it, it is taken for a usual one."""
+
+    def __init__(self, settings: Settings | None = None, environment: Mapping[str, str] | None = None) -> None:
+        self.settings = settings or Settings()
+        self._environment = environment or {}
+        self.colours = guess(self._environment, self.settings.get("theme"))
+        self._copied = ""
+        self._title = ""
+        self._writing = False
+        super().__init__()
+        if self.no_color:
+            self.colours = MONO
+
+    # -- settings ----------------------------------------------------------------------------------------------------
+
+    def keep(self, name: str, value: object) -> None:
+        """Keep a setting."""
+        self.settings.set(name, value)
+        if self.settings.waits and not self._writing and self.is_running:
+            self._writing = True
+            self.run_worker(self._write_settings(), name="settings")
+
+    def kept(self, name: str) -> object | None:
+        """A setting that was kept, or None."""
+        return self.settings.get(name)
+
+    async def _write_settings(self) -> None:
+        try:
+            while self.settings.waits:
+                await asyncio.to_thread(self.settings.write)
+        finally:
+            self._writing = False
+
+    # -- themes ------------------------------------------------------------------------------------------------------
+
+    def set_theme(self, theme: Theme) -> None:
+        """Draw all in another theme, and keep it."""
+        self.colours = theme
+        self.keep("theme", theme.name)
+        for screen in self.screen_stack:
+            for canvas in screen.query(Canvas):
+                canvas.restyle()
+
+    def action_theme(self) -> None:
+        """The next theme."""
+        self.set_theme(THEMES[(THEMES.index(self.colours) + 1) % len(THEMES)])
+
+    # -- copying -----------------------------------------------------------------------------------------------------
+
+    def copy(self, text: str) -> None:
+        """Give the terminal's clipboard a text, and show it where the terminal is known not to take it."""
+        self._copied = text
+        self.copy_to_clipboard(text)
+        wanted = self.kept("copied")
+        term = self._environment.get("TERM", "")
+        dropped = bool(self._environment.get("TMUX")) or term.startswith(("tmux", "screen"))
+        if wanted == "always" or (dropped and wanted != "never"):
+            self.show_plainly(text)
+
+    def show_plainly(self, text: str) -> None:
+        """Show nothing but a text, until a key is pressed."""
+        if text and not isinstance(self.screen, PlainScreen):
+            self.push_screen(PlainScreen(text))
+
+    @property
+    def copied(self) -> str:
+        """What was copied last."""
+        return self._copied
+
+    # -- the terminal's title ----------------------------------------------------------------------------------------
+
+    def entitle(self, snapshot: Snapshot) -> None:
+        """Let the terminal's title say which node this is, and its gravest alert; sent when it changes."""
+        title = title_of(snapshot)
+        if title != self._title and self._driver is not None and not self.is_headless and _titled(self._environment):
+            if not self._title:
+                self._driver.write("\x1b[22;0t")  # the terminal keeps the one that it had
+            self._driver.write(f"\x1b]2;{title}\x07")
+        self._title = title
+
+    def untitle(self) -> None:
+        """Give the terminal back the title that it had."""
+        if self._title and self._driver is not None and not self.is_headless and _titled(self._environment):
+            self._driver.write("\x1b]2;\x07\x1b[23;0t")
+        self._title = ""
+
+    async def on_unmount(self) -> None:
+        """Leave the terminal its title, and write what is not yet written."""
+        self.untitle()
+        await asyncio.to_thread(self.settings.write)
+
+
+def title_of(snapshot: Snapshot) -> str:
+    """``● GpuTooHot – h200-07 – gpumon``: the gravest alert that fires and is not silenced, where there is one."""
+    node = clean(snapshot.node.hostname or snapshot.node.target)
+    firing = next((one for one in snapshot.alerts if one.state == "firing" and not one.muted), None)
+    words = [f"{node} – gpumon"] if firing is None else [f"● {clean(firing.name)} – {node} – gpumon"]
+    return words[0][:_TITLE_CELLS]
+
+
+def _titled(environment: Mapping[str, str]) -> bool:
+    """Whether the terminal has a title: a console of the kernel has none, and may print what it does not know."""
+    return environment.get("TERM", "dumb").lower() not in ("linux", "dumb", "unknown")

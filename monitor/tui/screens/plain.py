@@ -1,0 +1,61 @@
+"""A text and nothing else, for the terminal's own selecting: the mouse is the terminal's as long as it is shown.
+
+The terminal itself breaks the lines, so that one that was broken is copied as one.
+"""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.driver import Driver
+from textual.events import Key, Resize
+from textual.screen import Screen
+
+from monitor.client.format import clean
+from monitor.tui.rows import Row
+from monitor.tui.widgets.canvas import Canvas
+
+_MOUSE_OFF = "\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1015l"
+_MOST = 20_000
+
+
+class PlainScreen(Screen[None]):
+    """Closes with any key."""
+
+    DEFAULT_CSS = "PlainScreen Canvas { width: 100%; height: 100%; }"
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = "\n".join(clean(line, _MOST) for line in text.splitlines())
+
+    def compose(self) -> ComposeResult:
+        yield Canvas("plain")
+
+    def on_mount(self) -> None:
+        driver = self._driver()
+        if driver is not None:
+            driver.write(_MOUSE_OFF)
+        self.query_one(Canvas).show([Row().line()])
+        self.call_after_refresh(self._write)
+
+    def on_resize(self, event: Resize) -> None:
+        """What the terminal drew anew is written over."""
+        self.query_one(Canvas).restyle()
+        self.call_after_refresh(self._write)
+
+    def _write(self) -> None:
+        driver = self._driver()
+        if driver is not None and self.is_current:
+            lines = self.text.replace("\n", "\r\n")
+            driver.write(f"\x1b[?7h\x1b[H\x1b[0m\x1b[J{lines}\x1b[?7l")
+
+    def on_key(self, event: Key) -> None:
+        """Give the mouse back to the application, and close."""
+        event.stop()
+        event.prevent_default()
+        driver = self._driver()
+        if driver is not None:
+            getattr(driver, "_enable_mouse_support", lambda: None)()
+        self.dismiss()
+
+    def _driver(self) -> Driver | None:
+        return self.app._driver
