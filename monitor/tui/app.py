@@ -67,8 +67,10 @@ class GpumonApp(PersonalApp):
         monotonic: Callable[[], float] = time.monotonic,
         settings: Settings | None = None,
         environment: Mapping[str, str] | None = None,
+        readonly: bool = False,
     ) -> None:
         super().__init__(settings, environment)
+        self.readonly = readonly
         self.theme = "ansi-dark"
         self._feed = feed
         self.server = server

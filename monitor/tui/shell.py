@@ -19,6 +19,11 @@ class Shell(Protocol):
         """Who is asked for what the feed does not bring; None in a picture that nobody is behind."""
         ...
 
+    @property
+    def readonly(self) -> bool:
+        """Whether nothing may be ended or changed from here."""
+        ...
+
     def open(self, page: str, **about: object) -> None:
         """Show another screen; ``about`` is what it is to be about, see its ``about``."""
         ...
