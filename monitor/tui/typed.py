@@ -47,7 +47,7 @@ class Typed:
 
     def paste(self, text: str) -> None:
         """Put in a text, of which only the first line can be in a line."""
-        line = text.splitlines()[0] if text else ""
+        line = next(iter(text.splitlines()), "")
         self.text = self.text[: self.at] + line + self.text[self.at :]
         self.at += len(line)
 

@@ -91,14 +91,14 @@ def _bar(screen: str, width: int) -> Row:
     return row if row.width <= width else Row()
 
 
-def header_key(text: str, style: Style) -> str:
-    """The key that a click on a part of the header is."""
+def header_action(text: str, style: Style) -> str:
+    """What the application does where a part of the header is clicked; "" for nothing."""
     text = text.strip()
     if style in (PAST, ALARM) and text in ("PAST", "firing now"):
-        return "l" if text == "PAST" else "4"
+        return "live" if text == "PAST" else "screen('alerts')"
     if style == BADGE and text == "paused":
-        return "p"
-    return "R" if style == KEY and text.startswith("last ") else ""
+        return "pause"
+    return "ranges" if style == KEY and text.startswith("last ") else ""
 
 
 def _ago(view: View) -> str:

@@ -7,61 +7,25 @@ function of what it was last given, and only what changed is sent.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, TypeAlias, cast
+from typing import ClassVar
 
-from rich.style import Style
 from textual.binding import Binding, BindingType
-from textual.events import Key
+from textual.events import Key, Paste
 
 from monitor.client.format import cut, fit
 from monitor.tui.palette import CURSOR, DIM, KEY, NOTICE, STRONG, TITLE
 from monitor.tui.panels.footer import footer
 from monitor.tui.panels.header import header
 from monitor.tui.rows import Row, View
+from monitor.tui.screens.entries import Cell, Column, Entry, ordered, words
 from monitor.tui.screens.page import Page
+from monitor.tui.typed import Typed
 from monitor.tui.widgets.canvas import Canvas
+
+__all__ = ["Cell", "Column", "Entry", "ListScreen", "words"]
 
 _DETAIL_FROM = 20
 """Lines of the terminal from which on the entry under the cursor is told in full."""
-
-Cell: TypeAlias = tuple[str, Style]
-"""What stands in a column, and how."""
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of a list. The last one has the rest of the line."""
-
-    title: str
-    width: int = 0
-    """Its cells, with the gap after it."""
-    right: bool = False
-    """Whether it stands at the right of its cells, as numbers do; then the gap is before it."""
-    from_width: int = 0
-    """The terminal's width from which on it is shown."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of a list."""
-
-    key: str
-    """What it is known by: the cursor stays on it while others come and go."""
-    cells: tuple[Cell, ...]
-    """One for each column of the list, those that are not shown too."""
-    text: str
-    """What the filter looks at."""
-    sort: tuple[float | str | None, ...] = ()
-    """What each column is ordered by; where there is none, by its text. None comes last."""
-    thing: object = None
-    """What it is about, for ``detail``."""
-    at_ms: int | None = None
-    """The moment that Enter leads to."""
-    copies: str = ""
-    """What ``y`` copies."""
-    opens: tuple[str, dict[str, object]] | None = None
-    """The screen that Enter opens, and what that is to be about."""
 
 
 class ListScreen(Page):
@@ -73,6 +37,8 @@ class ListScreen(Page):
         Binding("down,j", "move(1)", "down"),
         Binding("pageup,ctrl+b", "page(-1)", "page up"),
         Binding("pagedown,ctrl+f", "page(1)", "page down"),
+        Binding("ctrl+u", "page(-0.5)", "half a page up"),
+        Binding("ctrl+d", "page(0.5)", "half a page down"),
         Binding("g", "edge(-1)", "first"),
         Binding("G", "edge(1)", "last"),
         Binding("slash", "filter", "filter"),
@@ -89,7 +55,8 @@ class ListScreen(Page):
         self._cursor = ""
         self._place = 0
         self._top = 0
-        self._filter = ""
+        self._typed = Typed()
+        """The filter."""
         self.filtering = False
         self._copied = ""
         self.said = ""
@@ -97,8 +64,23 @@ class ListScreen(Page):
         self.order: int | None = None
         """The column that it is ordered by; None for the list's own order."""
         self.reversed = False
+        self._restored = False
+        """Whether the order that was kept is in use."""
         self._first = 0
         """The line of the screen in which the entries begin."""
+        self._room = 1
+        """How many entries there is room for."""
+
+    def about(self, **about: object) -> None:
+        """``under`` is the entry that the cursor is to be on, where that is wished."""
+        super().about(**about)
+        if isinstance(about.get("under"), str):
+            self._cursor = str(about["under"])
+            self._typed = Typed()
+
+    @property
+    def _filter(self) -> str:
+        return self._typed.text
 
     # -- what a list is ----------------------------------------------------------------------------------------------
 
@@ -142,6 +124,8 @@ class ListScreen(Page):
             return
         width, height = self.size
         view = self.view
+        columns = self.columns(view)
+        self._restore(columns)
         wanted = self._filter.lower()
         every = self.entries(view)
         self._entries = [one for one in every if all(word in one.text.lower() for word in wanted.split())]
@@ -156,11 +140,10 @@ class ListScreen(Page):
             lines = [*lines[: height - 1], *[()] * (height - 1 - len(lines)), footer(view, width, self.KEYS)]
             self.query_one("#body", Canvas).show(lines, faded=view.old)
             return
-        columns = self.columns(view)
         lines.append(self._heading(columns, width).line())
         self._first = len(lines)
         detail = self._detail(width, height)
-        room = max(1, height - len(lines) - len(detail) - 1)
+        room = self._room = max(1, height - len(lines) - len(detail) - 1)
         self._top = max(0, min(self._top, self._place, len(self._entries) - room))
         if self._place >= self._top + room:
             self._top = self._place - room + 1
@@ -179,10 +162,14 @@ class ListScreen(Page):
         for number, column in enumerate(columns):
             if width < column.from_width:
                 continue
-            mark = ("▲" if self.reversed else "▼") if number == self.order else ""
-            style = KEY if mark else DIM
-            row.put(column.title + mark, style, column.width or None, right=column.right)
+            title = column.title
+            if number == self.order:
+                title = cut(title, column.width - 2 if column.width else 40) + self._mark()
+            row.put(title, KEY if number == self.order else DIM, column.width or None, right=column.right)
         return row
+
+    def _mark(self) -> str:
+        return "▲" if self.reversed else "▼"
 
     def _row(self, entry: Entry, columns: Sequence[Column], width: int, under: bool) -> Row:
         row = Row().put("▌  ", CURSOR) if under else Row().put("   ")
@@ -201,8 +188,11 @@ class ListScreen(Page):
         row = Row().put(self.caption(), TITLE).put(f"  {len(self._entries)}", STRONG)
         if len(self._entries) != every:
             row.put(f" of {every}", DIM)
+        columns = self.columns(self.view)
+        if self.order is not None and self.order < len(columns) and self.size.width < columns[self.order].from_width:
+            row.put(f"  by {columns[self.order].title}{self._mark()}", KEY)  # its column is not shown
         if self.filtering:
-            row.put("   / ", KEY).put(self._filter + "▏", STRONG)
+            row.put("   / ", KEY).extend(self._typed.row())
         elif self._filter:
             row.put(f"   / {self._filter}", NOTICE).put("  esc: all", DIM)
         if self.said:
@@ -222,19 +212,23 @@ class ListScreen(Page):
         return [Row().rule(width), *rows[:most]] if rows else []
 
     def _sort(self) -> None:
-        order = self.order
-        if order is None:
-            if self.reversed:
-                self._entries.reverse()
+        self._entries = ordered(self._entries, self.order, reverse=self.reversed)
+
+    def _restore(self, columns: Sequence[Column]) -> None:
+        """Take up the order that was kept, as soon as there are columns. Columns are known by their titles."""
+        if self._restored or not columns:
             return
-        ranks = {one.key: _value(one, order) for one in self._entries}
-        numbers = [one for one in self._entries if isinstance(ranks[one.key], int | float)]
-        texts = [one for one in self._entries if isinstance(ranks[one.key], str)]
-        absent = [one for one in self._entries if ranks[one.key] is None]
-        # Of numbers the greatest are wanted first, of words the alphabet; what is absent comes last either way.
-        numbers.sort(key=lambda one: cast(float, ranks[one.key]), reverse=not self.reversed)
-        texts.sort(key=lambda one: cast(str, ranks[one.key]), reverse=self.reversed)
-        self._entries = [*numbers, *texts, *absent]
+        self._restored = True
+        kept = self.shell.kept(f"order {self.NAME}")
+        if isinstance(kept, list) and len(kept) == 2:
+            self.order = next((number for number, one in enumerate(columns) if one.title == kept[0]), None)
+            self.reversed = kept[1] is True
+
+    def _keep_order(self) -> None:
+        columns = self.columns(self.view)
+        title = columns[self.order].title if self.order is not None and self.order < len(columns) else None
+        self.shell.keep(f"order {self.NAME}", [title, self.reversed] if title is not None or self.reversed else None)
+        self.draw()
 
     def _find_cursor(self) -> None:
         keys = [one.key for one in self._entries]
@@ -261,9 +255,9 @@ class ListScreen(Page):
         self._cursor = self._entries[self._place].key if self._entries else ""
         self.draw()
 
-    def action_page(self, by: int) -> None:
+    def action_page(self, by: float) -> None:
         """Move it by a screen."""
-        self.action_move(by * max(1, self.size.height - 8))
+        self.action_move(round(by * self._room) or (1 if by > 0 else -1))
 
     def action_edge(self, by: int) -> None:
         """Move it to the first or the last."""
@@ -277,10 +271,21 @@ class ListScreen(Page):
     def action_leave(self) -> None:
         """Drop the filter, or go back."""
         if self._filter or self.filtering:
-            self._filter, self.filtering = "", False
+            self._typed, self.filtering = Typed(), False
             self.draw()
         else:
             self.shell.back()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """No key is offered that does nothing here."""
+        if action == "copy":
+            return any(one.copies for one in self._entries)
+        if action == "go":
+            return any(one.opens is not None or one.at_ms is not None for one in self._entries)
+        return True
+
+    def copies(self) -> str:
+        return self.under.copies if self.under is not None else ""
 
     def action_go(self) -> None:
         """Open the entry under the cursor, or take everything to its moment."""
@@ -302,12 +307,42 @@ class ListScreen(Page):
         shown = [n for n, one in enumerate(self.columns(self.view)) if self.size.width >= one.from_width]
         at = shown.index(self.order) + 1 if self.order in shown else 0
         self.order, self.reversed = (shown[at] if at < len(shown) else None), False
-        self.draw()
+        self._keep_order()
 
     def action_reverse(self) -> None:
         """The other way round."""
         self.reversed = not self.reversed
-        self.draw()
+        self._keep_order()
+
+    # -- the mouse ---------------------------------------------------------------------------------------------------
+
+    def picked(self, x: int, y: int) -> None:
+        """A heading orders, and once more turns it round; an entry is chosen, and once more opened."""
+        number = y - self._first + self._top
+        if y == self._first - 1:
+            self._order_at(x)
+        elif self._first <= y < self._first + self._room and number < len(self._entries):
+            if number == self._place:
+                self.action_go()
+            else:
+                self.action_move(number - self._place)
+
+    def _order_at(self, x: int) -> None:
+        begin = 3
+        for number, column in enumerate(self.columns(self.view)):
+            if self.size.width < column.from_width:
+                continue
+            end = begin + column.width if column.width else self.size.width
+            if begin <= x < end:
+                self.reversed = number == self.order and not self.reversed
+                self.order = number
+                self._keep_order()
+                return
+            begin = end
+
+    def wheel(self, by: int) -> None:
+        """The list goes by, and the cursor stays on it."""
+        self.action_move(by)
 
     def on_key(self, event: Key) -> None:
         """While a filter is typed, keys are its letters."""
@@ -319,29 +354,15 @@ class ListScreen(Page):
         if event.key == "enter":
             self.filtering = False
         elif event.key == "escape":
-            self._filter, self.filtering = "", False
-        elif event.key in ("backspace", "ctrl+h"):
-            self._filter = self._filter[:-1]
-        elif event.character is not None and event.is_printable:
-            self._filter += event.character
-        else:
+            self._typed, self.filtering = Typed(), False
+        elif not self._typed.take(event):
             return
         event.stop()
         event.prevent_default()
         self.draw()
 
-
-def _value(entry: Entry, order: int) -> float | str | None:
-    return entry.sort[order] if order < len(entry.sort) else entry.cells[order][0].lower()
-
-
-def words(label: str, texts: Sequence[str], width: int) -> list[Row]:
-    """A label and a text in as many lines as it takes."""
-    rows: list[Row] = []
-    line = Row().put(f"  {label:12} ", DIM)
-    for word in " ".join(texts).split():
-        if line.width + len(word) + 1 > width and line.width > 15:
-            rows.append(line)
-            line = Row().to(15)
-        line.put(word + " ")
-    return [*rows, line]
+    def on_paste(self, event: Paste) -> None:
+        """What is pasted is a filter."""
+        self.filtering = True
+        self._typed.paste(event.text)
+        self.draw()

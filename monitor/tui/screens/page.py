@@ -12,7 +12,7 @@ from monitor.client.results import Answers, Lens
 from monitor.client.wire import Query
 from monitor.tui.compositor import LiveScreen
 from monitor.tui.mouse import Moused, run_at
-from monitor.tui.panels.header import header_key
+from monitor.tui.panels.header import header_action
 from monitor.tui.rows import View
 from monitor.tui.server import Asked
 from monitor.tui.widgets.canvas import Canvas
@@ -99,9 +99,9 @@ class Page(Moused, LiveScreen):
     def clicked(self, x: int, y: int) -> None:
         line, inside, _ = self.line_at(x, y)
         number, _ = run_at(line, inside)
-        key = "" if number < 0 or y > _HEADER else header_key(*line[number])
-        if key:
-            self.shell.press(key)
+        action = "" if number < 0 or y > _HEADER else header_action(*line[number])
+        if action:
+            self.app.call_later(self.app.run_action, action)
         else:
             self.picked(x, y)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -22,8 +23,10 @@ class SheetScreen(Page):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "scroll_by(-1)", "up"),
         Binding("down,j", "scroll_by(1)", "down"),
-        Binding("pageup,ctrl+b", "scroll_by(-20)", "page up"),
-        Binding("pagedown,ctrl+f", "scroll_by(20)", "page down"),
+        Binding("pageup,ctrl+b", "page(-1)", "page up"),
+        Binding("pagedown,ctrl+f", "page(1)", "page down"),
+        Binding("ctrl+u", "page(-0.5)", "half a page up"),
+        Binding("ctrl+d", "page(0.5)", "half a page down"),
         Binding("g", "scroll_by(-100000)", "first"),
         Binding("G", "scroll_by(100000)", "last"),
         Binding("escape", "leave", "back"),
@@ -76,14 +79,28 @@ class SheetScreen(Page):
         lines = [*lines[: height - 1], *[()] * (height - 1 - len(lines)), footer(view, width, self.KEYS)]
         self.query_one("#body", Canvas).show(lines, faded=view.old)
 
+    def spot_at(self, x: int, y: int) -> Spot | None:
+        """The chart at a cell of the screen, its place in cells of the screen."""
+        down = self.first - self.top
+        if not self.first <= y < self.size.height - 1:
+            return None
+        return next((replace(one, y=one.y + down) for one in self.spots if one.moment(x, y - down) is not None), None)
+
     def moment(self, x: int, y: int) -> int | None:
         """The time that a cell of the screen stands for, where it is one of a chart's."""
-        line = y - self.first + self.top
-        return next((at for spot in self.spots if (at := spot.moment(x, line)) is not None), None)
+        spot = self.spot_at(x, y)
+        return None if spot is None else spot.moment(x, y)
+
+    def wheel(self, by: int) -> None:
+        self.action_scroll_by(by)
+
+    def action_page(self, by: float) -> None:
+        """Scroll by a screen."""
+        self.action_scroll_by(round(by * max(2, self.size.height - self.first - 2)))
 
     def action_scroll_by(self, by: int) -> None:
         """Scroll."""
-        self.top += by
+        self.top = max(0, self.top + by)
         self.draw()
 
     def action_leave(self) -> None:
