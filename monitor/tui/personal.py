@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from monitor.client.format import clean
 from monitor.client.snapshot import Snapshot
+from monitor.tui.driver import OurDriver
 from monitor.tui.screens.plain import PlainScreen
 from monitor.tui.settings import Settings
 from monitor.tui.terminal import TerminalApp
@@ -25,7 +26,6 @@ class PersonalApp(TerminalApp):
         self._environment = environment or {}
         self.colours = guess(self._environment, self.settings.get("theme"))
         self._copied = ""
-        self._title = ""
         self._writing = False
         super().__init__()
         if self.no_color:
@@ -90,23 +90,12 @@ class PersonalApp(TerminalApp):
     # -- the terminal's title ----------------------------------------------------------------------------------------
 
     def entitle(self, snapshot: Snapshot) -> None:
-        """Let the terminal's title say which node this is, and its gravest alert; sent when it changes."""
-        title = title_of(snapshot)
-        if title != self._title and self._driver is not None and not self.is_headless and _titled(self._environment):
-            if not self._title:
-                self._driver.write("\x1b[22;0t")  # the terminal keeps the one that it had
-            self._driver.write(f"\x1b]2;{title}\x07")
-        self._title = title
-
-    def untitle(self) -> None:
-        """Give the terminal back the title that it had."""
-        if self._title and self._driver is not None and not self.is_headless and _titled(self._environment):
-            self._driver.write("\x1b]2;\x07\x1b[23;0t")
-        self._title = ""
+        """Let the terminal's title say which node this is, and its gravest alert."""
+        if isinstance(self._driver, OurDriver):
+            self._driver.entitle(title_of(snapshot))
 
     async def on_unmount(self) -> None:
-        """Leave the terminal its title, and write what is not yet written."""
-        self.untitle()
+        """Write what is not yet written."""
         await asyncio.to_thread(self.settings.write)
 
 
@@ -114,10 +103,5 @@ def title_of(snapshot: Snapshot) -> str:
     """``● GpuTooHot – h200-07 – gpumon``: the gravest alert that fires and is not silenced, where there is one."""
     node = clean(snapshot.node.hostname or snapshot.node.target)
     firing = next((one for one in snapshot.alerts if one.state == "firing" and not one.muted), None)
-    words = [f"{node} – gpumon"] if firing is None else [f"● {clean(firing.name)} – {node} – gpumon"]
-    return words[0][:_TITLE_CELLS]
-
-
-def _titled(environment: Mapping[str, str]) -> bool:
-    """Whether the terminal has a title: a console of the kernel has none, and may print what it does not know."""
-    return environment.get("TERM", "dumb").lower() not in ("linux", "dumb", "unknown")
+    title = f"{node} – gpumon"
+    return (title if firing is None else f"● {clean(firing.name)} – {title}")[:_TITLE_CELLS]

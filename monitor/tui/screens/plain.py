@@ -6,15 +6,14 @@ The terminal itself breaks the lines, so that one that was broken is copied as o
 from __future__ import annotations
 
 from textual.app import ComposeResult
-from textual.driver import Driver
 from textual.events import Key, Resize
 from textual.screen import Screen
 
 from monitor.client.format import clean
+from monitor.tui.driver import OurDriver
 from monitor.tui.rows import Row
 from monitor.tui.widgets.canvas import Canvas
 
-_MOUSE_OFF = "\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1015l"
 _MOST = 20_000
 
 
@@ -31,9 +30,7 @@ class PlainScreen(Screen[None]):
         yield Canvas("plain")
 
     def on_mount(self) -> None:
-        driver = self._driver()
-        if driver is not None:
-            driver.write(_MOUSE_OFF)
+        self._give_mouse(ours=False)
         self.query_one(Canvas).show([Row().line()])
         self.call_after_refresh(self._write)
 
@@ -43,7 +40,7 @@ class PlainScreen(Screen[None]):
         self.call_after_refresh(self._write)
 
     def _write(self) -> None:
-        driver = self._driver()
+        driver = self.app._driver
         if driver is not None and self.is_current:
             lines = self.text.replace("\n", "\r\n")
             driver.write(f"\x1b[?7h\x1b[H\x1b[0m\x1b[J{lines}\x1b[?7l")
@@ -52,10 +49,10 @@ class PlainScreen(Screen[None]):
         """Give the mouse back to the application, and close."""
         event.stop()
         event.prevent_default()
-        driver = self._driver()
-        if driver is not None:
-            getattr(driver, "_enable_mouse_support", lambda: None)()
+        self._give_mouse(ours=True)
         self.dismiss()
 
-    def _driver(self) -> Driver | None:
-        return self.app._driver
+    def _give_mouse(self, *, ours: bool) -> None:
+        driver = self.app._driver
+        if isinstance(driver, OurDriver):
+            driver.give_mouse(ours)
