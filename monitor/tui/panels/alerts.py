@@ -23,9 +23,7 @@ def alert_lines(view: View, width: int, height: int, *, ruled: bool = False) -> 
     if ruled:
         rows[0].rule(width)
     room = height - 1
-    # Where there is one line alone, the gravest alert has it; the title has told how many there are.
-    shown = alerts if len(alerts) <= room else alerts[: max(1, room - 1)]
-    below = 2 * len(alerts) <= room and any(_width(snapshot, alert) > width for alert in alerts)
+    shown, below = _shown(snapshot, width, height)
     for alert in shown:
         rows.append(_alert(snapshot, alert, 0 if below else width))
         if below:
@@ -37,6 +35,24 @@ def alert_lines(view: View, width: int, height: int, *, ruled: bool = False) -> 
     if len(shown) < len(alerts) and room > 1:
         rows.append(Row().put(f"  and {len(alerts) - len(shown)} more", NOTICE))
     return [row.line() for row in rows[:height]]
+
+
+def alert_at(view: View, width: int, height: int, line: int) -> Alert | None:
+    """The alert in a line of what ``alert_lines`` gives."""
+    if view.snapshot is None or line < 1:
+        return None
+    shown, below = _shown(view.snapshot, width, height)
+    number = (line - 1) // (2 if below else 1)
+    return shown[number] if number < len(shown) else None
+
+
+def _shown(snapshot: Snapshot, width: int, height: int) -> tuple[tuple[Alert, ...], bool]:
+    """The alerts that there is room for, and whether each has its text below it."""
+    alerts = snapshot.alerts
+    room = height - 1
+    # Where there is one line alone, the gravest alert has it; the title has told how many there are.
+    shown = alerts if len(alerts) <= room else alerts[: max(1, room - 1)]
+    return shown, 2 * len(alerts) <= room and any(_width(snapshot, alert) > width for alert in alerts)
 
 
 def _title(alerts: tuple[Alert, ...]) -> Row:

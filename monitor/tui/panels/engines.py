@@ -26,7 +26,7 @@ from monitor.tui.palette import (
     WAITING,
     WARNING,
 )
-from monitor.tui.panels.chart import Chart, draw
+from monitor.tui.panels.chart import Chart, Spot, draw
 from monitor.tui.plot import Plot, greatest, nice_ceiling
 from monitor.tui.rows import Line, Row, View, field, flow, latency, title
 
@@ -81,8 +81,11 @@ class EnginePanel:
             return 1
         return sum(1 + len(rows) for rows in self._numbers(view.snapshot, width))
 
-    def lines(self, view: View, width: int, height: int, *, ruled: bool = False) -> list[Line]:
-        """Every server in full where that fits, and graphs in what is left; else in few lines, or in one."""
+    def lines(
+        self, view: View, width: int, height: int, *, ruled: bool = False, spots: list[Spot] | None = None
+    ) -> list[Line]:
+        """Every server in full where that fits, and graphs in what is left; else in few lines, or in one. The places
+        of graphs are added to ``spots``."""
         snapshot = view.snapshot
         if snapshot is None or height <= 0:
             return []
@@ -102,7 +105,7 @@ class EnginePanel:
             lines.append(_title(engine, width if ruled else 0).line())
             lines.extend(row.line() for row in numbers)
             if share >= 3 and any(snapshot.history(kind.id, engine.key) for kind in _CHARTS):
-                lines.extend(self._charts(view, snapshot, engine, width, share))
+                lines.extend(self._charts(view, snapshot, engine, width, share, spots, len(lines)))
         return lines
 
     def _trimmed(self, snapshot: Snapshot, width: int, each: int) -> list[Line]:
@@ -117,7 +120,16 @@ class EnginePanel:
             lines.extend(row.line() for row in numbers[: each - 1])
         return lines
 
-    def _charts(self, view: View, snapshot: Snapshot, engine: Engine, width: int, height: int) -> list[Line]:
+    def _charts(
+        self,
+        view: View,
+        snapshot: Snapshot,
+        engine: Engine,
+        width: int,
+        height: int,
+        spots: list[Spot] | None,
+        line: int,
+    ) -> list[Line]:
         charts = []
         for kind in _CHARTS:
             history = snapshot.history(kind.id, engine.key)
@@ -126,7 +138,17 @@ class EnginePanel:
             style = STALE if engine.up is False else kind.style
             charts.append(Chart(plot, history, kind.title, kind.now(engine), f"0–{kind.scale(high)}", high, style))
         across = max(1, min(4, (width - _INDENT) // _CHART))
-        rows = draw(charts, snapshot.now_ms, width, height, across=across, indent=_INDENT, marks=view.marks)
+        rows = draw(
+            charts,
+            snapshot.now_ms,
+            width,
+            height,
+            across=across,
+            indent=_INDENT,
+            marks=view.marks,
+            spots=spots,
+            line=line,
+        )
         return [row.line() for row in rows]
 
 

@@ -20,6 +20,7 @@ from monitor.tui.palette import (
     UTILIZATION,
     WARNING,
 )
+from monitor.tui.panels.chart import Spot, spot_of
 from monitor.tui.plot import MAX_CELLS, Plot, cell_span
 from monitor.tui.rows import Line, Row, View, title
 
@@ -51,9 +52,11 @@ class GpuPanel:
     def __init__(self) -> None:
         self._plots: dict[tuple[str, str, str], Plot] = {}
 
-    def lines(self, view: View, width: int, height: int, rows_each: int) -> list[Line]:
+    def lines(
+        self, view: View, width: int, height: int, rows_each: int, *, spots: list[Spot] | None = None
+    ) -> list[Line]:
         """A line of titles, then ``rows_each`` lines for each GPU. Where not all fit in ``height``, the last line says
-        how many are not shown."""
+        how many are not shown. The places of graphs are added to ``spots``."""
         snapshot = view.snapshot
         if snapshot is None or height <= 0:
             return []
@@ -69,6 +72,8 @@ class GpuPanel:
             hidden = len(snapshot.gpus) - fits
         lines = [self._titles(snapshot, columns, graphs, width)]
         for gpu in snapshot.gpus[:fits]:
+            if spots is not None:
+                spots.extend(_spots(snapshot, gpu, columns, graphs, width, len(lines), rows_each))
             lines.extend(self._gpu(snapshot, gpu, columns, graphs, width, rows_each))
         if hidden:
             lines.append(Row().put(f"  and {hidden} more: make the window higher", DIM).line())
@@ -114,6 +119,20 @@ class GpuPanel:
                 row.put(" " * _gap(width)).graph(rows[y], style)
             lines.append(row.line())
         return lines
+
+
+def _spots(
+    snapshot: Snapshot, gpu: Gpu, columns: list[_Column], graphs: list[_Graph], width: int, line: int, height: int
+) -> list[Spot]:
+    found = []
+    x = _used(columns)
+    for graph in graphs:
+        x += _gap(width)
+        spot = spot_of(snapshot.history(graph.id, gpu.key), snapshot.now_ms, x, line, graph.width, height)
+        if spot is not None:
+            found.append(spot)
+        x += graph.width
+    return found
 
 
 def _no_gpus(snapshot: Snapshot, width: int) -> Row:

@@ -7,7 +7,7 @@ from rich.style import Style
 from monitor.client.format import duration, percent, size, throughput
 from monitor.client.snapshot import Filesystem, Host, Snapshot
 from monitor.tui.palette import CPU, CRITICAL, DIM, DISK, HOST_MEMORY, NETWORK, PLAIN, STALE, WARNING
-from monitor.tui.panels.chart import Chart, draw
+from monitor.tui.panels.chart import Chart, Spot, draw
 from monitor.tui.plot import Plot, greatest, nice_ceiling
 from monitor.tui.rows import Line, Row, View, field, flow, title
 
@@ -29,8 +29,17 @@ class HostPanel:
             self._counted = (key, len(self.lines(view, width, 99, graphs=False)))
         return self._counted[1]
 
-    def lines(self, view: View, width: int, height: int, *, graphs: bool = True, ruled: bool = False) -> list[Line]:
-        """Its numbers, then graphs if there is height for them."""
+    def lines(
+        self,
+        view: View,
+        width: int,
+        height: int,
+        *,
+        graphs: bool = True,
+        ruled: bool = False,
+        spots: list[Spot] | None = None,
+    ) -> list[Line]:
+        """Its numbers, then graphs if there is height for them. The places of these are added to ``spots``."""
         snapshot = view.snapshot
         host = snapshot.host if snapshot is not None else None
         if snapshot is None or host is None or height <= 0:
@@ -46,10 +55,19 @@ class HostPanel:
         lines = [row.line() for row in rows][:height]
         room = height - len(lines)
         if graphs and room >= 3 and not host.stale:
-            lines += self._graphs(view, snapshot, host, width, room)
+            lines += self._graphs(view, snapshot, host, width, room, spots, len(lines))
         return lines
 
-    def _graphs(self, view: View, snapshot: Snapshot, host: Host, width: int, height: int) -> list[Line]:
+    def _graphs(
+        self,
+        view: View,
+        snapshot: Snapshot,
+        host: Host,
+        width: int,
+        height: int,
+        spots: list[Spot] | None,
+        line: int,
+    ) -> list[Line]:
         key = (host.instance, "")
         network = snapshot.history("host_network_h", key)
         disk = snapshot.history("host_disk_h", key)
@@ -67,7 +85,9 @@ class HostPanel:
             ),
         ]
         across = 2 if width < 140 else 4
-        return [row.line() for row in draw(charts, snapshot.now_ms, width, height, across=across, marks=view.marks)]
+        now_ms = snapshot.now_ms
+        rows = draw(charts, now_ms, width, height, across=across, marks=view.marks, spots=spots, line=line)
+        return [row.line() for row in rows]
 
     def _chart(
         self,
