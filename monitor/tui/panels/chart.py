@@ -167,13 +167,14 @@ def plotted(chart: Chart, now_ms: int, width: int, height: int, marks: Sequence[
 
 
 def _overlaid(text: str, style: Style, over: Sequence[tuple[str, Style]]) -> list[tuple[str, Style]]:
-    """Cells with the dots of all that are drawn there, in the style of the last."""
+    """Cells with the dots of all that are drawn there, in the style of the last that adds one."""
     cells = [(char, style) for char in text]
     for other, another in over:
         for x, char in enumerate(other):
-            if char != " ":
-                below = cells[x][0]
-                cells[x] = (char if below == " " else chr(ord(below) | ord(char)), another)
+            below = cells[x][0]
+            both = char if below == " " else below if char == " " else chr(ord(below) | ord(char))
+            if both != below:  # what hides behind another takes nothing of its colour
+                cells[x] = (both, another)
     return cells
 
 
