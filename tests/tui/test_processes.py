@@ -192,7 +192,7 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def replace_row(row: ProcessRow, **more: object) -> ProcessRow:
-    return ProcessRow(**{name: getattr(row, name) for name in row.__struct_fields__} | more)  # type: ignore[arg-type]
+    return ProcessRow(**{name: getattr(row, name) for name in row.__struct_fields__} | more)
 
 
 def ours(child: subprocess.Popen[bytes], **more: object) -> ProcessRow:
@@ -219,7 +219,7 @@ def test_x_asks_and_sends_only_on_y(sleeper: subprocess.Popen[bytes]) -> None:
         assert sleeper.wait(30) == -signal.SIGTERM
         assert f"SIGTERM was sent to {sleeper.pid}" in text
         past.rows = ()
-        app._monotonic.now += 3  # type: ignore[attr-defined]
+        app._monotonic.now += 3
         app._age()
         assert f"{sleeper.pid} has ended" in await press(app, pilot)
 
@@ -240,13 +240,18 @@ def test_capital_x_kills_and_enter_confirms(sleeper: subprocess.Popen[bytes]) ->
 def test_what_does_not_end_in_time_is_told(sleeper: subprocess.Popen[bytes]) -> None:
     async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
         sent: list[int] = []
+
+        def end(row: ProcessRow, number: signal.Signals) -> str:
+            sent.append(row.pid)
+            return ""
+
         past.rows = (ours(sleeper),)
         await press(app, pilot, "5")
         screen = app.page
         assert isinstance(screen, ProcessesScreen)
         found = screen.under.thing if screen.under is not None else None
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ending, "end", lambda row, number: sent.append(row.pid) or "")
+            patch.setattr(ending, "end", end)
             screen._end(found, signal.SIGTERM)  # type: ignore[arg-type]
         assert sent == [sleeper.pid]
         app.take(replace(LIVE, now_ms=LIVE.now_ms + 11_000))
