@@ -40,7 +40,8 @@ def cli() -> None:
 
 @cli.command()
 @_URL
-def tui(url: str | None) -> None:
+@click.option("--alertmanager", metavar="URL", help="The Alertmanager that keeps the silences of a Prometheus.")
+def tui(url: str | None, alertmanager: str | None) -> None:
     """Show a node, live, in the terminal.
 
     Without a daemon on this machine it starts a private one, which notifies nobody and ends ten minutes after you.
@@ -49,7 +50,7 @@ def tui(url: str | None) -> None:
         raise click.ClickException("the TUI needs a terminal; without one, `gpumon snapshot` prints how the node is")
     from monitor.tui import run
 
-    sys.exit(run(url))
+    sys.exit(run(url, alertmanager=alertmanager))
 
 
 @cli.command()

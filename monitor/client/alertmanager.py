@@ -92,7 +92,7 @@ class SilenceRow(msgspec.Struct, frozen=True, rename=_CAMEL):
         return parse_time(self.ends_at)
 
 
-class NewSilence(msgspec.Struct, frozen=True, rename=_CAMEL):
+class NewSilence(msgspec.Struct, frozen=True, rename=_CAMEL, omit_defaults=True):
     """A silence that is asked for. Times are RFC 3339."""
 
     matchers: tuple[SilenceMatcher, ...]
@@ -100,6 +100,8 @@ class NewSilence(msgspec.Struct, frozen=True, rename=_CAMEL):
     ends_at: str
     created_by: str
     comment: str
+    id: str = ""
+    """Of the silence that it is to take the place of; "" for a new one."""
 
 
 class TestResult(msgspec.Struct, frozen=True):

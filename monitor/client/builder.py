@@ -314,6 +314,7 @@ def make_alerts(rows: Iterable[AlertRow]) -> tuple[Alert, ...]:
                 summary=clean(row.annotations.get("summary", "")),
                 description=clean(row.annotations.get("description", "")),
                 action=clean(row.annotations.get("action", "")),
+                runbook=clean(row.annotations.get("runbook_url", "") or row.annotations.get("runbook", "")),
                 labels=labels,
                 value=clean(row.value),
                 fingerprint=clean(row.fingerprint),

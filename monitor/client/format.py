@@ -88,6 +88,18 @@ def number(value: float | None) -> str:
     return f"{sign}{value:.0f}P"
 
 
+def figure(value: float | None) -> str:
+    """A value whose unit and size nobody knows, in at most four digits: ``0.05``, ``91``, ``12k``, ``200G``."""
+    if value is None:
+        return ABSENT
+    size = abs(value)
+    if value != value or value == 0 or size == float("inf"):
+        return "NaN" if value != value else f"{value:+g}" if value else "0"
+    if size < 1e-4:
+        return f"{value:.1e}"
+    return f"{value:.4g}" if size < 9999.5 else number(value)
+
+
 def rate(value: float | None, unit: str) -> str:
     """A rate with its unit: ``1.2k tok/s``."""
     return ABSENT if value is None else f"{number(value)} {unit}"

@@ -5,19 +5,16 @@ A picture of the past is the same ``Snapshot`` that the live feed gives, from th
 
 from __future__ import annotations
 
-import getpass
-import os
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 
 from monitor.client import discover, queries
-from monitor.client.alertmanager import AlertClient, NewSilence, SilenceMatcher
 from monitor.client.api import Client
 from monitor.client.builder import SnapshotBuilder
 from monitor.client.errors import ClientError, Refused
 from monitor.client.feed import Asking, facts_of, poll
-from monitor.client.format import clean, clock
+from monitor.client.format import clean
 from monitor.client.prometheus import QueryClient
 from monitor.client.readings import readings
 from monitor.client.results import Answers, Lens, Results
@@ -139,19 +136,6 @@ class Pictures:
             await self.close()
             raise
 
-    async def silence(self, labels: Mapping[str, str], seconds: float, comment: str) -> str:
-        """Silence the alert that has these labels, and no other, for a while; gives words for who asked. Raises
-        ``ClientError``."""
-        client = self._client or self._open()
-        now_ms = await client.now_ms(round(datetime.now(UTC).timestamp() * 1000))
-        matchers = tuple(SilenceMatcher(name, value) for name, value in sorted(labels.items()))
-        begin, end = _rfc3339(now_ms / 1000), _rfc3339(now_ms / 1000 + seconds)
-        async with AlertClient(client.target) as alerts:
-            ident, warning = await alerts.add_silence(NewSilence(matchers, begin, end, _user(), comment))
-        until = clock(round(now_ms + seconds * 1000), date=seconds > 43_200)
-        said = f"silenced until {until}; end it early with: gpumon silence expire {ident[:8]}"
-        return f"{said}; {clean(warning)}" if warning else said
-
     async def processes(self) -> tuple[ProcessRow, ...]:
         """What runs on the GPUs now. Raises ``ClientError``."""
         client = self._client or self._open()
@@ -245,13 +229,6 @@ async def _sources(client: Client, at_ms: int) -> tuple[SourceRow, ...]:
 
 def _source(series: Series) -> tuple[str, str]:
     return series.metric.get("source", ""), series.metric.get("server", "")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user without a name, as in some containers
-        return f"uid {os.getuid()}"
 
 
 def _rfc3339(seconds: float) -> str:

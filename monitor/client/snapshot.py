@@ -203,6 +203,8 @@ class Alert:
     fingerprint: str = ""
     action: str = ""
     """What to do."""
+    runbook: str = ""
+    """The address of what says more."""
     muted: str = ""
     """``silenced`` or ``inhibited`` where it fires and nobody is told; else ""."""
 

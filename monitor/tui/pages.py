@@ -15,6 +15,8 @@ from monitor.tui.screens.page import Page
 from monitor.tui.screens.probes import ProbesScreen
 from monitor.tui.screens.processes import ProcessesScreen
 from monitor.tui.screens.readings import ReadingsScreen
+from monitor.tui.screens.rules import RulesScreen
+from monitor.tui.screens.silences import SilencesScreen
 
 KEYS: tuple[tuple[str, str, str], ...] = (
     ("1", "overview", "overview"),
@@ -45,4 +47,6 @@ def pages() -> dict[str, Page]:
         "probes": ProbesScreen(),
         "fleet": FleetScreen(),
         "readings": ReadingsScreen(),
+        "rules": RulesScreen(),
+        "silences": SilencesScreen(),
     }

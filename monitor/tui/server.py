@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from monitor.client.events import Event
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from monitor.client.past import Pictures
     from monitor.client.results import Answers, Lens
     from monitor.client.wire import ProcessRow, Query
+    from monitor.tui.alerting import Alerting
 
 Feed: TypeAlias = Callable[[], AsyncIterator[Event]]
 """Opens the stream of events. Called once, after the first frame was painted."""
@@ -49,8 +50,9 @@ class Asked(Protocol):
         """What runs on the GPUs now."""
         ...
 
-    async def silence(self, labels: Mapping[str, str], seconds: float, comment: str) -> str:
-        """Silence one alert for a while; what then is, in words."""
+    @property
+    def alerting(self) -> Alerting:
+        """Rules, alerts that are over, and silences."""
         ...
 
     async def readings(self, selector: str, at_ms: int | None, range_seconds: int) -> Sequence[Reading]:
@@ -61,9 +63,12 @@ class Asked(Protocol):
 class Server:
     """A real daemon or Prometheus. HTTP is imported when it is first asked."""
 
-    def __init__(self, url: str | None) -> None:
+    def __init__(self, url: str | None, alertmanager: str | None = None) -> None:
+        """``alertmanager`` is the address of the one that keeps the silences, where that is not the server itself."""
         self._url = url
+        self._alertmanager = alertmanager
         self._pictures: Pictures | None = None
+        self._alerting: Alerting | None = None
 
     def _asked(self) -> Pictures:
         if self._pictures is None:
@@ -86,8 +91,13 @@ class Server:
     async def processes(self) -> Sequence[ProcessRow]:
         return await self._asked().processes()
 
-    async def silence(self, labels: Mapping[str, str], seconds: float, comment: str) -> str:
-        return await self._asked().silence(labels, seconds, comment)
+    @property
+    def alerting(self) -> Alerting:
+        if self._alerting is None:
+            from monitor.client.alerting import Alerting
+
+            self._alerting = Alerting(self._url, self._alertmanager)
+        return self._alerting
 
     async def readings(self, selector: str, at_ms: int | None, range_seconds: int) -> Sequence[Reading]:
         return await self._asked().readings(selector, at_ms, range_seconds)

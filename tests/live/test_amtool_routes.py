@@ -17,7 +17,7 @@ from monitor.matchers import LabelMatcher, MatcherError, format_matchers, parse_
 from monitor.notify.route import routes_of
 from monitor.samples import labels_of
 from tests.live.install_prometheus import amtool
-from tests.notify.test_matchers import READ, REFUSED
+from tests.test_matchers import READ, REFUSED
 
 Json: TypeAlias = "Mapping[str, Json] | list[Json] | str | int | bool"
 

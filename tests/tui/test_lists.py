@@ -208,32 +208,3 @@ def test_the_host_has_all_of_its_readings() -> None:
         assert "utilization" in await press(app, pilot, "escape")
 
     run(look)
-
-
-def test_an_alert_is_silenced_with_how_long_and_why() -> None:
-    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
-        labels = {"alertname": "GpuTooHot", "severity": "critical", "gpu": "3"}
-        alerts = (AlertRow(labels, {}, "firing", fingerprint="f1"), AlertRow({"alertname": "B"}, {}, "pending"))
-        app.take(snapshot(Story(alerts=alerts), seconds=6))
-        text = await press(app, pilot, "4", "s")
-        assert "silence GpuTooHot for how long, and why: 1h" in text
-        assert "say why" in await press(app, pilot, "enter")
-        await press(app, pilot, *["backspace"] * 3, "2", "x", "space", "q", "enter")
-        assert past.silenced == []
-        assert "is no duration" in await press(app, pilot)
-        await press(app, pilot, *["backspace"] * 4, "2", "h", "space", "f", "a", "n", "space", "q", "enter")
-        for worker in [one for one in app.workers if one.name == "silence"]:
-            await worker.wait()
-        assert past.silenced == [(labels, 7200.0, "fan q")]
-        assert "silenced until 18:00" in await press(app, pilot)
-        past.error = "a token is needed"
-        await press(app, pilot, "s", "x", "enter")
-        for worker in [one for one in app.workers if one.name == "silence"]:
-            await worker.wait()
-        assert "not silenced: a token is needed" in await press(app, pilot)
-        text = await press(app, pilot, "s", "q", "escape")
-        assert "for how long" not in text
-        assert not app._exit
-        assert "only what fires" in await press(app, pilot, "down", "s")
-
-    run(look)

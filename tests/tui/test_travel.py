@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from textual.pilot import Pilot
@@ -16,6 +16,7 @@ from monitor.client.wire import AlertRow, ProcessRow, Query
 from monitor.tui.app import GpumonApp
 from monitor.tui.travel import RANGES, Travel
 from tests.client.story import ALERTS, START_MS, Story, snapshot
+from tests.tui.alerting import FakeAlerting
 from tests.tui.screen import Clock, settle, text_of
 
 LIVE = snapshot(seconds=5)
@@ -35,7 +36,7 @@ class Past:
         self.answers: tuple[Answers, ...] = ()
         self.watched: list[tuple[tuple[str, ...], int | None, int]] = []
         self.found: tuple[Reading, ...] = ()
-        self.silenced: list[tuple[dict[str, str], float, str]] = []
+        self.alerting = FakeAlerting()
 
     async def at(self, at_ms: int | None, range_seconds: int) -> Snapshot:
         self.asked.append((at_ms, range_seconds))
@@ -60,12 +61,6 @@ class Past:
 
     async def processes(self) -> tuple[ProcessRow, ...]:
         return self.rows
-
-    async def silence(self, labels: Mapping[str, str], seconds: float, comment: str) -> str:
-        if self.error:
-            raise Refused(self.error, "unix:x", "", 403)
-        self.silenced.append((dict(labels), seconds, comment))
-        return "silenced until 18:00"
 
     async def readings(self, selector: str, at_ms: int | None, range_seconds: int) -> tuple[Reading, ...]:
         self.opened.append((selector, at_ms, range_seconds))

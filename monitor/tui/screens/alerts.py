@@ -1,141 +1,293 @@
-"""The alerts: what fires and what is pending, at the moment that is looked at, and what to do about it."""
+"""The alerts: what fires, what is pending, what is kept back and what is over, at the moment that is looked at; why,
+and what to do about it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rich.style import Style
 from textual.binding import Binding, BindingType
-from textual.events import Key
 
+from monitor.client.ended import Ended, is_same
 from monitor.client.errors import ClientError
-from monitor.client.format import clean, clock, duration
+from monitor.client.format import clean, duration, figure
+from monitor.client.results import Lens
+from monitor.client.rules import Drawn, Rule, curve_queries, curves_of, rule_of
 from monitor.client.snapshot import Alert
-from monitor.tui.palette import DIM, PLAIN, STRONG, severity
+from monitor.client.wire import Query
+from monitor.tui.palette import DIM, FAINT, GOOD, NOTICE, PLAIN, STRONG, severity
+from monitor.tui.panels.alert_detail import told
+from monitor.tui.panels.compared import LEAST, ComparedCharts
 from monitor.tui.rows import Row, View
-from monitor.tui.screens.listing import Column, Entry, ListScreen, words
+from monitor.tui.screens.listing import Column, Entry, ListScreen
 from monitor.tui.screens.page import ELSEWHERE, MOVE
-from monitor.yaml_reader import parse_duration_ms
+from monitor.tui.screens.silence_window import SilenceWindow
+from monitor.tui.server import Asked
 
-_MUTED = {"": "firing", "silenced": "silenced", "inhibited": "inhibited"}
+_STATES = ("", "firing", "pending", "silenced", "resolved")
+_SAID = {"": "alerts", "silenced": "alerts, silenced or inhibited only"}
+_RULES_EVERY = 12
+"""Rules change seldom: they are read each so many times."""
+_NEVER = 10_000
+_SIDE_BY_SIDE = 150
+"""From so many columns on graphs stand beside the words."""
 
 
 class AlertsScreen(ListScreen):
     """``s`` silences the alert under the cursor, Enter goes to where it began."""
 
     NAME = "alerts"
-    KEYS = (*MOVE, ("s", "silence"), ("enter", "go to its begin"), *ELSEWHERE)
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("s", "silence", "silence")]
+    READ_SECONDS = 5.0
+    KEYS = (
+        *MOVE,
+        ("s", "silence"),
+        ("v", "show some"),
+        ("S", "silences"),
+        ("R", "rules"),
+        ("enter", "go to its begin"),
+        *ELSEWHERE,
+    )
+    WORDS: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("pending", "its expression holds, but not for as long as the rule wants"),
+        ("silenced", "it fires, and a silence keeps people from being told"),
+        ("inhibited", "it fires, and a graver alert speaks for it"),
+        ("resolved", "it fired within the last day, and is over"),
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "silence", "silence"),
+        Binding("v", "next_state", "show some"),
+        Binding("S", "silences", "silences"),
+        Binding("R", "rules", "rules"),
+    ]
 
     def __init__(self) -> None:
         super().__init__()
-        self._typed: str | None = None
-        """What is typed while a silence is asked for: how long, and why."""
-        self._about: Alert | None = None
+        self.shown = ""
+        """The state that is shown alone; "" for all."""
+        self._rules: Sequence[Rule] | None = None
+        self._rules_refused = ""
+        self._ended: Sequence[Ended] = ()
+        self._ended_of: int | None = None
+        self._reads = 0
+        self._rule: Rule | None = None
+        """Of the alert under the cursor: its series are watched."""
+        self._charts = ComparedCharts()
+        self._charted = ""
+
+    # -- what is read beside the picture -----------------------------------------------------------------------------
+
+    async def read(self, server: Asked, at_ms: int | None, range_seconds: int) -> None:
+        if self._rules is None or self._reads % _RULES_EVERY == 0:
+            try:
+                self._rules, self._rules_refused = await server.alerting.rules(), ""
+            except ClientError as error:
+                self._rules_refused = clean(error.what)
+        self._reads += 1
+        self._ended, self._ended_of = await server.alerting.ended(at_ms), at_ms
+
+    def asked(self, lens: Lens) -> Sequence[Query]:
+        return curve_queries(self._rule, lens) if self._rule is not None else ()
+
+    def draw(self) -> None:
+        super().draw()
+        # The series of the alert under the cursor are watched: of another rule's, others.
+        alert = self._alert_under()
+        rule = rule_of(self._rules or (), alert.labels) if alert is not None else None
+        if self.is_mounted and (rule.key if rule else "") != (self._rule.key if self._rule else ""):
+            self._rule, self.answers = rule, None
+            self.shell.refetch()
+
+    def _alert_under(self) -> Alert | None:
+        thing = self.under.thing if self.under is not None else None
+        return thing.alert if isinstance(thing, Ended) else thing if isinstance(thing, Alert) else None
+
+    # -- keys --------------------------------------------------------------------------------------------------------
 
     def action_silence(self) -> None:
-        """Begin to ask for a silence of the alert under the cursor."""
-        alert = self.under.thing if self.under is not None else None
-        if isinstance(alert, Alert) and alert.state == "firing":
-            self._about, self._typed, self.said = alert, "1h ", ""
-            self.draw()
+        """Open the editor of a silence of the alert under the cursor."""
+        thing = self.under.thing if self.under is not None else None
+        if self.view.at_ms is not None:
+            self.tell("a silence begins now: go to where now is first (l)")
+        elif isinstance(thing, Alert):
+            self.shell.cover(SilenceWindow.of_alert(self, thing))
         else:
-            self.tell("only what fires can be silenced from here")
+            self.tell("there is no alert here to silence" if thing is None else "it is over: it needs no silence")
 
-    def caption(self) -> str:
-        if self._typed is None or self._about is None:
-            return self.NAME
-        return f"silence {self._about.name} for how long, and why: {self._typed}▏  (enter: do it, esc: not)"
-
-    def on_key(self, event: Key) -> None:
-        """While a silence is asked for, keys are its letters."""
-        if self._typed is None or self._about is None:
-            return
-        event.stop()
-        event.prevent_default()
-        if event.key == "escape":
-            self._typed = None
-        elif event.key in ("backspace", "ctrl+h"):
-            self._typed = self._typed[:-1]
-        elif event.key == "enter":
-            lasting, _, why = self._typed.strip().partition(" ")
-            ms = parse_duration_ms(lasting)
-            if not ms:
-                self.said = f"“{lasting}” is no duration: 30m, 2h, 1d"
-            elif not why.strip():
-                self.said = "say why, so that others know: 1h fan is being replaced"
-            else:
-                self.shell.do(self._ask(self._about, ms / 1000, why.strip()), "silence")
-                self._typed, self.said = None, "asking …"
-        elif event.character is not None and event.is_printable:
-            self._typed += event.character
+    def action_next_state(self) -> None:
+        """Show the alerts of one state alone, then of the next, then all."""
+        self.shown = _STATES[(_STATES.index(self.shown) + 1) % len(_STATES)]
+        self.said = ""
         self.draw()
 
-    async def _ask(self, alert: Alert, seconds: float, comment: str) -> None:
-        if self.shell.server is None:
-            return
-        try:
-            self.tell(await self.shell.server.silence(alert.labels, seconds, comment))
-        except ClientError as error:
-            self.tell(f"not silenced: {clean(error.what)}")
+    def action_silences(self) -> None:
+        """Open the silences."""
+        self.shell.open("silences")
+
+    def action_rules(self) -> None:
+        """Open the rules, at that of the alert under the cursor."""
+        self.shell.open("rules", rule=self._rule.key if self._rule is not None else "")
+
+    # -- the list ----------------------------------------------------------------------------------------------------
+
+    def caption(self) -> str:
+        return _SAID.get(self.shown, f"alerts, {self.shown} only")
+
+    def above(self, view: View, width: int) -> Sequence[Row]:
+        if self.size.height < 30 or view.snapshot is None:
+            return ()
+        active = view.snapshot.alerts
+        counts = (
+            ("firing", sum(_state(one) == "firing" for one in active), severity("warning")),
+            ("silenced or inhibited", sum(_state(one) in ("silenced", "inhibited") for one in active), DIM),
+            ("pending", sum(_state(one) == "pending" for one in active), PLAIN),
+            ("resolved in the last day", len(self._over(view)), GOOD),
+        )
+        row = Row().put("   ")
+        for word, number, style in counts:
+            row.put(f"{number} ", style if number else DIM).put(f"{word}   ", DIM)
+        return (row.put(f"what is over is not known: {self.refused}" if self.refused else "", NOTICE),)
 
     def columns(self, view: View) -> Sequence[Column]:
         # As narrow as the names allow: what it says has the rest.
         alerts = view.snapshot.alerts if view.snapshot is not None else ()
-        name = min(28, max((len(one.name) + 1 for one in alerts), default=6))
+        names = [one.name for one in alerts] + [one.alert.name for one in self._ended]
+        name = min(28, max((len(one) + 1 for one in names), default=6))
         return (
             Column("severity", 10),
             Column("state", 10),
-            Column("since", 9),
+            Column("lasts", 11),
+            Column("ended", 15, from_width=110 if self._ended and self.shown in ("", "resolved") else _NEVER),
             Column("alert", name),
             Column("value", 9, right=True),
-            Column("what"),
+            Column("  what"),
         )
 
     def nothing(self, view: View) -> str:
-        return "no alert fires, and none is pending" if view.snapshot is not None else "nothing has been read yet"
+        if view.snapshot is None:
+            return "nothing has been read yet"
+        if self.shown:
+            return f"none is {'silenced or inhibited' if self.shown == 'silenced' else self.shown}"
+        return "no alert fires, none is pending, and none was in the last day"
+
+    def _over(self, view: View) -> list[Ended]:
+        """What is over, and does not fire again, as far as it was read for this moment."""
+        if view.snapshot is None or (self._ended_of is None) != (view.at_ms is None):
+            return []
+        active = view.snapshot.alerts
+        return [one for one in self._ended if not any(is_same(one.alert.labels, other.labels) for other in active)]
 
     def entries(self, view: View) -> list[Entry]:
         if view.snapshot is None:
             return []
-        return [self._entry(alert, view.snapshot.now_ms) for alert in view.snapshot.alerts]
+        now_ms = view.snapshot.now_ms
+        found = [_active(one, now_ms) for one in view.snapshot.alerts if self._takes(_state(one))]
+        if self._takes("resolved"):
+            found += [_over(one, now_ms) for one in self._over(view)]
+        return found
 
-    def _entry(self, alert: Alert, now_ms: int) -> Entry:
-        quiet = alert.state != "firing" or bool(alert.muted)
-        style = DIM if quiet else PLAIN
-        since = "" if alert.since_ms is None else duration(max(0, now_ms - alert.since_ms) / 1000)
-        cells = (
-            (alert.severity or "alert", DIM if quiet else severity(alert.severity)),
-            (alert.state if alert.state != "firing" else _MUTED[alert.muted], style),
-            (since, DIM),
-            (alert.name, DIM if quiet else STRONG),
-            (_short(alert.value), PLAIN),
-            (alert.summary, style),
-        )
-        text = " ".join((alert.name, alert.severity, alert.state, alert.muted, alert.summary, _labels(alert)))
-        copies = f'ALERTS{{alertname="{alert.name}"}}'
-        return Entry(alert.fingerprint or text, cells, text, thing=alert, at_ms=alert.since_ms, copies=copies)
+    def _takes(self, state: str) -> bool:
+        return self.shown in ("", state) or (self.shown == "silenced" and state == "inhibited")
+
+    # -- the alert under the cursor ----------------------------------------------------------------------------------
+
+    def detail_lines(self, height: int) -> int:
+        if height < 30:
+            return super().detail_lines(height)
+        # What the list does not need, in steps, so that it does not jump with each alert that comes and goes.
+        rows = -(-max(1, len(self._entries)) // 5) * 5
+        return max(height // 2, height - 9 - rows)
 
     def detail(self, entry: Entry, width: int, height: int) -> Sequence[Row]:
-        alert = entry.thing
-        if not isinstance(alert, Alert):
+        alert = self._alert_under()
+        snapshot = self.view.snapshot
+        if alert is None or snapshot is None:
             return ()
-        rows = [Row().put(f"  {alert.name}", STRONG).put(f"  {alert.severity}", severity(alert.severity))]
-        if alert.since_ms is not None:
-            rows[0].put(f"  since {clock(alert.since_ms, date=True)}", DIM)
-        told = (("", alert.summary), ("why", alert.description), ("do", alert.action), ("labels", _labels(alert)))
-        for label, text in told:
-            if text:
-                rows += words(label, [text], width)
-        return rows
+        ended = entry.thing if isinstance(entry.thing, Ended) else None
+        before = next(
+            (one for one in self._ended if one is not ended and is_same(one.alert.labels, alert.labels)), None
+        )
+        rule = rule_of(self._rules or (), alert.labels)
+        if entry.key != self._charted:
+            self._charts.forget()
+            self._charted = entry.key
+        drawn = self._drawn(alert, rule)
+        marks, now_ms = self.view.marks, snapshot.now_ms
+        if width >= _SIDE_BY_SIDE:
+            left = width * 9 // 20
+            words = told(alert, ended, before, rule, now_ms, left)[:height]
+            charts = self._charts.rows(drawn, now_ms, width - left - 2, height, marks)
+            return [
+                (words[n] if n < len(words) else Row()).to(left).extend(charts[n] if n < len(charts) else Row())
+                for n in range(max(len(words), len(charts)))
+            ]
+        words = told(alert, ended, before, rule, now_ms, width)
+        least = LEAST if any(one.history is not None for one in drawn) else 1
+        words = words[: max(3, height - max(least, height // 2 if height >= 14 else least))]
+        return [*words, *self._charts.rows(drawn, now_ms, width, height - len(words), marks)]
+
+    def _drawn(self, alert: Alert, rule: Rule | None) -> list[Drawn]:
+        if rule is None:
+            why = self._rules_refused or ("its rule is not there any more" if self._rules is not None else "reading …")
+            return [Drawn("", None, problem=why)]
+        if self.answers is None:
+            return [Drawn("", None, problem=self.refused or "reading …")]
+        return curves_of(rule, self.answers, alert.labels)
+
+
+def _state(alert: Alert) -> str:
+    return alert.state if alert.state != "firing" else alert.muted or "firing"
+
+
+def _active(alert: Alert, now_ms: int) -> Entry:
+    quiet = alert.state != "firing" or bool(alert.muted)
+    style = DIM if quiet else PLAIN
+    lasting = None if alert.since_ms is None else max(0, now_ms - alert.since_ms) / 1000
+    return _entry(alert, lasting, "", None, DIM if quiet else severity(alert.severity), style, quiet)
+
+
+def _over(one: Ended, now_ms: int) -> Entry:
+    alert = one.alert
+    lasting = None if alert.since_ms is None else (one.ended_ms - alert.since_ms) / 1000
+    ago = max(0, now_ms - one.ended_ms) / 1000
+    entry = _entry(alert, lasting, f"{duration(ago)} ago", -ago, DIM, DIM, True, FAINT)
+    return Entry(entry.key, entry.cells, entry.text, entry.sort, one, alert.since_ms or one.ended_ms, entry.copies)
+
+
+def _entry(
+    alert: Alert,
+    lasting: float | None,
+    ago: str,
+    ended: float | None,
+    grave: Style,
+    style: Style,
+    quiet: bool,
+    words: Style | None = None,
+) -> Entry:
+    state = _state(alert)
+    value = _number(alert.value)
+    summary = alert.summary or _labels(alert)
+    cells = (
+        (alert.severity or "alert", grave),
+        (state, style),
+        (duration(lasting), DIM),
+        (ago, DIM),
+        (alert.name, DIM if quiet else STRONG),
+        ("" if value is None else figure(value), style),
+        (summary, words or style),
+    )
+    text = " ".join((alert.name, alert.severity, state, alert.summary, _labels(alert)))
+    copies = f'ALERTS{{alertname="{alert.name}"}}'
+    sort = (alert.severity, state, lasting, ended, alert.name, value, summary)
+    return Entry(alert.fingerprint or text, cells, text, sort, alert, alert.since_ms, copies)
 
 
 def _labels(alert: Alert) -> str:
     return ", ".join(f"{key}={value}" for key, value in alert.labels.items() if key != "alertname")
 
 
-def _short(value: str) -> str:
+def _number(value: str) -> float | None:
     try:
-        return f"{float(value):.4g}"
+        return float(value)
     except ValueError:
-        return ""
+        return None

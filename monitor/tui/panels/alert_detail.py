@@ -1,0 +1,97 @@
+"""All that is known of one alert, in words: since when, why, what to do, its labels and its rule."""
+
+from __future__ import annotations
+
+from rich.style import Style
+
+from monitor.client.ended import Ended
+from monitor.client.format import clock, duration
+from monitor.client.rules import Rule
+from monitor.client.snapshot import Alert
+from monitor.tui.palette import DIM, GOOD, NOTICE, PLAIN, STRONG, severity
+from monitor.tui.panels.wrapped import wrapped
+from monitor.tui.rows import Row
+from monitor.yaml_reader import format_duration
+
+_RUNBOOKS = ("runbook_url", "runbook")
+
+
+def told(
+    alert: Alert, ended: Ended | None, before: Ended | None, rule: Rule | None, now_ms: int, width: int
+) -> list[Row]:
+    """The most needed first. ``ended`` is how it ended, where it did; ``before`` when it last fired before."""
+    rows = [Row().put(f"  {alert.name}", STRONG).put(f"  {alert.severity}", severity(alert.severity))]
+    state, style = _state(alert, ended, rule, now_ms)
+    if rows[0].width + 2 + len(state) <= width:
+        rows[0].put(f"  {state}", style)
+    else:
+        rows += wrapped("", state, width, style)
+    if alert.summary:
+        rows += wrapped("", alert.summary, width)
+    if alert.action:
+        rows += wrapped("do", alert.action, width)
+    if alert.description:
+        rows += wrapped("why", alert.description, width)
+    runbook = _runbook(alert, rule)
+    if runbook:
+        rows += wrapped("runbook", runbook, width)
+    labels = ", ".join(f"{key}={value}" for key, value in alert.labels.items() if key != "alertname")
+    if labels:
+        rows += wrapped("labels", labels, width)
+    if rule is not None:
+        rows += wrapped("rule", rule.expr, width)
+        rows += wrapped("", _terms(rule), width, DIM)
+    if before is not None:
+        ago = duration(max(0, now_ms - before.ended_ms) / 1000)
+        rows += wrapped(
+            "before", f"fired {_times(before.times)} in the day before; it last ended {ago} ago", width, DIM
+        )
+    return rows
+
+
+def _state(alert: Alert, ended: Ended | None, rule: Rule | None, now_ms: int) -> tuple[str, Style]:
+    if ended is not None:
+        return _over(ended, now_ms), NOTICE if ended.reason else GOOD
+    since = "" if alert.since_ms is None else f", since {_clock(alert.since_ms, now_ms)}"
+    if alert.muted == "silenced":
+        return f"fires{since}; silenced: nobody is told", DIM
+    if alert.muted:
+        return f"fires{since}; inhibited: a graver alert speaks for it", DIM
+    if alert.state == "firing":
+        return f"fires{since}", PLAIN
+    if rule is not None and alert.since_ms is not None and rule.for_seconds:
+        left = rule.for_seconds - (now_ms - alert.since_ms) / 1000
+        return f"pending{since}; fires in {duration(max(0.0, left))} if it goes on so", PLAIN
+    return f"pending{since}", PLAIN
+
+
+def _over(ended: Ended, now_ms: int) -> str:
+    began = ended.alert.since_ms
+    about = " about" if ended.about_ms else ""
+    text = f"over since{about} {_clock(ended.ended_ms, now_ms)}"
+    if ended.reason:
+        text = f"ended {_clock(ended.ended_ms, now_ms)}, not for the better: {ended.reason}"
+    if began is not None:
+        text += f"; it fired from {_clock(began, now_ms)}, for{about} {duration((ended.ended_ms - began) / 1000)}"
+    return text + (f"; {_times(ended.times)} in the day before" if ended.times > 1 else "")
+
+
+def _terms(rule: Rule) -> str:
+    terms = [f"for {format_duration(round(rule.for_seconds * 1000))}" if rule.for_seconds else "at once"]
+    if rule.keep_seconds:
+        terms.append(f"kept up for {format_duration(round(rule.keep_seconds * 1000))}")
+    return ", ".join((*terms, f"group {rule.group}"))
+
+
+def _runbook(alert: Alert, rule: Rule | None) -> str:
+    """The runbook's address. A rule's own is taken only where no template is in it."""
+    found = [rule.annotations.get(name, "") for name in _RUNBOOKS] if rule is not None else []
+    return alert.runbook or next((one for one in found if one and "{{" not in one), "")
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
+
+
+def _clock(at_ms: int, now_ms: int) -> str:
+    return clock(at_ms, date=abs(now_ms - at_ms) > 43_200_000)

@@ -1,0 +1,80 @@
+"""What an alert's rule compares, drawn: the alert's own series, the threshold as a line, and where the two are now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from monitor.client.format import ABSENT, cut, duration, figure
+from monitor.client.rules import Drawn
+from monitor.tui.palette import DIM, NOTICE, UTILIZATION
+from monitor.tui.panels.chart import Chart, Curve, Mark, Threshold, draw
+from monitor.tui.plot import Plot, greatest, nice_ceiling
+from monitor.tui.rows import Row
+
+LEAST = 4
+"""Lines of the smallest chart."""
+_TALLEST = 11
+_WORDS = {">": "above", "<": "below", ">=": "from", "<=": "up to", "==": "at", "!=": "not at"}
+
+
+class ComparedCharts:
+    """Keeps the plots of one alert."""
+
+    def __init__(self) -> None:
+        self._plots: dict[str, Plot] = {}
+
+    def forget(self) -> None:
+        """Be about another alert."""
+        self._plots.clear()
+
+    def rows(self, drawn: Sequence[Drawn], now_ms: int, width: int, height: int, marks: Sequence[Mark]) -> list[Row]:
+        """A chart of each, as many as there is room for."""
+        there = [one for one in drawn if one.history is not None]
+        if not there:
+            return [Row().put(f"  no graph: {one.problem}", DIM) for one in drawn[:1]]
+        most = max(1, height // 5)
+        each = min(_TALLEST, height // min(len(there), most))
+        rows: list[Row] = []
+        for number, one in enumerate(there[:most]):
+            chart = self._chart(number, one, width)
+            rows += draw([chart], now_ms, width, each, across=1, indent=2, marks=marks)
+        return rows
+
+    def _plot(self, name: str) -> Plot:
+        return self._plots.setdefault(name, Plot(line=True))
+
+    def _chart(self, number: int, one: Drawn, width: int) -> Chart:
+        history = one.history
+        assert history is not None  # noqa: S101 - asked for with one alone
+        known = [value for value in history.values if value == value]
+        limits = [] if one.threshold is None else [one.threshold]
+        if one.limit is not None:
+            limits += [value for value in (greatest(one.limit),) if value is not None]
+        # A little more than the greatest, so that a line at the top is seen to be one.
+        high = nice_ceiling(
+            max([*known, *limits, 0.0]) * 1.02, 1.0 if max([*known, *limits], default=0) >= 0.5 else 1e-6
+        )
+        least = min([*known, *limits], default=0.0)
+        low = -nice_ceiling(-least * 1.02, 1e-6) if least < 0 else 0.0
+        thresholds: tuple[Threshold, ...] = ()
+        over: tuple[Curve, ...] = ()
+        if one.threshold is not None:
+            word = f"fires {_WORDS.get(one.op, one.op)} {figure(one.threshold)}"
+            thresholds = (Threshold(one.threshold, word + (" now" if one.limit is not None else "")),)
+        if one.limit is not None:
+            over = (Curve(self._plot(f"limit {number}"), one.limit, NOTICE, ""),)
+        newest = history.newest
+        span = f"last {duration(history.span_ms / 1000)}" if history.span_ms else ""
+        scale = f"{figure(low)}–{figure(high)}" + (f"  {span}" if span else "")
+        return Chart(
+            self._plot(f"value {number}"),
+            history,
+            cut(" ".join(one.expr.split()), max(16, width - 40 - len(scale))).rstrip(),
+            "now " + figure(newest) if newest is not None else ABSENT,
+            scale,
+            high,
+            UTILIZATION,
+            low,
+            thresholds,
+            over=over,
+        )
