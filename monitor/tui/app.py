@@ -10,16 +10,19 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.events import Key
 
+from monitor.client.access import Address
 from monitor.client.events import ConnectionLost, Event
 from monitor.client.format import clean, duration
 from monitor.client.snapshot import Snapshot
 from monitor.tui.chronicle import Chronicle
+from monitor.tui.nodes import Dial, Nodes
 from monitor.tui.pages import KEYS, pages
 from monitor.tui.personal import PersonalApp
 from monitor.tui.reading import Reading
 from monitor.tui.rows import View
 from monitor.tui.screens.choose import ChooseWindow
 from monitor.tui.screens.commands import CommandsWindow, ranges
+from monitor.tui.screens.fleet import FleetScreen
 from monitor.tui.screens.help import HelpScreen
 from monitor.tui.screens.page import Page
 from monitor.tui.screens.window import Window
@@ -27,6 +30,8 @@ from monitor.tui.server import Asked, Feed
 from monitor.tui.settings import Settings
 from monitor.tui.travel import Travel
 
+_OF_A_SERVER = ("feed", "happened", "list", "watch", "past")
+"""Workers that read of the server that is looked at."""
 _BAR_WIDTH = 100
 _BAR_HEIGHT = 30
 """A terminal of this size has a line that names the screens."""
@@ -52,6 +57,7 @@ class GpumonApp(PersonalApp):
         Binding("l,end", "live", "live"),
         Binding("left_square_bracket,minus", "range(-1)", "shorter range"),
         Binding("right_square_bracket,plus", "range(1)", "longer range of the graphs"),
+        Binding("escape", "fleet", "back to the fleet"),
         Binding("R", "ranges", "choose a range"),
         Binding("Y", "plain", "show what was copied, to select it"),
         Binding("T", "theme", "another theme"),
@@ -68,6 +74,7 @@ class GpumonApp(PersonalApp):
         settings: Settings | None = None,
         environment: Mapping[str, str] | None = None,
         readonly: bool = False,
+        dial: Dial | None = None,
     ) -> None:
         super().__init__(settings, environment)
         self.readonly = readonly
@@ -80,6 +87,7 @@ class GpumonApp(PersonalApp):
         self._monotonic = monotonic
         self._pages = pages()
         self._reading = Reading(self, server)
+        self.nodes = Nodes(self, dial)
         self._snapshot: Snapshot | None = None
         self._received = 0.0
         self._message = "starting"
@@ -88,6 +96,8 @@ class GpumonApp(PersonalApp):
         self._paused: View | None = None
 
     def on_mount(self) -> None:
+        for name, page in self._pages.items():
+            self.install_screen(page, name)  # else each is thrown away when it is left, and made again
         self.push_screen(self._pages["overview"])
         self.call_after_refresh(self._start)
 
@@ -110,6 +120,11 @@ class GpumonApp(PersonalApp):
             if self.travel.heed(event) and self.kept("bell") != "off":
                 self.bell()
             self.entitle(event)
+            if self.nodes.heed(event, self._feed) and self.page is self._pages["overview"]:
+                self._turn_to("fleet")
+            at_ms = self.nodes.then()
+            if at_ms is not None:
+                self._travel_to(at_ms)
         elif isinstance(event, ConnectionLost):
             error = event.error
             self._error = clean(f"{error.where}: {error.what}" if error.where else error.what)
@@ -186,10 +201,57 @@ class GpumonApp(PersonalApp):
             self.push_screen(HelpScreen(self.page, self))
 
     def action_screen(self, name: str) -> None:
-        """Show another screen."""
-        if not self._covered:
+        """Show another screen. From the fleet that is one of the node under the cursor."""
+        fleet = self._pages["fleet"]
+        if self._covered:
+            return
+        if self.nodes.at_fleet and name != "fleet" and isinstance(fleet, FleetScreen):
+            fleet.open_on(name)
+        elif self.nodes.there_is_one and name == "fleet":
+            self.nodes.back()
+        else:
             self._pages[name].behind = "overview"
             self._turn_to(name)
+
+    def action_fleet(self) -> None:
+        """Leave the node for the fleet that it is of."""
+        if not self._covered:
+            self.nodes.back()
+
+    def open_node(self, where: Address, page: str = "overview") -> None:
+        """Look at one node of the fleet, on a screen."""
+        self.nodes.open(where, page)
+
+    def connect(self, feed: Feed, server: Asked | None, page: str, picture: Snapshot | None = None) -> None:
+        """Look at another server, on a screen, and forget the one before. ``picture`` is what is known of it."""
+        for worker in self.workers:
+            if worker.name in _OF_A_SERVER:
+                worker.cancel()
+        if self.server is not None:
+            self.run_worker(self.server.close(), name="close")
+        self._feed, self.server = feed, server
+        kept = self.kept("range")
+        self.travel = Travel(server.at if server is not None else None, kept if isinstance(kept, int) else None)
+        self.chronicle = Chronicle()
+        self._snapshot, self._paused = picture, None
+        self._message, self._error, self._cure = "connecting", "", ""
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+        # What screens know is of the server before; the fleet's cursor and filter are worth more.
+        for name, page_of_it in self._pages.items():
+            if name != "fleet":
+                self.uninstall_screen(page_of_it)
+                if page_of_it.is_attached:
+                    page_of_it.remove()
+        self._pages = {**pages(), "fleet": self._pages["fleet"]}
+        for name, page_of_it in self._pages.items():
+            if name != "fleet":
+                self.install_screen(page_of_it, name)
+        self.push_screen(self._pages["overview"])
+        self._reading = Reading(self, server)
+        self.run_worker(self._listen(), name="feed", exit_on_error=True)
+        self._reading.start()
+        self._turn_to(page)
 
     def open(self, page: str, **about: object) -> None:
         """Show another screen, about something; escape leads back."""
@@ -203,6 +265,7 @@ class GpumonApp(PersonalApp):
         self._turn_to(self.page.behind)
 
     def _turn_to(self, name: str) -> None:
+        name = "fleet" if self.nodes.at_fleet else name
         page = self._pages[name]
         if page is not self.page:
             if self.page is not self._pages["overview"]:
@@ -242,6 +305,8 @@ class GpumonApp(PersonalApp):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Whether an action can be done now."""
+        if action == "fleet":
+            return self.nodes.there_is_one and not self.nodes.at_fleet
         if action in ("step", "oldest", "range", "ranges", "live") and not self.travel.possible:
             return action == "live" and self._paused is not None
         return True

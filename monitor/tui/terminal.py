@@ -16,6 +16,7 @@ from textual.app import App
 from textual.drivers.linux_driver import LinuxDriver
 from textual.events import CursorPosition
 
+from monitor.tui.driver import OurDriver
 from monitor.tui.output import QUESTION, Output, can_answer
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class _Told:
         return self._file.fileno()
 
 
-class TerminalDriver(LinuxDriver):
+class TerminalDriver(OurDriver):
     """Textual's driver, which tells what it sends."""
 
     def __init__(self, app: App[None], **more: object) -> None:
@@ -81,6 +82,7 @@ class TerminalApp(App[None]):
         self.output = Output()
         self._asks = can_answer()
         self._waiting = False
+        self._all_shown = asyncio.Event()
         self.signalled = 0
         """The signal that ended it."""
         super().__init__(ansi_color=True)
@@ -105,9 +107,10 @@ class TerminalApp(App[None]):
 
     async def action_quit(self) -> None:
         """End, when the terminal has said what it was asked for."""
-        limit = asyncio.get_running_loop().time() + _ANSWER_SECONDS
-        while self.output.unseen and asyncio.get_running_loop().time() < limit:
-            await asyncio.sleep(0.02)
+        self._asks = False
+        if self.output.unseen:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_shown.wait(), _ANSWER_SECONDS)
         self.exit()
 
     # -- frames ------------------------------------------------------------------------------------------------------
@@ -133,6 +136,8 @@ class TerminalApp(App[None]):
     def on_cursor_position(self, event: CursorPosition) -> None:
         """The terminal has come to a question."""
         self.output.answer()
+        if not self.output.unseen:
+            self._all_shown.set()
 
     def draw_what_waits(self) -> None:
         """Draw what there was no room for, if there is now."""

@@ -2,8 +2,8 @@
 
     python -m tests.bench [--seconds 60] [NAME…]
 
-NAME is one of the measurements: scrape, rules, rule_sets, store, history, start, daemon, delivery. Numbers are of this
-machine, as it is now.
+NAME is one of the measurements: scrape, rules, rule_sets, store, history, start, daemon, delivery, tui, and tui_hours,
+which is run only when it is named: with --minutes. Numbers are of this machine, as it is now.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from monitor.store.head import Head
 from tests.bench.history import history
 from tests.bench.rules import rule_sets
 from tests.bench.store import store
+from tests.bench.tui import tui, tui_hours
 from tests.bench.weigh import cpu_ms, line, weigh
 from tests.live import install_prometheus, servers
 from tests.live.cache import InstallError
@@ -270,18 +271,22 @@ def _deliver(kind: str) -> list[float]:
     return taken
 
 
-MEASUREMENTS = {one.__name__: one for one in (scrape, rules, rule_sets, store, history, start, daemon, delivery)}
+MEASUREMENTS = {one.__name__: one for one in (scrape, rules, rule_sets, store, history, start, daemon, delivery, tui)}
 
 
 def main() -> int:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the daemon is weighed")
-    parser.add_argument("names", nargs="*", choices=[*MEASUREMENTS, []], metavar="NAME")
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long tui_hours takes")
+    parser.add_argument("names", nargs="*", choices=[*MEASUREMENTS, "tui_hours", []], metavar="NAME")
     options = parser.parse_args()
     line("", "gpumon", "beside", "aim")
     for name in options.names or MEASUREMENTS:
-        MEASUREMENTS[name](options.seconds)
+        if name == "tui_hours":
+            tui_hours(options.minutes * 60)
+        else:
+            MEASUREMENTS[name](options.seconds)
     return 0
 
 

@@ -6,6 +6,7 @@ import asyncio
 import random
 import re
 
+import pyte
 from rich.style import Style
 from textual.app import App, ComposeResult
 from textual.screen import Screen
@@ -147,6 +148,32 @@ def test_updates_draw_the_right_cells_and_no_others() -> None:
                 terminal.feed(update.render_segments(app.console))
                 assert terminal.text == [row[0] for row in rows]
             assert terminal.bytes < 50 * 16, "a changed cell is sent with its line"
+
+    asyncio.run(main())
+
+
+def test_a_whole_screen_is_what_the_lines_show() -> None:
+    chance = random.Random(7)
+    width, height = 30, 8
+
+    async def main() -> None:
+        app = CanvasApp(ansi_color=True)
+        async with app.run_test(size=(width, height)) as pilot:
+            await pilot.pause()
+            canvas = app.screen.query_one(Canvas)
+            compositor = app.screen._compositor
+            for _ in range(100):
+                canvas.show([random_line(chance) for _ in range(height)])
+                compositor._dirty_regions = {compositor.size.region}
+                update = compositor.render_update()
+                assert isinstance(update, TightUpdate)
+                terminal = pyte.Screen(width, height)
+                terminal.draw("x" * width * height)
+                pyte.Stream(terminal).feed(update.render_segments(app.console))
+                for y in range(height):
+                    # The emulator keeps an empty cell behind each wide character.
+                    shown = "".join(terminal.buffer[y][x].data for x in range(width))
+                    assert shown == canvas.render_line(y).text
 
     asyncio.run(main())
 
