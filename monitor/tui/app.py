@@ -117,6 +117,7 @@ class GpumonApp(PersonalApp):
             self._snapshot = event
             self._received = self._monotonic()
             self._message = self._error = self._cure = ""
+            self.chronicle.know(event.node)
             if self.travel.heed(event) and self.kept("bell") != "off":
                 self.bell()
             self.entitle(event)
@@ -127,6 +128,7 @@ class GpumonApp(PersonalApp):
                 self._travel_to(at_ms)
         elif isinstance(event, ConnectionLost):
             error = event.error
+            self.chronicle.read_again()
             self._error = clean(f"{error.where}: {error.what}" if error.where else error.what)
             self._cure = clean(error.cure)
             self._message = f"trying again in {duration(event.retry_seconds)}"

@@ -58,10 +58,11 @@ class Reading:
     async def _learn(self, server: Asked) -> None:
         told = self._app.chronicle
         try:
-            told.take(await server.happened(told.since_ms))
+            new = told.take(await server.happened(told.since_ms(self._app.now_ms)))
         except ClientError as error:
-            told.refused = clean(error.what)
-        self._app.show_page()
+            new = told.refuse(clean(error.what))
+        if new:
+            self._app.show_page()
 
     # -- what the open screen reads ----------------------------------------------------------------------------------
 
