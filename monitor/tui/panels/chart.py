@@ -3,13 +3,15 @@ happened marked on it."""
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.style import Style
 
 from monitor.client.snapshot import Happening, History
-from monitor.tui.palette import CRITICAL, CURSOR, DIM, GOOD, KEY, NOTICE, STRONG
+from monitor.tui.happenings import STYLES, group_of, level_of, weight_of
+from monitor.tui.palette import CURSOR, DIM, KEY, NOTICE, STRONG
 from monitor.tui.plot import Plot, cell_span, right_edge
 from monitor.tui.rows import Row
 
@@ -83,19 +85,13 @@ class Spot:
 
 
 def marks(happened: Sequence[Happening]) -> tuple[Mark, ...]:
-    """What of all that happened is marked on graphs: faults, what fires and what passes, restarts, probes."""
+    """What of all that happened is marked on graphs, in the order of ``happened``, which is the newest first."""
     found = []
     for one in happened:
-        if one.kind in ("resolved", "passed"):
-            found.append(Mark(one.at_ms, 0, GOOD, one.title))
-        elif one.kind.startswith("probe"):
-            found.append(Mark(one.at_ms, 1, KEY, one.title))
-        elif one.severity in ("critical", "page"):
-            found.append(Mark(one.at_ms, 3, CRITICAL, one.title))
-        elif one.severity == "warning":
-            found.append(Mark(one.at_ms, 2, NOTICE, one.title))
-        elif one.kind != "firing":
-            found.append(Mark(one.at_ms, 0, DIM, one.title))
+        weight = weight_of(one)
+        if weight is not None:
+            style = KEY if group_of(one) == "probes" else STYLES[level_of(one)]
+            found.append(Mark(one.at_ms, weight, style, one.title))
     return tuple(found)
 
 
@@ -199,16 +195,19 @@ def _levels(chart: Chart, height: int) -> dict[int, Threshold]:
 
 
 def _struck(history: History | None, now_ms: int, width: int, marks: Sequence[Mark]) -> dict[int, Mark]:
-    """The heaviest mark of each cell across a plot that has one."""
+    """The heaviest mark of each cell across a plot that has one. ``marks`` are the newest first."""
     if not marks:
         return {}
     spot = spot_of(history, now_ms, 0, 0, width, 1)
     if spot is None:
         return {}
     found: dict[int, Mark] = {}
-    for one in marks:
+    # There may be thousands, of which a graph shows those of its own time.
+    begin_ms = spot.end_ms - width * spot.cell_ms
+    first = bisect_left(marks, -spot.end_ms + 1, key=lambda one: -one.at_ms)
+    for one in marks[first : bisect_right(marks, -begin_ms, lo=first, key=lambda one: -one.at_ms)]:
         x = width - 1 - (spot.end_ms - 1 - one.at_ms) // spot.cell_ms
-        if 0 <= x < width and (x not in found or found[x].weight < one.weight):
+        if x not in found or found[x].weight < one.weight:
             found[x] = one
     return found
 
