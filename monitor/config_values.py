@@ -111,7 +111,7 @@ class Canary:
 
 
 LatencyTarget: TypeAlias = tuple[str, str, float]
-"""Metric (``ttft`` or ``itl``), quantile as Prometheus writes it (``0.95``), seconds."""
+"""Metric (``ttft``, ``itl`` or ``e2e``), quantile as Prometheus writes it (``0.95``), seconds."""
 
 LATENCY_TARGETS: tuple[LatencyTarget, ...] = (
     ("itl", "0.5", 0.05),

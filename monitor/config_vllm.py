@@ -13,7 +13,7 @@ from monitor.yaml_reader import Node, suggestion
 SERVER_FIELDS = ("url", "server", "api_key", "gpus", "ca_file", "insecure_skip_verify", "log", "canary")
 LOG_FIELDS = ("file", "unit")
 CANARY_FIELDS = ("deadline", "still", "model")
-TARGET_FIELDS = ("ttft", "itl")
+TARGET_FIELDS = ("ttft", "itl", "e2e")
 
 _LOOPBACK = re.compile(r"^(localhost|127\.[0-9.]+|\[?::1\]?|0\.0\.0\.0|\[?::\]?)$", re.IGNORECASE)
 _GPU = re.compile(r"^(\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+)$")
