@@ -135,7 +135,11 @@ def test_targets_of_a_metric_take_the_place_of_its_defaults() -> None:
         ("ttft", "0.99", 60.0),
     )
     assert loads("sources: {vllm: {targets: {itl: {}}}}").latency_targets == ttft
-    assert loads("sources: {vllm: {targets: {e2e: {p95: 30s}}}}").latency_targets == (("e2e", "0.95", 30.0), *itl, *ttft)
+    assert loads("sources: {vllm: {targets: {e2e: {p95: 30s}}}}").latency_targets == (
+        ("e2e", "0.95", 30.0),
+        *itl,
+        *ttft,
+    )
 
 
 def test_inhibit_rules() -> None:

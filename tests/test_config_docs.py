@@ -47,7 +47,7 @@ def documented() -> dict[str, list[str]]:
     for line in DOCS.read_text().splitlines():
         if line.startswith("#"):
             heading = line.lstrip("# ")
-        elif re.match(r"\| `[a-z_]+` \|", line) and len(re.findall(r"(?<!\\)\|", line)) == 5:
+        elif re.match(r"\| `[a-z0-9_]+` \|", line) and len(re.findall(r"(?<!\\)\|", line)) == 5:
             found.setdefault(heading, []).append(line.split("`")[1])
     return found
 
