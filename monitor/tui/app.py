@@ -160,6 +160,7 @@ class GpumonApp(PersonalApp):
             happened=told.happened,
             events_refused=told.refused,
             marks=told.marks,
+            note=self.note(self._monotonic()),
         )
         return self.travel.view(live)
 
@@ -237,13 +238,15 @@ class GpumonApp(PersonalApp):
         self.chronicle = Chronicle()
         self._snapshot, self._paused = picture, None
         self._message, self._error, self._cure = "connecting", "", ""
+        popped = []
         while len(self.screen_stack) > 1:
+            popped.append(self.screen)
             self.pop_screen()
         # What screens know is of the server before; the fleet's cursor and filter are worth more.
         for name, page_of_it in self._pages.items():
             if name != "fleet":
                 self.uninstall_screen(page_of_it)
-                if page_of_it.is_attached:
+                if page_of_it.is_attached and page_of_it not in popped:
                     page_of_it.remove()
         self._pages = {**pages(), "fleet": self._pages["fleet"]}
         for name, page_of_it in self._pages.items():
@@ -267,6 +270,8 @@ class GpumonApp(PersonalApp):
         self._turn_to(self.page.behind)
 
     def _turn_to(self, name: str) -> None:
+        if name == "alerts":
+            self.travel.see()
         name = "fleet" if self.nodes.at_fleet else name
         page = self._pages[name]
         if page is not self.page:

@@ -16,6 +16,8 @@ from monitor.tui.themes import MONO, THEMES, Theme, guess
 from monitor.tui.widgets.canvas import Canvas
 
 _TITLE_CELLS = 100
+_NOTE_SECONDS = 20.0
+"""How long something of the program itself is said."""
 
 
 class PersonalApp(TerminalApp):
@@ -27,6 +29,8 @@ class PersonalApp(TerminalApp):
         self.colours = guess(self._environment, self.settings.get("theme"))
         self._copied = ""
         self._writing = False
+        self._note = ""
+        self._noted = 0.0
         super().__init__()
         if self.no_color:
             self.colours = MONO
@@ -50,6 +54,12 @@ class PersonalApp(TerminalApp):
                 await asyncio.to_thread(self.settings.write)
         finally:
             self._writing = False
+
+    def note(self, now: float) -> str:
+        """What is to be said of the settings, for a while; ``now`` is the monotonic time."""
+        if self.settings.problem:
+            self._note, self._noted, self.settings.problem = self.settings.problem, now, ""
+        return self._note if now - self._noted < _NOTE_SECONDS else ""
 
     # -- themes ------------------------------------------------------------------------------------------------------
 

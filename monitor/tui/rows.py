@@ -50,6 +50,8 @@ class View:
     """Why that was not read."""
     marks: Sequence[Mark] = ()
     """What of it is marked on graphs."""
+    note: str = ""
+    """Something to be said once, of the program itself."""
     bar: str = ""
     """The screen that is open, where a line that names all of them is to be shown."""
 

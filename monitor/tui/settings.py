@@ -61,7 +61,12 @@ class Settings:
         for name, value in changed.items():
             if self._changed.get(name) == value:
                 self._changed.pop(name, None)
-        values = {name: one for name, one in {**self._read(path), **changed}.items() if one is not None}
+        told, self.problem = self.problem, ""
+        stored = self._read(path)
+        if self.problem:
+            stored = self._values
+        self.problem = told
+        values = {name: one for name, one in {**stored, **changed}.items() if one is not None}
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             number, name = tempfile.mkstemp(prefix=".tui-", suffix=".json", dir=path.parent)

@@ -39,7 +39,8 @@ class Travel:
         self.refused = ""
         self._picture: Snapshot | None = None
         self._fetched_at = 0.0
-        self._seen: frozenset[str] = frozenset()
+        self._seen: frozenset[str] | None = None
+        """The critical alerts that are known; None before the first picture."""
         self._news: tuple[Alert, ...] = ()
 
     @property
@@ -51,18 +52,14 @@ class Travel:
 
     def step(self, steps: int, live: Snapshot) -> None:
         """Go so many steps later, or earlier where negative. What is later than now is now."""
-        if self.at_ms is None:
-            if steps > 0:
-                return
-            self._seen = frozenset(one.fingerprint for one in _critical(live))
+        if self.at_ms is None and steps > 0:
+            return
         span = self.range_seconds or _USUAL
         at_ms = (live.now_ms if self.at_ms is None else self.at_ms) + steps * span * 1000 // _STEPS
         self._go(None if at_ms >= live.now_ms else at_ms)
 
     def go(self, at_ms: int, live: Snapshot) -> None:
         """Go to a moment."""
-        if self.at_ms is None:
-            self._seen = frozenset(one.fingerprint for one in _critical(live))
         self._go(min(at_ms, live.now_ms))
 
     def live(self) -> None:
@@ -85,7 +82,7 @@ class Travel:
 
     def _go(self, at_ms: int | None) -> None:
         if at_ms is None:
-            self._news, self._seen = (), frozenset()
+            self.see()
         if at_ms != self.at_ms:
             self.at_ms = at_ms
             self.refused = ""
@@ -124,14 +121,22 @@ class Travel:
         return now - self._fetched_at >= max(5.0, self.range_seconds / 300)
 
     def heed(self, live: Snapshot) -> str:
-        """Take note of what the live feed says while the past is looked at; the name of what is new and critical, else
-        "". Each is told once."""
-        if self.at_ms is None:
+        """Take note of what the live feed says; the name of what is new and critical, else "". Each is told once for as
+        long as it fires; while the past is looked at, it is news until it was seen."""
+        firing = _critical(live)
+        known = self._seen
+        self._seen = frozenset(one.fingerprint for one in firing)
+        if known is None:  # what fired before anybody looked is no news
             return ""
-        new = [one for one in _critical(live) if one.fingerprint not in self._seen]
-        self._seen |= {one.fingerprint for one in new}
-        self._news = (*new, *self._news)
+        new = [one for one in firing if one.fingerprint not in known]
+        if self.at_ms is not None and new:
+            names = {one.fingerprint for one in new}
+            self._news = (*new, *(one for one in self._news if one.fingerprint not in names))
         return new[0].name if new else ""
+
+    def see(self) -> None:
+        """What was news was seen."""
+        self._news = ()
 
     def view(self, live: View) -> View:
         """What is shown, where the live view would be this."""

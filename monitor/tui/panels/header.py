@@ -47,6 +47,8 @@ def header(view: View, width: int) -> list[Line]:
         rows.append(Row().put(" firing now ", ALARM).put(f" {view.news}", STRONG).put("  l: go there", DIM))
     if view.refused:
         rows.append(Row().put(" not read ", BADGE).put(f" {view.refused}", NOTICE))
+    if view.note:
+        rows.append(Row().put(f" {view.note}", NOTICE))
     if view.error and snapshot is not None:
         lost = Row().put(" connection lost ", ALARM).put(f" {view.error}", NOTICE)
         retry = f"  {view.message}" if view.message else ""
