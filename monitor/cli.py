@@ -13,12 +13,8 @@ from typing import Any
 import click
 
 from monitor import __version__
+from monitor.commands.access_options import reaching, reaching_several
 
-_URL = click.option(
-    "--url",
-    metavar="URL",
-    help="A daemon or a Prometheus: http://HOST:PORT or unix:/PATH. Default: $GPUMON_URL, the system's daemon, yours.",
-)
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -39,18 +35,53 @@ def cli() -> None:
 
 
 @cli.command()
-@_URL
+@reaching_several
+@click.option(
+    "--nodes",
+    "nodes_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A fleet: names, addresses, how one gets in. Default: ~/.config/gpumon/nodes.yaml, where no daemon runs here.",
+)
 @click.option("--alertmanager", metavar="URL", help="The Alertmanager that keeps the silences of a Prometheus.")
-def tui(url: str | None, alertmanager: str | None) -> None:
-    """Show a node, live, in the terminal.
+@click.option("--readonly", is_flag=True, help="Let no process be ended and nothing be silenced from it.")
+@click.option("--no-color", is_flag=True, help="No colours, as with $NO_COLOR.")
+def tui(urls: list[str], nodes_file: Path | None, alertmanager: str | None, readonly: bool, no_color: bool) -> None:
+    """Show a node, live, in the terminal; or a fleet of them.
 
-    Without a daemon on this machine it starts a private one, which notifies nobody and ends ten minutes after you.
+    Several --url, a file of --nodes, or a Prometheus that scrapes several nodes begin with a list of these. Without a
+    daemon on this machine it starts a private one, which notifies nobody and ends ten minutes after you.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.ClickException("the TUI needs a terminal; without one, `gpumon snapshot` prints how the node is")
     from monitor.tui import run
 
-    sys.exit(run(url, alertmanager=alertmanager))
+    where = _where(urls, nodes_file)
+    sys.exit(run(where, alertmanager=alertmanager, readonly=readonly, no_color=no_color))
+
+
+def _where(urls: list[str], nodes_file: Path | None) -> Any:
+    """What the terminal interface is to show: an address, several of them, or None for what is found here."""
+    from monitor.client.access import address
+
+    if urls and nodes_file is not None:
+        raise click.UsageError("give --url or --nodes, not both")
+    if urls:
+        return urls[0] if len(urls) == 1 else tuple(address(one) for one in urls)
+    from monitor.client.discover import find
+    from monitor.client.errors import ClientError
+    from monitor.client.nodes_file import nodes_path, read_nodes
+    from monitor.yaml_reader import ConfigError
+
+    path = nodes_file or nodes_path()
+    try:
+        if nodes_file is None and (not path.is_file() or find() is not None):
+            return None
+        return read_nodes(path)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+    except ClientError:
+        return None  # a socket that refuses: the screen says so, with its cure
 
 
 @cli.command()
@@ -144,7 +175,7 @@ def demo(speed: float, text: bool) -> None:
 
 
 @cli.command()
-@_URL
+@reaching
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 @click.option("--prom", "as_prom", is_flag=True, help="As a Prometheus scrapes it.")
 def snapshot(url: str | None, as_json: bool, as_prom: bool) -> None:
@@ -157,7 +188,7 @@ def snapshot(url: str | None, as_json: bool, as_prom: bool) -> None:
 
 
 @cli.command()
-@_URL
+@reaching
 @click.option("-i", "--gpu", "gpus", metavar="LIST", help="These GPUs alone: 0,1,3.")
 @click.option(
     "-d",
@@ -180,7 +211,7 @@ def dmon(url: str | None, gpus: str | None, delay: float, count: int, as_csv: bo
 # An expression may begin with a minus.
 @cli.command(context_settings={"ignore_unknown_options": True})
 @click.argument("expr")
-@_URL
+@reaching
 @click.option("--at", "--time", "at", metavar="TIME", help="When: 18:00, 2026-11-21T18:00Z, -1h, epoch. Default: now.")
 @click.option("--since", metavar="DURATION", help="Over the last 30m, 6h, 7d.")
 @click.option("--start", metavar="TIME", help="Over a range: from when.")
@@ -209,7 +240,7 @@ def query(
 
 @cli.command()
 @click.argument("selectors", nargs=-1, metavar="[SELECTOR…]")
-@_URL
+@reaching
 @click.option("--since", metavar="DURATION", help="The last 30m, 24h, 7d. Default: 1h.")
 @click.option("--start", metavar="TIME", help="From when: 18:00, 2026-11-21T18:00Z, -1h, epoch.")
 @click.option("--end", metavar="TIME", help="Until when. Default: now.")
@@ -241,7 +272,7 @@ _ALERTMANAGER = click.option(
 
 
 @cli.command()
-@_URL
+@reaching
 @_ALERTMANAGER
 @click.option("--all", "everything", is_flag=True, help="With those that are silenced, inhibited or of severity none.")
 @click.option("--json", "as_json", is_flag=True, help="All of them as JSON, for programs.")
@@ -264,7 +295,7 @@ def silence() -> None:
 @click.option("--start", metavar="TIME", help="From when. Default: now.")
 @click.option("-c", "--comment", metavar="TEXT", help="Why. Required.")
 @click.option("-a", "--by", metavar="NAME", help="Who. Default: you.")
-@_URL
+@reaching
 @_ALERTMANAGER
 @click.option("--json", "as_json", is_flag=True, help="The id as JSON, for programs.")
 def silence_add(
@@ -302,7 +333,7 @@ def silence_add(
 
 @silence.command("list")
 @click.option("--expired", is_flag=True, help="With those that are over; they are kept for five days.")
-@_URL
+@reaching
 @_ALERTMANAGER
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def silence_list(expired: bool, url: str | None, alertmanager: str | None, as_json: bool) -> None:
@@ -314,7 +345,7 @@ def silence_list(expired: bool, url: str | None, alertmanager: str | None, as_js
 
 @silence.command("expire")
 @click.argument("idents", nargs=-1, required=True, metavar="ID...")
-@_URL
+@reaching
 @_ALERTMANAGER
 def silence_expire(idents: tuple[str, ...], url: str | None, alertmanager: str | None) -> None:
     """End silences now, by their ids or how those begin."""
@@ -330,7 +361,7 @@ def notify() -> None:
 
 @notify.command("test")
 @click.argument("receiver", required=False)
-@_URL
+@reaching
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def notify_test(receiver: str | None, url: str | None, as_json: bool) -> None:
     """Send a test to RECEIVER, or to each, and say what came back.
@@ -412,7 +443,7 @@ def test_rules(
     metavar="DURATION",
     help="How often groups are evaluated that say no interval of their own. Default: 15s.",
 )
-@_URL
+@reaching
 @click.option(
     "--history",
     type=click.Path(path_type=Path),
@@ -455,7 +486,7 @@ def backtest(
 
 
 @cli.command()
-@_URL
+@reaching
 @click.option(
     "--config",
     "config_path",

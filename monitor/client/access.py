@@ -11,7 +11,7 @@ import os
 import re
 import ssl
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -39,11 +39,10 @@ class Access:
     """Whether it may show any certificate at all."""
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
-    def shown(self, environment: Mapping[str, str] | None = None) -> dict[bytes, bytes]:
+    def shown(self) -> dict[bytes, bytes]:
         """The headers of every request."""
         found = {name.encode(): value.encode() for name, value in self.headers}
-        env = os.environ if environment is None else environment
-        token = (env.get("GPUMON_TOKEN", "") if self.token is None else self.token).strip()
+        token = (os.environ.get("GPUMON_TOKEN", "") if self.token is None else self.token).strip()
         if self.user:
             found[b"Authorization"] = b"Basic " + b64encode(f"{self.user}:{self.password}".encode())
         elif token:
@@ -101,13 +100,22 @@ class Part:
     @property
     def matchers(self) -> str:
         """What stands in a selector after other matchers: ``,instance="…"``."""
-        if len(self.instances) == 1:
-            return f',instance="{escape(self.instances[0])}"'
-        return f',instance=~"{escape("|".join(quoted(one) for one in self.instances))}"'
+        return _matchers(self.instances)
+
+    @property
+    def every(self) -> str:
+        """The same of all its exporters: an alert on any of them is the node's."""
+        return _matchers((*self.instances, *self.beside))
 
     def has(self, instance: str) -> bool:
         """Whether it has an exporter with this label."""
         return instance in self.instances or instance in self.beside
+
+
+def _matchers(instances: Sequence[str]) -> str:
+    if len(instances) == 1:
+        return f',instance="{escape(instances[0])}"'
+    return f',instance=~"{escape("|".join(quoted(one) for one in instances))}"'
 
 
 def quoted(text: str) -> str:
@@ -139,8 +147,32 @@ class Address(str):
         """The same server, known by another name, or a node of it."""
         return Address(str(self), self.access, name=name or self.name, part=part, fleet=fleet)
 
+    def check(self) -> None:
+        """Whether it can be one at all. Raises ``ClientError``."""
+        if self.startswith("unix:"):
+            if len(self) == len("unix:"):
+                cure = "Write it as unix:/run/gpumon/gpumon.sock"
+                raise ClientError("a unix socket needs its path", str(self), cure)
+            return
+        try:
+            parts = urlsplit(self)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            cure = "Write http://host:port, https://host:port or unix:/path/to/socket"
+            raise ClientError("this is no address", str(self), cure)
+        if parts.query or parts.fragment:
+            cure = "What stands after ? or # is no part of it"
+            raise ClientError("an address ends with its path", self.plain, cure)
+
     @property
-    def title(self) -> str:
+    def plain(self) -> str:
+        """It without what may be secret in what a server sent us to."""
+        return self.partition("?")[0].partition("#")[0]
+
+    @property
+    def called(self) -> str:
         """What it is called where a person looks for it."""
         if self.name:
             return self.name
@@ -175,11 +207,9 @@ def load(
     key: str = "",
     insecure: bool = False,
     headers: Sequence[str] = (),
-    environment: Mapping[str, str] | None = None,
 ) -> Access:
     """What a person named, read. The password of ``user`` comes from a file or ``$GPUMON_PASSWORD``. Raises
     ``ClientError`` for what contradicts itself or cannot be read."""
-    env = os.environ if environment is None else environment
     if token_file and user:
         raise ClientError("a token and a user cannot both be shown", "", "Give --token-file or --user")
     if password_file and not user:
@@ -190,7 +220,7 @@ def load(
         raise ClientError("--insecure looks at no certificate, and --ca at one", "", "Give one of them")
     password = ""
     if user:
-        password = secret(password_file) if password_file else env.get("GPUMON_PASSWORD", "")
+        password = secret(password_file) if password_file else os.environ.get("GPUMON_PASSWORD", "")
         if not password:
             raise ClientError(f'no password for the user "{user}"', "", "Set $GPUMON_PASSWORD or give --password-file")
         if ":" in user:

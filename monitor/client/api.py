@@ -15,7 +15,6 @@ import ssl
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
-from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -57,15 +56,13 @@ class Client:
         """The node that is meant, where the server is a Prometheus of several."""
         self._socket = ""
         access = self.address.access if token is None else Access(token)
+        self.address.check()
+        base = self.target.rstrip("/")
         if self.target.startswith("unix:"):
             self._socket = self.target[len("unix:") :]
             if self._socket.startswith("//"):
                 self._socket = "/" + self._socket.lstrip("/")
-            if not self._socket:
-                raise ClientError("a unix socket needs its path", target, "Write it as unix:/run/gpumon/gpumon.sock")
             base = "http://gpumon"
-        else:
-            base = _base(self.target)
         self._http = httpx.AsyncClient(
             base_url=base,
             transport=httpx.AsyncHTTPTransport(uds=self._socket) if self._socket else None,
@@ -206,7 +203,7 @@ class Client:
         if response.status_code == 200:
             return
         if response.is_redirect:
-            where = _shown(str(response.next_request.url)) if response.next_request is not None else "elsewhere"
+            where = address(str(response.next_request.url)).plain if response.next_request is not None else "elsewhere"
             cure = "Give that address itself: what lets you in here is not shown there"
             raise Refused(f"it redirects to {where}", self.target, cure, response.status_code)
         try:
@@ -254,26 +251,6 @@ class Client:
 
 
 _VERSIONS = "Client and daemon may be of different versions: compare `gpumon --version` on both"
-
-
-def _base(target: str) -> str:
-    try:
-        parts = urlsplit(target)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ClientError(
-            "this is no address", target, "Write http://host:port, https://host:port or unix:/path/to/socket"
-        )
-    if parts.query or parts.fragment:
-        raise ClientError("an address ends with its path", _shown(target), "What stands after ? or # is no part of it")
-    return target.rstrip("/")
-
-
-def _shown(url: str) -> str:
-    """An address without what may be secret in it."""
-    return str(address(url)).partition("?")[0].partition("#")[0]
 
 
 def socket_error(target: str, path: str, number: int | None) -> Unreachable:

@@ -145,7 +145,8 @@ class SnapshotBuilder:
             if one.name == source and (not server or one.server == server) and one.interval_seconds:
                 return max(STALE_AFTER_SECONDS * speed, 3 * one.interval_seconds) * 1000
         # A Prometheus keeps a series for five minutes and scrapes every minute at the slowest.
-        return STALE_AFTER_SECONDS * speed * 1000 if self._sources else 180_000
+        told = self._sources and self._facts.mode != "prometheus"
+        return STALE_AFTER_SECONDS * speed * 1000 if told else 180_000
 
     def _make_gpus(self, now_ms: int) -> tuple[Gpu, ...]:
         found: dict[tuple[str, str], dict[str, Any]] = {}

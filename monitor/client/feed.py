@@ -12,13 +12,14 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 from monitor.client import discover, queries
+from monitor.client.access import Part, address
 from monitor.client.api import Client
 from monitor.client.builder import SnapshotBuilder
 from monitor.client.errors import ClientError, Refused, Unreachable
 from monitor.client.events import Connecting, ConnectionLost, Event
 from monitor.client.format import clean
 from monitor.client.snapshot import NodeFacts, Snapshot
-from monitor.client.wire import Capabilities, Frame, Query, Result, Series
+from monitor.client.wire import Capabilities, Frame, Query, Result, Series, SourceRow
 
 PAUSES = (1.0, 1.0, 2.0, 5.0, 10.0)
 """Seconds between tries to connect, the last one for ever."""
@@ -28,17 +29,23 @@ _PROMETHEUS_STEP = 10
 
 
 async def live(
-    url: str | None = None, *, interval: float = 1.0, start_private: bool = True
+    url: str | None = None, *, interval: float = 1.0, start_private: bool = True, fleet: bool = False
 ) -> AsyncGenerator[Event, None]:
-    """Events of the daemon that ``url`` names or that ``discover`` finds, a snapshot every ``interval`` seconds."""
+    """Events of the daemon that ``url`` names or that ``discover`` finds, a snapshot every ``interval`` seconds. With
+    ``fleet`` the snapshots of a Prometheus that has several nodes are of the fleet, and those of one that has a single
+    node are of that node alone."""
     attempt = 0
+    url = None if url is None else address(url)
     while True:
         yield Connecting(f"connecting to {url}" if url else "looking for a daemon")
         try:
             if start_private and discover.find(url) is None:
                 yield Connecting("no daemon here: starting a private one")
             found = await (discover.find_or_start(url) if start_private else _find(url))
-            async with Client(found.target) as client, aclosing(snapshots(client, interval=interval)) as pictures:
+            async with (
+                Client(found.target) as client,
+                aclosing(_pictures(client, interval) if fleet else snapshots(client, interval=interval)) as pictures,
+            ):
                 async for snapshot in pictures:
                     attempt = 0
                     yield snapshot
@@ -56,6 +63,16 @@ async def _find(url: str | None) -> discover.Found:
     return found
 
 
+async def _pictures(client: Client, interval: float) -> AsyncGenerator[Snapshot, None]:
+    from monitor.client import fleet  # which asks as we do
+
+    _, told = await facts_of(client)
+    several = told is None and await fleet.is_fleet(client)
+    async with aclosing(fleet.pictures(client) if several else snapshots(client, interval=interval)) as pictures:
+        async for snapshot in pictures:
+            yield snapshot
+
+
 async def snapshots(client: Client, *, interval: float = 1.0) -> AsyncGenerator[Snapshot, None]:
     """Pictures of one server until the connection breaks. Raises ``ClientError``."""
     facts, told = await facts_of(client)
@@ -63,9 +80,13 @@ async def snapshots(client: Client, *, interval: float = 1.0) -> AsyncGenerator[
         # It is asked instead of listened to.
         builder = SnapshotBuilder(facts, range_seconds=_PROMETHEUS_RANGE)
         asked = queries.overview(
-            window="2m", latency_window="2m", range_seconds=_PROMETHEUS_RANGE, step_seconds=_PROMETHEUS_STEP
+            window="2m",
+            latency_window="2m",
+            range_seconds=_PROMETHEUS_RANGE,
+            step_seconds=_PROMETHEUS_STEP,
+            node="" if client.part is None else client.part.matchers,
         )
-        frames = poll(client, asked, interval=max(interval, _PROMETHEUS_INTERVAL))
+        frames = poll(client, asked, interval=max(interval, _PROMETHEUS_INTERVAL), part=client.part)
     else:
         # A clock that runs faster fills a graph's width with more of its time.
         range_seconds = round(min(queries.HISTORY_SECONDS * max(1.0, facts.speed), queries.LONGEST_SECONDS))
@@ -88,7 +109,14 @@ async def facts_of(client: Client) -> tuple[NodeFacts, Capabilities | None]:
         if error.status != 404:
             raise
         await client.query("vector(1)")
-        return NodeFacts(target=clean(client.target), hostname=clean(client.target), mode="prometheus"), None
+        facts = NodeFacts(
+            target=clean(client.target),
+            hostname=clean(client.address.called) if client.part is None else client.part.name,
+            mode="prometheus",
+            insecure=client.address.access.insecure,
+            fleet=clean(client.address.fleet),
+        )
+        return facts, None
     facts = NodeFacts(
         target=clean(client.target),
         hostname=clean(told.node.hostname or told.node.instance),
@@ -99,6 +127,8 @@ async def facts_of(client: Client) -> tuple[NodeFacts, Capabilities | None]:
         speed=told.speed,
         notifies=told.notifies,
         heartbeat=told.heartbeat,
+        insecure=client.address.access.insecure,
+        fleet=clean(client.address.fleet),
     )
     return facts, told
 
@@ -109,7 +139,7 @@ class Asking:
 
     def __init__(self, client: Client, asked: Sequence[Query]) -> None:
         self._client = client
-        self._asked = asked
+        self.asked = asked
         self._shapes: dict[str, tuple[dict[str, str], ...]] = {}
         self._reached: dict[str, int] = {}
         self._limit = asyncio.Semaphore(4)
@@ -117,7 +147,7 @@ class Asking:
     async def results(self, now_ms: int) -> dict[str, Result]:
         """What each query gives at a moment, where that is not what it gave before. Raises ``ClientError`` when the
         server is gone; a query that it refuses is an error within the results."""
-        answers = await asyncio.gather(*(self._ask(query, now_ms) for query in self._asked))
+        answers = await asyncio.gather(*(self._ask(query, now_ms) for query in self.asked))
         return {id: result for id, result in answers if result is not None}
 
     async def _ask(self, query: Query, now_ms: int) -> tuple[str, Result | None]:
@@ -136,10 +166,11 @@ async def poll(
     *,
     interval: float,
     alerts: bool = True,
+    part: Part | None = None,
     now: Callable[[], float] = time.time,
 ) -> AsyncGenerator[Frame, None]:
-    """Frames from a server that has no stream, by asking each query every ``interval`` seconds. Raises ``ClientError``
-    when the server is gone."""
+    """Frames from a server that has no stream, by asking each query every ``interval`` seconds; with the alerts of
+    ``part``, or with all. Raises ``ClientError`` when the server is gone."""
     seq = 0
     asking = Asking(client, asked)
     while True:
@@ -152,8 +183,38 @@ async def poll(
                 rows = await client.alerts()
             except Refused:
                 rows = ()  # a server of Prometheus' query API without rules, such as a proxy
-        yield Frame(seq, now_ms, results, rows)
+        sources = None
+        if alerts and part is not None:
+            rows = tuple(one for one in rows or () if part.has(one.labels.get("instance", "")))
+            sources = await sources_of(client, now_ms)
+        yield Frame(seq, now_ms, results, rows, sources)
         await asyncio.sleep(interval)
+
+
+async def sources_of(client: Client, at_ms: int, reason: str = "a Prometheus is not told why") -> tuple[SourceRow, ...]:
+    """The sources of a daemon at a moment, from the series that it leaves, with a reason for those that are down;
+    none where no gpumon tells of the node. Raises ``ClientError``."""
+    node = "" if client.part is None else client.part.matchers
+    up = await client.query(queries.selector("gpumon_source_up", "", node), at_ms)
+    told = await client.query(queries.selector("gpumon_source_age_seconds", "", node), at_ms) if up else ()
+    ages = {_source(one): one.value for one in told}
+    rows = []
+    for one in up:
+        age = ages.get(_source(one))
+        rows.append(
+            SourceRow(
+                one.metric.get("source", ""),
+                one.metric.get("server", ""),
+                up=one.value is not None and float(one.value[1]) == 1,
+                reason=reason,
+                last_success_ms=None if age is None else round(at_ms - float(age[1]) * 1000),
+            )
+        )
+    return tuple(rows)
+
+
+def _source(series: Series) -> tuple[str, str]:
+    return series.metric.get("source", ""), series.metric.get("server", "")
 
 
 def _instant(series: Sequence[Series], id: str, shapes: dict[str, tuple[dict[str, str], ...]]) -> Result:

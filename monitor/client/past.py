@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from monitor.client import discover, queries
+from monitor.client import alert_series, discover, queries
 from monitor.client.api import Client
 from monitor.client.builder import SnapshotBuilder
 from monitor.client.errors import ClientError, Refused
-from monitor.client.feed import Asking, facts_of, poll
+from monitor.client.feed import Asking, facts_of, poll, sources_of
+from monitor.client.fleet import Fleet, is_fleet
 from monitor.client.format import clean
 from monitor.client.prometheus import QueryClient
 from monitor.client.readings import readings
 from monitor.client.results import Answers, Lens, Results
-from monitor.client.snapshot import Happening, Reading, Snapshot
-from monitor.client.wire import AlertRow, Frame, ProcessRow, Query, Series, SourceRow, TransitionRow
+from monitor.client.snapshot import Happening, NodeFacts, Reading, Snapshot
+from monitor.client.wire import AlertRow, Capabilities, Frame, ProcessRow, Query, TransitionRow
 
 _POINTS = 300
 """Two for each cell of the widest graph."""
@@ -38,6 +40,10 @@ class Pictures:
     def __init__(self, url: str | None) -> None:
         self._url = url
         self._client: QueryClient | None = None
+        self._fleet: bool | None = None
+        """Whether it is a Prometheus of several nodes; None before that was asked."""
+        self._heeded_ms = 0
+        """Until when it is known what happened, where that is read from series."""
         self.oldest_ms: int | None = None
         """Since when the server has samples, where it says so."""
 
@@ -45,23 +51,27 @@ class Pictures:
         """The node at a moment, or now. Raises ``ClientError``."""
         client = self._client or self._open()
         try:
-            facts, told = await facts_of(client)
+            facts, told = await self._who(client)
             self.oldest_ms = told.oldest_ms if told is not None else None
             if at_ms is not None and self.oldest_ms is not None:
                 at_ms = max(at_ms, self.oldest_ms + 60_000)  # where there is something to see
             if at_ms is None:
                 at_ms = told.now_ms if told is not None else round(datetime.now(UTC).timestamp() * 1000)
-            step = grain(range_seconds)
-            window = max(120 if told is None else 30, step)
+            if self._fleet:
+                return await Fleet(client).at(at_ms, range_seconds)
+            lens = _lens(client, told, range_seconds)
             asked = queries.overview(
-                window=f"{window}s",
-                latency_window=f"{max(60, window)}s",
+                window=lens.window,
+                latency_window=lens.latency_window,
                 range_seconds=range_seconds,
-                step_seconds=step,
+                step_seconds=lens.step_seconds,
+                node=lens.node,
             )
             results = await Asking(client, asked).results(at_ms)
             alerts = await _alerts(client, at_ms, daemon=told is not None)
-            sources = await _sources(client, at_ms) if told is not None else None
+            sources = (
+                await sources_of(client, at_ms, "it was down") if told is not None or client.part is not None else None
+            )
         except ClientError:
             await self.close()
             raise
@@ -75,10 +85,8 @@ class Pictures:
         Raises ``ClientError``."""
         client = self._client or self._open()
         try:
-            _, told = await facts_of(client)
-            step = grain(range_seconds)
-            window = max(120 if told is None else 30, step)
-            lens = Lens(f"{window}s", f"{max(60, window)}s", range_seconds, step, told is not None)
+            _, told = await self._who(client)
+            lens = _lens(client, told, range_seconds)
             results = Results(client.target, range_seconds * 1000, whole=True)
             if at_ms is not None:
                 results.apply(Frame(1, at_ms, await Asking(client, asked(lens)).results(at_ms)))
@@ -99,14 +107,15 @@ class Pictures:
 
     async def happened(self, since_ms: int = 0) -> tuple[Happening, ...]:
         """What happened since a time, the newest first: events as far as they are stored, and changes of alerts as far
-        as the daemon remembers. Raises ``ClientError``."""
+        as the daemon remembers. Of a Prometheus, the alerts of its last hours. Raises ``ClientError``."""
         client = self._client or self._open()
         try:
+            _, told = await self._who(client)
+            if told is None:
+                return await self._alerts_changed(client, since_ms, round(datetime.now(UTC).timestamp() * 1000))
             events = await client.events(since_ms)
             changes = await client.transitions(since_ms)
-        except Refused as error:
-            if error.status == 404:
-                raise ClientError("a Prometheus knows none", client.target) from None
+        except Refused:
             raise
         except ClientError:
             await self.close()
@@ -125,12 +134,22 @@ class Pictures:
         found += [one for change in changes if (one := _change(change)) is not None]
         return tuple(sorted(found, key=lambda one: -one.at_ms))
 
+    async def _alerts_changed(self, client: QueryClient, since_ms: int, now_ms: int) -> tuple[Happening, ...]:
+        if now_ms - self._heeded_ms < alert_series.STEP_MS:
+            return ()  # nothing can have come since
+        found = await alert_series.happened(client, max(since_ms, self._heeded_ms), now_ms)
+        self._heeded_ms = now_ms - now_ms % alert_series.STEP_MS
+        return found
+
     async def readings(self, selector: str, at_ms: int | None, range_seconds: int) -> tuple[Reading, ...]:
-        """Every reading of what a selector selects, at a moment or now. Raises ``ClientError``."""
+        """Every reading of what a selector selects, ``{matchers}``, at a moment or now. Raises ``ClientError``."""
         client = self._client or self._open()
         try:
             if at_ms is None:
                 at_ms = await client.now_ms(round(datetime.now(UTC).timestamp() * 1000))
+            await self._who(client)
+            if client.part is not None:
+                selector = f"{selector[:-1]}{client.part.matchers}}}"
             return await readings(client, selector, at_ms, range_seconds, grain(range_seconds))
         except ClientError:
             await self.close()
@@ -143,7 +162,7 @@ class Pictures:
             return (await client.processes()).processes
         except Refused as error:
             if error.status == 404:
-                raise ClientError("a Prometheus knows none", client.target) from None
+                raise ClientError("a Prometheus knows of no process: a daemon does", client.target) from None
             raise
         except ClientError:
             await self.close()
@@ -159,8 +178,25 @@ class Pictures:
         found = discover.find(self._url)
         if found is None:
             raise ClientError("there is no daemon on this machine", "", "Start one with `gpumon daemon`, or give --url")
-        self._client = QueryClient(found.target, timeout=20)
+        self._client, self._fleet = QueryClient(found.target, timeout=20), None
         return self._client
+
+    async def _who(self, client: QueryClient) -> tuple[NodeFacts, Capabilities | None]:
+        """Who the server is. A Prometheus that has one node is that node from then on."""
+        facts, told = await facts_of(client)
+        if told is None:
+            if self._fleet is None:
+                self._fleet = await is_fleet(client)
+            if client.part is not None:
+                facts = replace(facts, hostname=client.part.name)
+        return facts, told
+
+
+def _lens(client: Client, told: Capabilities | None, range_seconds: int) -> Lens:
+    step = grain(range_seconds)
+    window = max(120 if told is None else 30, step)
+    node = "" if client.part is None else client.part.matchers
+    return Lens(f"{window}s", f"{max(60, window)}s", range_seconds, step, told is not None, node)
 
 
 def _change(row: TransitionRow) -> Happening | None:
@@ -178,16 +214,18 @@ def _change(row: TransitionRow) -> Happening | None:
 async def _alerts(client: Client, at_ms: int, *, daemon: bool) -> tuple[AlertRow, ...]:
     """The alerts that were active at a moment, from the series that rules leave; their words from the daemon's record,
     as far as that goes back."""
-    states = await client.query("ALERTS", at_ms)
-    since = {_identity(one.metric): one.value for one in await client.query("ALERTS_FOR_STATE", at_ms)}
+    node = "" if client.part is None else client.part.every
+    states = await client.query(queries.selector("ALERTS", "", node), at_ms)
+    began_at = await client.query(queries.selector("ALERTS_FOR_STATE", "", node), at_ms)
+    since = {_identity(one.metric, daemon): one.value for one in began_at}
     words: dict[tuple[tuple[str, str], ...], TransitionRow] = {}
     if daemon and states:
         for row in await client.transitions():
             if row.at_ms <= at_ms:
-                words[_identity(row.labels)] = row
+                words[_identity(row.labels, daemon)] = row
     alerts = []
     for one in states:
-        identity = _identity(one.metric)
+        identity = _identity(one.metric, daemon)
         began = since.get(identity)
         told = words.get(identity)
         alerts.append(
@@ -203,32 +241,10 @@ async def _alerts(client: Client, at_ms: int, *, daemon: bool) -> tuple[AlertRow
     return tuple(alerts)
 
 
-def _identity(labels: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    """An alert's labels, which its series and its record share; a store adds the node's own to the series."""
-    left_out = ("__name__", "alertstate", "job", "instance")
+def _identity(labels: dict[str, str], daemon: bool) -> tuple[tuple[str, str], ...]:
+    """An alert's labels, which its series and its record share; a daemon adds the node's own to the series."""
+    left_out = ("__name__", "alertstate", *(("job", "instance") if daemon else ()))
     return tuple(sorted((name, value) for name, value in labels.items() if name not in left_out))
-
-
-async def _sources(client: Client, at_ms: int) -> tuple[SourceRow, ...]:
-    up = await client.query("gpumon_source_up", at_ms)
-    ages = {_source(one): one.value for one in await client.query("gpumon_source_age_seconds", at_ms)}
-    rows = []
-    for one in up:
-        age = ages.get(_source(one))
-        rows.append(
-            SourceRow(
-                one.metric.get("source", ""),
-                one.metric.get("server", ""),
-                up=one.value is not None and float(one.value[1]) == 1,
-                reason="it was down",
-                last_success_ms=None if age is None else round(at_ms - float(age[1]) * 1000),
-            )
-        )
-    return tuple(rows)
-
-
-def _source(series: Series) -> tuple[str, str]:
-    return series.metric.get("source", ""), series.metric.get("server", "")
 
 
 def _rfc3339(seconds: float) -> str:

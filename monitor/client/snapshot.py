@@ -10,6 +10,8 @@ from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from monitor.client.access import Address
+
 STALE_AFTER_SECONDS = 5.0
 """A reading older than this, or than three of its source's intervals, is shown as stale."""
 
@@ -245,13 +247,77 @@ class NodeFacts:
     instance: str = ""
     version: str = ""
     mode: str = ""
-    """``system``, ``private``, ``demo``; ``prometheus`` for a server that is no daemon."""
+    """``system``, ``private``, ``demo``; ``prometheus`` for a server that is no daemon; ``fleet`` for several nodes."""
     simulated: bool = False
     speed: float = 1.0
     notifies: bool = True
     heartbeat: bool = True
     driver: str = ""
     cuda: str = ""
+    insecure: bool = False
+    """Whether any certificate was taken for the server's."""
+    fleet: str = ""
+    """What it was opened from, in words; "" for a node that stands alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetNode:
+    """A node among several, in a line. Units are those of ``Gpu``, ``Engine`` and ``Host``."""
+
+    name: str
+    address: Address
+    """What opens it."""
+    up: bool | None = None
+    """None before it was asked."""
+    reason: str = ""
+    """Why it is down."""
+    age_seconds: float | None = None
+    """Since its last readings."""
+    exporters: tuple[str, ...] = ()
+    """Who tells of it, where that is a Prometheus."""
+    exporters_down: tuple[str, ...] = ()
+    """Those of them that do not answer."""
+    severity: str = ""
+    """Of its gravest alert that fires; "" where none does."""
+    alert: str = ""
+    """The name of that."""
+    firing: int = 0
+    """How many fire, without those that are silenced or inhibited."""
+    utilization: tuple[float | None, ...] = ()
+    """Of each GPU."""
+    memory: float | None = None
+    """Used of total, of all GPUs together."""
+    hottest: float | None = None
+    """The temperature of its hottest GPU."""
+    margin: float | None = None
+    """The least that a GPU has to the temperature at which it slows down, in °C."""
+    throttled: int | None = None
+    """How many GPUs heat or power slow down, but for the power limit that was set."""
+    power: float | None = None
+    servers_up: int | None = None
+    """None where there is no vLLM server."""
+    servers_down: int = 0
+    running: float | None = None
+    waiting: float | None = None
+    prompt_rate: float | None = None
+    generation_rate: float | None = None
+    failed_rate: float | None = None
+    ttft_p95: float | None = None
+    """Of its slowest server, where each is asked alone."""
+    kv_cache: float | None = None
+    prefix_hits: float | None = None
+    cpu: float | None = None
+    host_memory: float | None = None
+    """Used of total."""
+    history: History | None = None
+    """The mean utilization of its GPUs."""
+    simulated: bool = False
+
+    @property
+    def mean_utilization(self) -> float | None:
+        """Of its GPUs that say it."""
+        known = [one for one in self.utilization if one is not None]
+        return sum(known) / len(known) if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +339,10 @@ class Snapshot:
     """Queries that failed, by id, with the reason."""
     dropped: int = 0
     """Frames that this client was too slow for, so far."""
+    fleet: tuple[FleetNode, ...] = ()
+    """The nodes of a fleet, the worst first; then there is no node of its own."""
+    elsewhere: int = 0
+    """How many alerts of a fleet fire that are of no node."""
 
     def history(self, query: str, key: tuple[str, str]) -> History | None:
         """The past of one series, or None."""

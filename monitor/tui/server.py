@@ -9,6 +9,7 @@ from monitor.client.events import Event
 from monitor.client.snapshot import Happening, Reading, Snapshot
 
 if TYPE_CHECKING:
+    from monitor.client.access import Address
     from monitor.client.past import Pictures
     from monitor.client.results import Answers, Lens
     from monitor.client.wire import ProcessRow, Query
@@ -18,13 +19,21 @@ Feed: TypeAlias = Callable[[], AsyncIterator[Event]]
 """Opens the stream of events. Called once, after the first frame was painted."""
 
 
-def live_feed(url: str | None) -> Feed:
-    """The feed of a real daemon. HTTP is imported when it is opened: the screen is painted before."""
+Where: TypeAlias = "str | tuple[Address, ...] | None"
+"""A server, several of them, or the daemon that is found on this machine."""
+
+
+def live_feed(where: Where) -> Feed:
+    """The feed of real servers. HTTP is imported when it is opened: the screen is painted before."""
 
     def feed() -> AsyncIterator[Event]:
+        if isinstance(where, tuple):
+            from monitor.client.fleet import Several
+
+            return Several(where).pictures()
         from monitor.client.feed import live
 
-        return live(url)
+        return live(where, fleet=True)
 
     return feed
 
@@ -59,11 +68,15 @@ class Asked(Protocol):
         """Every reading of what a selector selects, at a moment or now."""
         ...
 
+    async def close(self) -> None:
+        """Let go of the connections: another is asked from now on."""
+        ...
+
 
 class Server:
     """A real daemon or Prometheus. HTTP is imported when it is first asked."""
 
-    def __init__(self, url: str | None, alertmanager: str | None = None) -> None:
+    def __init__(self, url: Where, alertmanager: str | None = None) -> None:
         """``alertmanager`` is the address of the one that keeps the silences, where that is not the server itself."""
         self._url = url
         self._alertmanager = alertmanager
@@ -71,11 +84,25 @@ class Server:
         self._alerting: Alerting | None = None
 
     def _asked(self) -> Pictures:
-        if self._pictures is None:
+        if self._pictures is not None:
+            return self._pictures
+        if isinstance(self._url, tuple):
+            from monitor.client.fleet_past import FleetPictures
+
+            self._pictures = FleetPictures(self._url)
+        else:
             from monitor.client.past import Pictures
 
             self._pictures = Pictures(self._url)
         return self._pictures
+
+    async def close(self) -> None:
+        if self._pictures is not None:
+            pictures, self._pictures = self._pictures, None
+            await pictures.close()
+        if self._alerting is not None:
+            alerting, self._alerting = self._alerting, None
+            await alerting.close()
 
     async def at(self, at_ms: int | None, range_seconds: int) -> Snapshot:
         return await self._asked().at(at_ms, range_seconds)
@@ -96,7 +123,8 @@ class Server:
         if self._alerting is None:
             from monitor.client.alerting import Alerting
 
-            self._alerting = Alerting(self._url, self._alertmanager)
+            # Of several nodes none is asked for alerts before it was opened.
+            self._alerting = Alerting(None if isinstance(self._url, tuple) else self._url, self._alertmanager)
         return self._alerting
 
     async def readings(self, selector: str, at_ms: int | None, range_seconds: int) -> Sequence[Reading]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from monitor.tui.server import Asked
 
 if TYPE_CHECKING:
+    from monitor.client.access import Address
     from monitor.tui.screens.window import Window
 
 
@@ -30,6 +31,10 @@ class Shell(Protocol):
 
     def back(self) -> None:
         """Show the screen from which this one was opened."""
+        ...
+
+    def open_node(self, where: Address, page: str = "overview") -> None:
+        """Look at one node of the fleet, on a screen."""
         ...
 
     def go_to(self, at_ms: int) -> None:
