@@ -122,6 +122,7 @@ class SimulatedVllm:
             self.server,
             {str(index): _gpus(story.seed)[index].uuid for index in facts.gpus},
             started_seconds=story.origin_ms / 1000 - story.up_seconds[engine],
+            drafts=facts.drafts,
         )
 
     async def open(self) -> None:

@@ -65,6 +65,8 @@ class EngineFacts:
     port: int
     gpus: tuple[int, ...]
     """In the order of its ranks."""
+    drafts: bool = False
+    """Whether it decodes speculatively."""
 
 
 class Moment(NamedTuple):
@@ -76,7 +78,7 @@ class Moment(NamedTuple):
 
 ENGINES = (
     EngineFacts("meta-llama/Llama-3.1-70B-Instruct", 8000, (0, 1, 2, 3)),
-    EngineFacts("Qwen/Qwen2.5-72B-Instruct", 8001, (4, 5, 6, 7)),
+    EngineFacts("Qwen/Qwen2.5-72B-Instruct", 8001, (4, 5, 6, 7), drafts=True),
 )
 _CALM = (
     Load(arrivals=7.2, prompt=6000.0, generated=340.0, hit_rate=0.83),

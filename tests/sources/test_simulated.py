@@ -168,6 +168,20 @@ def test_vllm_series_are_those_of_a_real_server() -> None:
             assert mine[name] == [le for le in les if le not in longer], name
 
 
+def test_the_second_server_drafts_and_counts_what_was_right() -> None:
+    _, first, second = sources(story())
+    assert not any("spec_decode" in name for name in first.scrape(START).shape.families)
+    scrape = second.scrape(START)
+    name = "vllm:spec_decode_num"
+    drafts, drafted = value(scrape, f"{name}_drafts_total"), value(scrape, f"{name}_draft_tokens_total")
+    places = by_labels(scrape, f"{name}_accepted_tokens_per_pos_total", "position")
+    right = [places[(str(place),)] for place in range(3)]
+    assert 0 < right[2] < right[1] < right[0] < drafts
+    assert drafted == 3 * drafts
+    assert value(scrape, f"{name}_accepted_tokens_total") == sum(right)
+    assert drafts + sum(right) == pytest.approx(value(scrape, "vllm:generation_tokens_total"), rel=1e-3)
+
+
 def test_each_engine_says_on_which_gpus_it_runs() -> None:
     gpus, *servers = sources(story())
     uuids = {key[0]: key[1] for key in by_labels(gpus.scrape(START), "DCGM_FI_DEV_GPU_UTIL", "gpu", "UUID")}
