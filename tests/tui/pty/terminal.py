@@ -99,6 +99,8 @@ class Terminal:
         self._stream = pyte.ByteStream(self.screen)
         self.raw = bytearray()
         """All that the terminal was sent, as it has come to it."""
+        self.answered = 0
+        """Questions that it has answered."""
         self._tail = b""
         self._allowed = 0.0
         self._last = self.began
@@ -156,6 +158,7 @@ class Terminal:
 
     def _reply(self, data: str) -> None:
         if self._answers:
+            self.answered += 1
             self._send(data.encode())
 
     def _send(self, data: bytes) -> None:
