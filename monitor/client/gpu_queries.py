@@ -92,7 +92,7 @@ _PARTS = (
 
 
 _GRAPHS = ("util_h", "memory_h", "temp_h", "power_h")
-_MORE_GRAPHS = ("sm_clock_h", "tensor_h", "dram_h", "pcie_rx_h", "nvlink_rx_h")
+_MORE_GRAPHS = ("sm_clock_h", "sm_h", "tensor_h", "dram_h", "pcie_rx_h", "pcie_tx_h")
 
 
 def every(lens: Lens, *, few: bool) -> tuple[Query, ...]:

@@ -218,9 +218,9 @@ def _head(chart: Chart, width: int) -> Row:
     for one in chart.over:
         if one.now and row.width + 2 + len(one.now) <= width:
             row.put("  ").put(one.now, one.style)
-    words = "  ".join(one.word for one in chart.thresholds if one.word)
-    if words and row.width + 4 + len(words) + len(chart.scale) <= width:
-        row.put("  ").put(words, chart.thresholds[0].style)
+    for two in chart.thresholds:
+        if two.word and row.width + 2 + len(two.word) <= width:
+            row.put("  ").put(two.word, two.style)
     if row.width + 2 + len(chart.scale) <= width:
         row.to(width - len(chart.scale)).put(chart.scale, DIM)
     return row

@@ -3,7 +3,7 @@ its card and on its own screen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.style import Style
@@ -14,7 +14,6 @@ from monitor.tui.palette import (
     CACHE,
     CRITICAL,
     DIM,
-    FINISHED,
     GOOD,
     LATENCY,
     MEMORY,
@@ -26,7 +25,7 @@ from monitor.tui.palette import (
     UTILIZATION,
     WARNING,
 )
-from monitor.tui.panels.chart import Chart, Mark, Threshold, marks
+from monitor.tui.panels.chart import Chart, Curve, Mark, Threshold, marks
 from monitor.tui.plot import Plot, greatest, nice_ceiling
 from monitor.tui.rows import View
 
@@ -52,6 +51,8 @@ class _Kind:
     style: Style
     shape: Callable[[Gpu, Known, History | None], _Shape]
     line: bool = False
+    over: tuple[str, str, Style] | None = None
+    """The id of another past, a word for it, and how it is drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +108,22 @@ class Charts:
                 STALE if gpu.stale else kind.style,
                 shape.low,
                 shape.thresholds,
+                over=self._over(gpu, known, kind),
             )
             found.append((kind.id, chart))
         return found
+
+    def _over(self, gpu: Gpu, known: Known, kind: _Kind) -> tuple[Curve, ...]:
+        if kind.over is None:
+            return ()
+        id, word, style = kind.over
+        history = known.past(id)
+        if history is None:
+            return ()
+        newest = history.newest
+        now = throughput(newest) if id.startswith(("pcie", "nvlink")) else percent(newest)
+        plot = self._plots.setdefault((id, *gpu.key), Plot(line=True))
+        return (Curve(plot, history, STALE if gpu.stale else style, f"{word} {now}"),)
 
 
 class Marks:
@@ -154,8 +168,8 @@ def _memory(gpu: Gpu, known: Known, history: History | None) -> _Shape:
 def _temperature(gpu: Gpu, known: Known, history: History | None) -> _Shape:
     shutdown = known.now("DCGM_FI_DEV_SHUTDOWN_TEMP")
     found = [
-        _threshold(gpu.max_temperature, "max", "°C", NOTICE),
         _threshold(gpu.slowdown_temperature, "slowdown", "°C", WARNING),
+        _threshold(gpu.max_temperature, "max", "°C", NOTICE),
         _threshold(shutdown, "shutdown", "°C", CRITICAL),
     ]
     high = max([one.value for one in found if one is not None] or [100.0]) + 1
@@ -172,7 +186,7 @@ def _memory_temperature(gpu: Gpu, known: Known, history: History | None) -> _Sha
 def _power(gpu: Gpu, known: Known, history: History | None) -> _Shape:
     limit = gpu.power_limit
     high = limit * 1.1 if limit else nice_ceiling(greatest(history), 100)
-    found = [_threshold(limit, "limit", "W", NOTICE)]
+    found = [] if limit is None else [Threshold(limit, "", NOTICE)]  # the number beside it says it
     return _Shape(used_of(gpu.power, limit, "W"), f"0–{high:.0f} W", high, 0.0, _some(found))
 
 
@@ -202,9 +216,9 @@ def _percentage(name: str) -> Callable[[Gpu, Known, History | None], _Shape]:
     return shape
 
 
-def _flow(name: str) -> Callable[[Gpu, Known, History | None], _Shape]:
+def _flow(name: str, other: str) -> Callable[[Gpu, Known, History | None], _Shape]:
     def shape(gpu: Gpu, known: Known, history: History | None) -> _Shape:
-        high = nice_ceiling(greatest(history), 1e6)
+        high = nice_ceiling(max(greatest(history) or 0.0, greatest(known.past(other)) or 0.0), 1e6)
         newest = history.newest if history is not None else None
         value = known.now(name)
         now = throughput(newest if value is None else value)
@@ -227,19 +241,21 @@ _KINDS: tuple[_Kind, ...] = (
     _Kind("temp_h", "temperature", TEMPERATURE, _temperature, line=True),
     _Kind("power_h", "power", LATENCY, _power),
     _Kind("sm_clock_h", "SM clock", PROMPT, _sm_clock, line=True),
-    _Kind("tensor_h", "tensor cores", FINISHED, _ratio("DCGM_FI_PROF_PIPE_TENSOR_ACTIVE")),
+    _Kind(
+        "sm_h",
+        "SMs active",
+        UTILIZATION,
+        _ratio("DCGM_FI_PROF_SM_ACTIVE"),
+        over=("tensor_h", "tensor cores", NOTICE),
+    ),
     _Kind("dram_h", "memory bandwidth", CACHE, _ratio("DCGM_FI_PROF_DRAM_ACTIVE")),
-    _Kind("sm_h", "SMs active", UTILIZATION, _ratio("DCGM_FI_PROF_SM_ACTIVE")),
     _Kind("memory_temp_h", "memory temperature", TEMPERATURE, _memory_temperature, line=True),
-    _Kind("pcie_rx_h", "PCIe in", NETWORK, _flow("pcie_rx")),
-    _Kind("pcie_tx_h", "PCIe out", NETWORK, _flow("pcie_tx")),
-    _Kind("nvlink_rx_h", "NVLink in", NETWORK, _flow("nvlink_rx")),
-    _Kind("nvlink_tx_h", "NVLink out", NETWORK, _flow("nvlink_tx")),
+    _Kind("pcie_rx_h", "PCIe in", NETWORK, _flow("pcie_rx", "pcie_tx_h"), over=("pcie_tx_h", "out", NOTICE)),
+    _Kind("nvlink_rx_h", "NVLink in", NETWORK, _flow("nvlink_rx", "nvlink_tx_h"), over=("nvlink_tx_h", "out", NOTICE)),
     _Kind("busy_h", "memory busy", MEMORY, _percentage("DCGM_FI_DEV_MEM_COPY_UTIL")),
     _Kind("memory_clock_h", "memory clock", PROMPT, _memory_clock, line=True),
     _Kind("fan_h", "fan", UTILIZATION, _percentage("DCGM_FI_DEV_FAN_SPEED")),
-    _Kind("enc_h", "encoder", UTILIZATION, _percentage("DCGM_FI_DEV_ENC_UTIL")),
-    _Kind("dec_h", "decoder", UTILIZATION, _percentage("DCGM_FI_DEV_DEC_UTIL")),
+    _Kind("enc_h", "encoder", UTILIZATION, _percentage("DCGM_FI_DEV_ENC_UTIL"), over=("dec_h", "decoder", NOTICE)),
 )
-
-TITLES: Mapping[str, str] = {kind.id: kind.title for kind in _KINDS}
+PAIRED = {kind.id: kind.over[0] for kind in _KINDS if kind.over is not None}
+"""Of charts that show two pasts, the other one."""

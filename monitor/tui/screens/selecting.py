@@ -17,6 +17,15 @@ from monitor.tui.screens.sheet import SheetScreen
 
 LEAST = 5
 """Lines that a chart has at least, with its title."""
+_WIDTH = 36
+"""A chart's width at least."""
+
+
+def across_of(many: int, width: int) -> int:
+    """How many of so many charts stand beside each other in a width: as many as fit, or one less where that leaves
+    fewer places empty."""
+    most = max(1, min(many, (width + 3) // (_WIDTH + 3)))
+    return most if most < 3 else min((most, most - 1), key=lambda one: -many % one)
 
 
 class SelectingScreen(SheetScreen):
