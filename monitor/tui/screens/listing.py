@@ -159,10 +159,12 @@ class ListScreen(Page):
 
     def _heading(self, columns: Sequence[Column], width: int) -> Row:
         row = Row().put("   ")
+        gap = ""
         for number, column in enumerate(columns):
             if width < column.from_width:
                 continue
-            title = column.title
+            title = column.title if column.width else gap + column.title
+            gap = "  " if column.right else ""
             if number == self.order:
                 title = cut(title, column.width - 2 if column.width else 40) + self._mark()
             row.put(title, KEY if number == self.order else DIM, column.width or None, right=column.right)
@@ -173,15 +175,17 @@ class ListScreen(Page):
 
     def _row(self, entry: Entry, columns: Sequence[Column], width: int, under: bool) -> Row:
         row = Row().put("▌  ", CURSOR) if under else Row().put("   ")
-        for number, (column, (text, style)) in enumerate(zip(columns, entry.cells, strict=True)):
+        gap = ""
+        for column, (text, style) in zip(columns, entry.cells, strict=True):
             if width < column.from_width:
                 continue
             if column.width:
                 text = fit(text, column.width - 1, right=column.right)
                 row.put(f" {text}" if column.right else f"{text} ", style)
             else:
-                room = max(0, width - row.width - 1)
-                row.put("  " if number and columns[number - 1].right else "").put(cut(text, room), style)
+                row.put(gap)
+                row.put(cut(text, max(0, width - row.width - 1)), style)
+            gap = "  " if column.right else ""
         return row
 
     def _title(self, every: int) -> Row:
