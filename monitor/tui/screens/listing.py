@@ -163,7 +163,7 @@ class ListScreen(Page):
         for number, column in enumerate(columns):
             if width < column.from_width:
                 continue
-            title = column.title if column.width else gap + column.title
+            title = column.title if column.width or not gap else gap + column.title.lstrip()
             gap = "  " if column.right else ""
             if number == self.order:
                 title = cut(title, column.width - 2 if column.width else 40) + self._mark()
