@@ -30,7 +30,8 @@ from monitor.client.wire import Capabilities, Frame, Query, Series
 from monitor.samples import escape
 
 RANGE_SECONDS = 1800
-_STEP_SECONDS = 60
+_STEP_SECONDS = 15
+"""What a graph of ``RANGE_SECONDS`` needs; those of longer ranges have as many points."""
 _DAEMON_INTERVAL = 3.0
 _PROMETHEUS_INTERVAL = 5.0
 _MEMBERS_SECONDS = 60.0
@@ -76,7 +77,7 @@ class Fleet:
             self._asked = self._monotonic()
         if self._asking is None or self._results is None:
             self._asking = Asking(self._client, _queries(RANGE_SECONDS))
-            self._results = Results(self._client.target, RANGE_SECONDS * 1000)
+            self._results = Results(self._client.target, RANGE_SECONDS * 1000, whole=True)
         return await self._look(now_ms, self._asking, self._results)
 
     async def at(self, at_ms: int, range_seconds: int) -> Snapshot:
@@ -130,8 +131,12 @@ class Fleet:
 
 
 def _queries(range_seconds: int) -> tuple[Query, ...]:
-    step = max(_STEP_SECONDS, -(-range_seconds // 1800) * 60)
-    return fleet_queries.fleet(window="2m", range_seconds=range_seconds, step_seconds=step)
+    return fleet_queries.fleet(window="2m", range_seconds=range_seconds, step_seconds=_step(range_seconds))
+
+
+def _step(range_seconds: int) -> int:
+    step = -(-range_seconds * _STEP_SECONDS // RANGE_SECONDS)
+    return max(_STEP_SECONDS, step if step <= 60 else -(-step // 60) * 60)
 
 
 def rows(series: Sequence[Series]) -> tuple[Row, ...]:
@@ -211,7 +216,7 @@ class Member:
                     async for one in heard:
                         yield one.fleet
                 return
-            results = Results(client.target, RANGE_SECONDS * 1000)
+            results = Results(client.target, RANGE_SECONDS * 1000, whole=True)
             alerts: tuple[Alert, ...] = ()
             queries = fleet_queries.fleet(
                 window="1m", range_seconds=RANGE_SECONDS, step_seconds=_STEP_SECONDS, daemon=True
@@ -231,9 +236,8 @@ class Member:
             _, told = await facts_of(client)
             if told is None:
                 return (await Fleet(client).at(at_ms, range_seconds)).fleet
-            step = max(_STEP_SECONDS, -(-range_seconds // 1800) * 60)
             queries = fleet_queries.fleet(
-                window="1m", range_seconds=range_seconds, step_seconds=step, daemon=True, live=False
+                window="1m", range_seconds=range_seconds, step_seconds=_step(range_seconds), daemon=True, live=False
             )
             results = Results(client.target, range_seconds * 1000, whole=True)
             results.apply(Frame(1, at_ms, await Asking(client, queries).results(at_ms)))

@@ -51,9 +51,15 @@ def fleet(
     if not daemon:
         asked["up"] = "max by (instance, job) (up)"
         asked["scraped"] = "max by (instance) (timestamp(up))"
+    past = {
+        "util_h": "avg by (instance) (DCGM_FI_DEV_GPU_UTIL)",
+        "generation_h": asked["generation"],
+        "power_h": "sum by (instance) (DCGM_FI_DEV_POWER_USAGE)",
+        "running_h": "sum by (instance) (vllm:num_requests_running)",
+    }
     return (
         *(Query(id, expr) for id, expr in asked.items()),
-        Query("util_h", "avg by (instance) (DCGM_FI_DEV_GPU_UTIL)", range_seconds, step_seconds),
+        *(Query(id, expr, range_seconds, step_seconds) for id, expr in past.items()),
     )
 
 

@@ -9,7 +9,7 @@ from monitor.client.access import Address, Part
 from monitor.client.fleet_parts import Exporter
 from monitor.client.format import celsius, count, duration, percent, rate
 from monitor.client.results import Answers, Row
-from monitor.client.snapshot import Alert, FleetNode
+from monitor.client.snapshot import Alert, FleetNode, History
 
 HOT_MARGIN = 5.0
 """°C to the temperature at which a GPU slows down."""
@@ -42,8 +42,8 @@ class State:
 def state(node: FleetNode) -> State:
     """The gravest of all that is wrong with a node, in words."""
     if node.up is False:
-        gone = "" if node.age_seconds is None else f", {duration(node.age_seconds)} ago the last time"
-        return State(0, "down", (node.reason or "no answer") + gone)
+        gone = "" if node.age_seconds is None else f"{duration(node.age_seconds)}, "
+        return State(0, "down", gone + (node.reason or "no answer"))
     if node.up is None:
         return State(13, "asking", node.reason)
     grave = _SEVERITIES.get(node.severity, 3) if node.severity or node.alert else 9
@@ -62,9 +62,9 @@ def state(node: FleetNode) -> State:
 
 def _unalerted(node: FleetNode) -> State:
     if node.margin is not None and node.margin <= HOT_MARGIN:
-        return State(5, "hot", f"a GPU at {celsius(node.hottest)} slows down in {node.margin:.0f} °C")
+        return State(5, "hot", f"{celsius(node.hottest)}, slows in {node.margin:.0f} °C")
     if node.throttled:
-        return State(6, "throttled", f"heat or power holds {count(node.throttled, 'GPU')} back")
+        return State(6, "throttled", f"{count(node.throttled, 'GPU')}, by heat or power")
     if node.failed_rate:
         return State(7, "errors", f"HTTP 5xx {rate(node.failed_rate, '/s')}")
     if node.kv_cache is not None and node.kv_cache >= FULL_CACHE:
@@ -240,13 +240,17 @@ class _Tables:
             throttled=None if throttled is None else round(throttled),
             servers_up=sum(up == 1 for up in servers) if servers else None,
             servers_down=sum(up != 1 for up in servers),
-            history=next(
-                (past for labels, past in self._answers.histories.get("util_h", ()) if labels["instance"] in instances),
-                None,
-            ),
+            history=self._history("util_h", instances),
+            generation_history=self._history("generation_h", instances),
+            power_history=self._history("power_h", instances),
+            running_history=self._history("running_h", instances),
             simulated=any(self._named["most"].get(one, {}).get("gpumon_simulated") == 1 for one in instances),
             **fields,  # type: ignore[arg-type] # only such attributes as are numbers
         )
+
+    def _history(self, id: str, instances: Sequence[str]) -> History | None:
+        found = self._answers.histories.get(id, ())
+        return next((past for labels, past in found if labels.get("instance", "") in instances), None)
 
     def _values(self, instances: Sequence[str]) -> dict[str, list[float]]:
         found: dict[str, list[float]] = {}

@@ -310,7 +310,10 @@ class FleetNode:
     host_memory: float | None = None
     """Used of total."""
     history: History | None = None
-    """The mean utilization of its GPUs."""
+    """The mean utilization of its GPUs, in percent."""
+    generation_history: History | None = None
+    power_history: History | None = None
+    running_history: History | None = None
     simulated: bool = False
 
     @property

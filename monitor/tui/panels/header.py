@@ -19,6 +19,8 @@ def header(view: View, width: int) -> list[Line]:
     if snapshot is not None:
         room = _right_width(view, snapshot)
         left.put(" " + (snapshot.node.hostname or snapshot.node.target), STRONG)
+        if snapshot.node.fleet:
+            left.put("  9", KEY).put(f" {snapshot.node.fleet}", DIM)
         for text in _facts(snapshot):
             if left.width + 3 + len(text) + room + 2 <= width:
                 left.put("  ").put(text, DIM)
@@ -146,8 +148,15 @@ def _facts(snapshot: Snapshot) -> list[str]:
 
 def _notes(snapshot: Snapshot) -> list[str]:
     node = snapshot.node
+    return [*(["TLS: any certificate is taken (--insecure)"] if node.insecure else []), *_about(snapshot)]
+
+
+def _about(snapshot: Snapshot) -> list[str]:
+    node = snapshot.node
+    if node.mode == "fleet":
+        return []
     if node.mode == "prometheus":
-        return ["a Prometheus: no sources, no processes"]
+        return [f"a Prometheus: {'' if snapshot.sources else 'no sources, '}no processes"]
     if node.mode == "demo":
         return ["demo: nothing here is real"]
     if node.mode == "private":

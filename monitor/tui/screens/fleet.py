@@ -22,14 +22,15 @@ from monitor.tui.palette import (
     WARNING,
     severity,
 )
-from monitor.tui.panels.chart import Chart, draw
+from monitor.tui.panels.fleet_charts import FleetCharts, past
 from monitor.tui.plot import MAX_CELLS, Plot
 from monitor.tui.rows import Row, View, flow
 from monitor.tui.rows import field as labelled
 from monitor.tui.screens.listing import Column, Entry, ListScreen, words
 from monitor.tui.screens.page import MOVE
 
-_BARS = "▁▂▃▄▅▆▇█"
+_BARS = "▁▂▃▄▅▆▇"
+"""Without a full one: else the nodes under each other become one."""
 _MOST_BARS = 16
 _BESIDE = (
     # Title, width, the terminal's width from which on it is shown. The most needed come first at any width.
@@ -58,7 +59,7 @@ class FleetScreen(ListScreen):
     NAME = "fleet"
     KEYS = (*MOVE, ("enter", "open"), ("1-8", "open on a screen"), ("← →", "past"), ("?", "help"), ("q", "quit"))
     WORDS: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("GPUs", "the utilization of each GPU, from ▁ 0 to █ 100 %"),
+        ("GPUs", "the utilization of each GPU, from ▁ 0 to ▇ 100 %"),
         ("hot", "the temperature of the hottest GPU"),
         ("tok/s", "generated tokens a second, of all servers of the node"),
         ("KV", "the fullest KV cache of its engines"),
@@ -71,7 +72,7 @@ class FleetScreen(ListScreen):
     def __init__(self) -> None:
         super().__init__()
         self._plots: dict[str, Plot] = {}
-        self._charts: dict[str, Plot] = {}
+        self._charts = FleetCharts()
 
     # -- what is in it -----------------------------------------------------------------------------------------------
 
@@ -86,7 +87,7 @@ class FleetScreen(ListScreen):
         graph = self.size.width >= _GRAPH_FROM
         what = max(10, min(34 if graph else 60, left - (14 if graph else 1)))
         columns = [Column("node", max(6, name)), Column("state", 10), Column("why", what), Column("GPUs", max(5, bars))]
-        return [*columns, *fixed, Column(f"utilization, {_past(nodes)}" if graph else "", from_width=_GRAPH_FROM)]
+        return [*columns, *fixed, Column(f"  utilization, {past(nodes)}" if graph else "", from_width=_GRAPH_FROM)]
 
     def entries(self, view: View) -> list[Entry]:
         now_ms = 0 if view.snapshot is None else view.snapshot.now_ms
@@ -135,14 +136,18 @@ class FleetScreen(ListScreen):
         snapshot = view.snapshot
         if snapshot is None or not snapshot.fleet:
             return ()
-        return flow(_totals(snapshot), width, indent=1, gap=3)
+        return flow(_totals(snapshot, width), width, indent=1, gap=3)
 
     # -- the node under the cursor -----------------------------------------------------------------------------------
 
     def detail_lines(self, height: int) -> int:
         least = super().detail_lines(height)
+        if not least:
+            return 0
+        if height < 30 and len(self._entries) > height - 16:
+            return 4  # more of the nodes, and no graphs
         # Where there are few nodes, their graphs have the room.
-        return max(least, height - len(self._entries) - 8) if least else 0
+        return max(least, height - len(self._entries) - 8)
 
     def detail(self, entry: Entry, width: int, height: int) -> Sequence[Row]:
         node = entry.thing
@@ -151,7 +156,7 @@ class FleetScreen(ListScreen):
         how = state(node)
         rows = [Row().put(f"  {node.name}", STRONG).put(f"  {how.word}", _style(node, how))]
         if node.address.part is not None:
-            rows[0].put(f"  of {node.address.called}: {', '.join(node.exporters)}", DIM)
+            rows[0].put(f"  told by {', '.join(node.exporters)}", DIM)
         else:
             rows[0].put(f"  {node.address}", DIM)
         if node.alert:
@@ -168,25 +173,10 @@ class FleetScreen(ListScreen):
         return rows
 
     def _graphs(self, snapshot: Snapshot, entry: Entry, width: int, height: int) -> list[Row]:
-        """The utilization of the node under the cursor, and of those after it as far as there is room."""
+        """Of the node under the cursor, and of those after it as far as there is room."""
         nodes = [one.thing for one in self._entries if isinstance(one.thing, FleetNode)]
         first = next((n for n, one in enumerate(self._entries) if one.key == entry.key), 0)
-        nodes = [one for one in (*nodes[first:], *nodes[:first]) if one.history is not None]
-        across = max(1, min(len(nodes), width // 58))
-        down = max(1, min(height // 5, -(-len(nodes) // across)))
-        charts = [
-            Chart(
-                self._charts.setdefault(one.name, Plot()),
-                one.history,
-                f"{one.name} GPU utilization",
-                percent(one.mean_utilization),
-                f"{_past([one])}, 0 to 100 %",
-                100,
-                UTILIZATION,
-            )
-            for one in nodes[: across * down]
-        ]
-        return draw(charts, snapshot.now_ms, width - 2, height, across=across, indent=2, marks=self.view.marks)
+        return self._charts.rows(snapshot, [*nodes[first:], *nodes[:first]], width, height, self.view.marks)
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
@@ -209,16 +199,8 @@ def _nodes(view: View) -> tuple[FleetNode, ...]:
     return () if view.snapshot is None else view.snapshot.fleet
 
 
-def _past(nodes: Sequence[FleetNode]) -> str:
-    for one in nodes:
-        if one.history is not None and one.history.times:
-            times = one.history.times
-            return f"last {duration((one.history.span_ms or times[-1] - times[0]) / 1000)}"
-    return "no past"
-
-
 def _bar(ratio: float | None) -> str:
-    return " " if ratio is None else _BARS[min(7, int(ratio * 8))]
+    return " " if ratio is None else _BARS[min(6, int(ratio * 7))]
 
 
 def _alerts(node: FleetNode) -> str:
@@ -258,9 +240,6 @@ def _values(node: FleetNode) -> dict[str, tuple[str, float | None]]:
     """What stands in the columns of ``_BESIDE``, and what those are ordered by."""
     servers = node.servers_up
     of = "–" if servers is None else f"{servers}/{servers + node.servers_down}"
-    watts = (
-        "–" if node.power is None else f"{node.power / 1000:.1f} kW" if node.power >= 1000 else f"{node.power:.0f} W"
-    )
     return {
         "util": (percent(node.mean_utilization), node.mean_utilization),
         "mem": (percent(node.memory), node.memory),
@@ -286,7 +265,7 @@ def _watts(value: float | None) -> str:
     return f"{value / 1000:.1f} kW" if value >= 1000 else f"{value:.0f} W"
 
 
-def _totals(snapshot: Snapshot) -> list[Row]:
+def _totals(snapshot: Snapshot, width: int) -> list[Row]:
     """All nodes together. Those that do not answer are in none of the sums."""
     nodes = snapshot.fleet
     down = sum(one.up is False for one in nodes)
@@ -313,6 +292,6 @@ def _totals(snapshot: Snapshot) -> list[Row]:
         ("waiting", [one.waiting for one in nodes], ""),
     ):
         told = [one for one in values if one is not None]
-        if told:
+        if told and (width >= 100 or title == "generation"):
             fields.append(labelled(title, rate(sum(told), unit).strip(), 5))
     return fields
