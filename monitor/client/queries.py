@@ -43,11 +43,12 @@ _OURS = 'handler=~"/v1/.*",server!=""'
 _TTFT = "vllm:time_to_first_token_seconds"
 _ITL = ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds")
 _IDLE = 'mode="idle"'
-_NO_DISK = "(nvme[0-9]+n[0-9]+p|[hsv]d[a-z]+|xvd[a-z]+|mmcblk[0-9]+p)[0-9]+|(dm-|md|loop|ram|zram|sr|fd).*"
-_NO_NETWORK = "lo|(veth|docker|br-|virbr|cni|flannel|cali|tap|tun|bond|vlan|dummy|cilium|lxc|nodelocaldns).*"
-_DISK = f'device!~"{_NO_DISK}"'
-_NETWORK = f'device!~"{_NO_NETWORK}"'
-_NO_FILESYSTEM = "tmpfs|ramfs|devtmpfs|squashfs|iso9660|efivarfs|autofs|nsfs|fuse.lxcfs"
+NO_DISK = "(nvme[0-9]+n[0-9]+p|[hsv]d[a-z]+|xvd[a-z]+|mmcblk[0-9]+p)[0-9]+|(dm-|md|loop|ram|zram|sr|fd).*"
+NO_NETWORK = "lo|(veth|docker|br-|virbr|cni|flannel|cali|tap|tun|bond|vlan|dummy|cilium|lxc|nodelocaldns).*"
+_DISK = f'device!~"{NO_DISK}"'
+_NETWORK = f'device!~"{NO_NETWORK}"'
+NO_FILESYSTEM = "tmpfs|ramfs|devtmpfs|squashfs|iso9660|efivarfs|autofs|nsfs|fuse.lxcfs"
+"""Devices and filesystems that are left out: parts of others, and what is no hardware."""
 
 
 def selector(name: str, matchers: str = "", node: str = "") -> str:
@@ -107,7 +108,7 @@ def overview(
             '|node_boot_time_seconds"',
         ),
         "filesystem": of(
-            "", f'__name__=~"node_filesystem_(size_bytes|avail_bytes|device_error)",fstype!~"{_NO_FILESYSTEM}"'
+            "", f'__name__=~"node_filesystem_(size_bytes|avail_bytes|device_error)",fstype!~"{NO_FILESYSTEM}"'
         ),
         "cpu": f"1 - avg by (instance) (rate({of('node_cpu_seconds_total', _IDLE)}[{window}]))",
         "cpus": f"count by (instance) ({of('node_cpu_seconds_total', _IDLE)})",
