@@ -139,6 +139,24 @@ def test_a_process_on_several_gpus_is_one_line_with_each_in_the_detail() -> None
     run(look)
 
 
+def test_memory_that_no_process_is_seen_to_hold_is_told() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        boards = tuple(replace(gpu, memory_used=61.0 * GIB if gpu.index in "013" else 0.0) for gpu in LIVE.gpus)
+        past.rows = ROWS
+        app.take(replace(LIVE, gpus=boards))
+        assert "held by no process" not in await press(app, pilot, "5")
+        app.take(replace(LIVE, gpus=(*boards[:5], replace(boards[5], memory_used=40.0 * GIB), *boards[6:])))
+        assert "held by no process that is seen  GPU 5 40 GiB" in await press(app, pilot)
+        past.rows = tuple(replace_row(row, memory_bytes=None) for row in ROWS[:2])
+        app._monotonic.now += 3  # type: ignore[attr-defined]
+        app._age()
+        text = await press(app, pilot)
+        assert "the driver does not say who holds it" in text
+        assert "GPU 0 61" not in text, "what is not said may be all of it"
+
+    run(look)
+
+
 def test_detail_tells_all_that_is_known() -> None:
     async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
         past.rows = (replace_row(ROWS[3], cgroup="/system.slice/vllm.service"), *ROWS[:3])

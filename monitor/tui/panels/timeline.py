@@ -134,16 +134,20 @@ def _times(scale: Scale, x: int) -> Row:
     """The times below, a few of them, and a mark under the event of the cursor."""
     text = [" "] * scale.width
     dated = scale.width * scale.cell_ms > 86_400_000
+    newest = clock(scale.end_ms - 1, date=dated)
+    labels = [(scale.width, f"{newest[5:16] if dated else newest}╵")]
     for number in range(_TICKS):
         at = scale.width * number // _TICKS
         moment = clock(scale.begin_ms + at * scale.cell_ms, date=dated)
-        label = f"╵{moment[5:16] if dated else moment}"
-        if at + len(label) <= scale.width:
-            text[at : at + len(label)] = label
-    newest = clock(scale.end_ms - 1, date=dated)
-    last = f"{newest[5:16] if dated else newest}╵"
-    if scale.width > 2 * len(last):
-        text[-len(last) :] = last
+        labels.append((at, f"╵{moment[5:16] if dated else moment}"))
+    free = scale.width
+    for at, label in [labels[0], *reversed(labels[1:])]:
+        first = at - len(label) if label.endswith("╵") else at
+        if first < 0 or first + len(label) > free:
+            continue
+        free = first - 1
+        if not first <= x < first + len(label):  # the mark of the cursor is worth more
+            text[first : first + len(label)] = label
     row = Row().put("", DIM, LABEL)
     if 0 <= x < scale.width:
         return row.graph("".join(text[:x]), DIM).graph("▲", CURSOR).graph("".join(text[x + 1 :]), DIM)
@@ -155,4 +159,5 @@ def _legend(there: Sequence[Happening], scale: Scale) -> Row:
     row = Row().put("", DIM, LABEL)
     for level in _LEGEND:
         row.put(GLYPHS[level], STYLES[level]).put(f" {LEVEL_WORDS[level]} ", DIM).put(f"{found.get(level, 0)}   ")
-    return row.put(f"in {duration(scale.width * scale.cell_ms / 1000)}   [ ] another range", DIM)
+    row.put(f"in {duration(scale.width * scale.cell_ms / 1000)}", DIM)
+    return row.put("   [ ] another range", DIM) if row.width + 20 <= scale.width + LABEL else row

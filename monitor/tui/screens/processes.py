@@ -22,6 +22,8 @@ from monitor.tui.screens.page import ELSEWHERE
 from monitor.tui.server import Asked
 
 _FLAT = "processes.flat"
+_UNSEEN = 2 << 30
+"""Bytes of a GPU's memory that need no process: the driver's own, and what it rounds."""
 _PATIENCE_MS = 10_000
 """A process that was asked to end and is there after so long is told of."""
 
@@ -143,7 +145,14 @@ class ProcessesScreen(ListScreen):
             row.put("  of no server ", DIM).value(size(strange), NOTICE, right=False)
         if not users:
             row.put(" the driver does not say who holds it", DIM)
-        return [*rows, row]
+        rows.append(row)
+        unseen = _unseen(self.processes, view.snapshot)
+        if unseen:
+            row = Row().put("  held by no process that is seen ", DIM)
+            for gpu, held in unseen:
+                row.put(f" GPU {gpu} ", PLAIN).value(size(held), NOTICE, right=False).put(" ")
+            rows.append(row)
+        return rows
 
     def detail(self, entry: Entry, width: int, height: int) -> Sequence[Row]:
         found = entry.thing
@@ -222,6 +231,20 @@ class ProcessesScreen(ListScreen):
             elif now_ms - at_ms >= _PATIENCE_MS:
                 del self._asked_to_end[key]
                 self.said = f"{key[0]} has not ended in {_PATIENCE_MS // 1000} s: X kills it"
+
+
+def _unseen(rows: Sequence[ProcessRow], snapshot: Snapshot | None) -> list[tuple[str, float]]:
+    """GPUs of whose memory more than a little is held by nobody that is listed: by a process of a container whose
+    processes are not seen from here, or by one that is gone and was not tidied up."""
+    found = []
+    for gpu in snapshot.gpus if snapshot is not None else ():
+        held = [row.memory_bytes for row in rows if row.gpu == gpu.index]
+        if gpu.memory_used is None or gpu.stale or None in held:
+            continue
+        rest = gpu.memory_used - sum(bytes_ for bytes_ in held if bytes_ is not None)
+        if rest > _UNSEEN:
+            found.append((gpu.index, rest))
+    return found
 
 
 def _entry(found: Process, lead: str, snapshot: Snapshot | None) -> Entry:
