@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -19,13 +20,20 @@ def fuzzy(wanted: str, choices: Iterable[T], text: Callable[[T], str]) -> list[T
     return [one for _, one in found]
 
 
+def _place(text: str, begin: int, end: int) -> int:
+    """What it costs to be found there: the least as a word of its own, or as the beginning of one."""
+    if begin and text[begin - 1].isalnum():
+        return 3
+    return 1 if end < len(text) and text[end].isalnum() else 0
+
+
 def _score(words: list[str], text: str) -> int | None:
     """The less the better; None where the text has not all of it."""
     total = 0
     for word in words:
-        at = text.find(word)
-        if at >= 0:
-            total += 0 if at == 0 else 1 if not text[at - 1].isalnum() else 3
+        found = [_place(text, one.start(), one.end()) for one in re.finditer(re.escape(word), text)]
+        if found:
+            total += min(found)
             continue
         at, cost, before = -1, 10, -2
         for letter in word:

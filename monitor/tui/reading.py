@@ -5,7 +5,9 @@ something is wanted again while it is being read, it is read once more, at the e
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from monitor.client.errors import ClientError
 from monitor.client.format import clean
@@ -38,7 +40,11 @@ class Reading:
     def start(self) -> None:
         """Begin to heed what happens."""
         if self._server is not None:
-            self._app.run_worker(self._heed(self._server), name="happened")
+            self._run(partial(self._heed, self._server), name="happened")
+
+    def _run(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        """Run beside the screen. Work that is cancelled before it began leaves no coroutine behind."""
+        self._app.run_worker(cast(Any, work), name=name)
 
     def tick(self, now: float) -> None:
         """Read what is due; ``now`` is the monotonic time."""
@@ -79,9 +85,9 @@ class Reading:
             return
         page = self._app.page
         if page.READ_SECONDS is not None:
-            self._app.run_worker(self._fill(page, self._server), name="list")
+            self._run(partial(self._fill, page, self._server), name="list")
         elif page.HEEDS:
-            self._app.run_worker(self._learn(self._server), name="list")
+            self._run(partial(self._learn, self._server), name="list")
 
     async def _fill(self, page: Page, server: Asked) -> None:
         travel = self._app.travel
@@ -104,7 +110,7 @@ class Reading:
             worker.cancel()
         self._watched = None
         if self._server is not None and type(page).asked is not Page.asked:
-            self._app.run_worker(self._watch(page, self._server), name="watch")
+            self._run(partial(self._watch, page, self._server), name="watch")
 
     async def _watch(self, page: Page, server: Asked) -> None:
         travel = self._app.travel
@@ -132,7 +138,7 @@ class Reading:
     def fetch(self) -> None:
         """Get the picture that is wished for, if there is a wish and none is on its way."""
         if self._app.travel.asked and not self._app.travel.fetching:
-            self._app.run_worker(self._fetch(), name="past")
+            self._run(self._fetch, name="past")
 
     async def _fetch(self) -> None:
         await self._app.travel.fetch(self._app.clock())
