@@ -59,7 +59,6 @@ def _alert(row: TransitionRow, since_ms: int | None) -> Alert:
         since_ms=since_ms,
         labels=labels,
         value="" if row.value is None else f"{row.value:g}",
-        fingerprint="ended " + repr(sorted(labels.items())),
         **words,
     )
 

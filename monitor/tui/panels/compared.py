@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from monitor.client.format import ABSENT, cut, duration, figure
@@ -50,12 +51,7 @@ class ComparedCharts:
         limits = [] if one.threshold is None else [one.threshold]
         if one.limit is not None:
             limits += [value for value in (greatest(one.limit),) if value is not None]
-        # A little more than the greatest, so that a line at the top is seen to be one.
-        high = nice_ceiling(
-            max([*known, *limits, 0.0]) * 1.02, 1.0 if max([*known, *limits], default=0) >= 0.5 else 1e-6
-        )
-        least = min([*known, *limits], default=0.0)
-        low = -nice_ceiling(-least * 1.02, 1e-6) if least < 0 else 0.0
+        low, high = _scale([*known, *limits])
         thresholds: tuple[Threshold, ...] = ()
         over: tuple[Curve, ...] = ()
         if one.threshold is not None:
@@ -78,3 +74,15 @@ class ComparedCharts:
             thresholds,
             over=over,
         )
+
+
+def _scale(values: Sequence[float]) -> tuple[float, float]:
+    """Round numbers below and above all values: from 0, unless they all lie far from it and near each other."""
+    least, greatest_ = min(values, default=0.0), max(values, default=0.0)
+    span = greatest_ - least
+    if least > 0 and 0 < span < greatest_ / 2:
+        step = nice_ceiling(span, 1e-9) / 2
+        return math.floor((least - span / 10) / step) * step, math.ceil((greatest_ + span / 10) / step) * step
+    # A little more than the greatest, so that a line at the top is seen to be one.
+    top = nice_ceiling(greatest_ * 1.02, 1.0 if greatest_ >= 0.5 or greatest_ <= 0 else 1e-6)
+    return (-nice_ceiling(-least * 1.02, 1e-6) if least < 0 else 0.0), top

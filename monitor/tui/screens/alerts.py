@@ -65,15 +65,24 @@ class AlertsScreen(ListScreen):
         super().__init__()
         self.shown = ""
         """The state that is shown alone; "" for all."""
+        self._wanted = ""
+        """The alert that the cursor is to be on, by its fingerprint."""
         self._rules: Sequence[Rule] | None = None
         self._rules_refused = ""
         self._ended: Sequence[Ended] = ()
         self._ended_of: int | None = None
+        self._ended_refused = ""
         self._reads = 0
         self._rule: Rule | None = None
         """Of the alert under the cursor: its series are watched."""
         self._charts = ComparedCharts()
         self._charted = ""
+
+    def about(self, **about: object) -> None:
+        """``under`` is the fingerprint of the alert that the cursor is to be on."""
+        self._wanted = str(about.pop("under", ""))
+        super().about(**about)
+        self.shown = ""
 
     # -- what is read beside the picture -----------------------------------------------------------------------------
 
@@ -84,7 +93,11 @@ class AlertsScreen(ListScreen):
             except ClientError as error:
                 self._rules_refused = clean(error.what)
         self._reads += 1
-        self._ended, self._ended_of = await server.alerting.ended(at_ms), at_ms
+        try:
+            self._ended, self._ended_of = await server.alerting.ended(at_ms), at_ms
+            self._ended_refused = ""
+        except ClientError as error:
+            self._ended_refused = clean(error.what)
 
     def asked(self, lens: Lens) -> Sequence[Query]:
         return curve_queries(self._rule, lens) if self._rule is not None else ()
@@ -106,13 +119,15 @@ class AlertsScreen(ListScreen):
 
     def action_silence(self) -> None:
         """Open the editor of a silence of the alert under the cursor."""
-        thing = self.under.thing if self.under is not None else None
-        if self.view.at_ms is not None:
+        alert = self._alert_under()
+        if self.shell.readonly:
+            self.tell("the TUI was started with --readonly: nothing can be silenced from it")
+        elif self.view.at_ms is not None:
             self.tell("a silence begins now: go to where now is first (l)")
-        elif isinstance(thing, Alert):
-            self.shell.cover(SilenceWindow.of_alert(self, thing))
-        else:
-            self.tell("there is no alert here to silence" if thing is None else "it is over: it needs no silence")
+        elif alert is None:
+            self.tell("there is no alert here to silence")
+        else:  # one that is over may come again
+            self.shell.cover(SilenceWindow.of_alert(self, alert))
 
     def action_next_state(self) -> None:
         """Show the alerts of one state alone, then of the next, then all."""
@@ -134,19 +149,21 @@ class AlertsScreen(ListScreen):
         return _SAID.get(self.shown, f"alerts, {self.shown} only")
 
     def above(self, view: View, width: int) -> Sequence[Row]:
-        if self.size.height < 30 or view.snapshot is None:
-            return ()
-        active = view.snapshot.alerts
-        counts = (
-            ("firing", sum(_state(one) == "firing" for one in active), severity("warning")),
-            ("silenced or inhibited", sum(_state(one) in ("silenced", "inhibited") for one in active), DIM),
-            ("pending", sum(_state(one) == "pending" for one in active), PLAIN),
-            ("resolved in the last day", len(self._over(view)), GOOD),
-        )
-        row = Row().put("   ")
-        for word, number, style in counts:
-            row.put(f"{number} ", style if number else DIM).put(f"{word}   ", DIM)
-        return (row.put(f"what is over is not known: {self.refused}" if self.refused else "", NOTICE),)
+        rows = []
+        if self.size.height >= 30 and view.snapshot is not None:
+            active = [_state(one) for one in view.snapshot.alerts]
+            row = Row().put("   ")
+            for word, number, style in (
+                ("firing", active.count("firing"), severity("warning")),
+                ("silenced or inhibited", active.count("silenced") + active.count("inhibited"), DIM),
+                ("pending", active.count("pending"), PLAIN),
+                ("resolved in the last day", len(self._over(view)), GOOD),
+            ):
+                row.put(f"{number} ", style if number else DIM).put(f"{word}   ", DIM)
+            rows.append(row)
+        if self._ended_refused:
+            rows.append(Row().put(f"   what is over is not known: {self._ended_refused}", NOTICE))
+        return rows
 
     def columns(self, view: View) -> Sequence[Column]:
         # As narrow as the names allow: what it says has the rest.
@@ -181,6 +198,9 @@ class AlertsScreen(ListScreen):
         if view.snapshot is None:
             return []
         now_ms = view.snapshot.now_ms
+        wanted = next((one for one in view.snapshot.alerts if self._wanted and one.fingerprint == self._wanted), None)
+        if wanted is not None:
+            self._wanted, self._cursor = "", _key(wanted)
         found = [_active(one, now_ms) for one in view.snapshot.alerts if self._takes(_state(one))]
         if self._takes("resolved"):
             found += [_over(one, now_ms) for one in self._over(view)]
@@ -279,7 +299,12 @@ def _entry(
     text = " ".join((alert.name, alert.severity, state, alert.summary, _labels(alert)))
     copies = f'ALERTS{{alertname="{alert.name}"}}'
     sort = (alert.severity, state, lasting, ended, alert.name, value, summary)
-    return Entry(alert.fingerprint or text, cells, text, sort, alert, alert.since_ms, copies)
+    # An alert that ends keeps its place under the cursor.
+    return Entry(_key(alert), cells, text, sort, alert, alert.since_ms, copies)
+
+
+def _key(alert: Alert) -> str:
+    return repr(sorted(alert.labels.items()))
 
 
 def _labels(alert: Alert) -> str:

@@ -3,6 +3,7 @@ anything."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -19,6 +20,8 @@ from monitor.tui.screens.page import ELSEWHERE, MOVE
 from monitor.tui.server import Asked
 from monitor.yaml_reader import format_duration
 
+_TEMPLATE = re.compile(r"\{\{.*?\}\}")
+_LABELS = {"description": "why", "action": "do", "runbook_url": "runbook", "dashboard_url": "board"}
 _STATES = ("", "fails", "firing", "pending", "never matched")
 _ORDER = {"fails": 0, "firing": 1, "pending": 2}
 _WORKS = {"ok": "ok", "err": "fails", "unknown": "not yet"}
@@ -41,14 +44,13 @@ class RulesScreen(ListScreen):
         super().__init__()
         self.shown = ""
         self._rules: Sequence[Rule] | None = None
+        self._wanted = ""
+        """The rule that the cursor is to be on, by its key."""
 
     def about(self, **about: object) -> None:
         """``rule`` is the key of the rule that the cursor is to be on."""
         super().about()
-        self._rules, self.shown = None, ""
-        key = str(about.get("rule", ""))
-        if key:
-            self._cursor = key
+        self.shown, self._wanted = "", str(about.get("rule", ""))
 
     async def read(self, server: Asked, at_ms: int | None, range_seconds: int) -> None:
         self._rules = await server.alerting.rules()
@@ -91,7 +93,7 @@ class RulesScreen(ListScreen):
             Column("evaluated", 11, right=True, from_width=100),
             Column("took", 9, right=True, from_width=100),
             Column("  group", 18, from_width=140),
-            Column("remark"),
+            Column("  remark"),
         )
 
     def nothing(self, view: View) -> str:
@@ -105,7 +107,9 @@ class RulesScreen(ListScreen):
         now_ms = view.snapshot.now_ms if view.snapshot is not None else 0
         now_ms = now_ms if view.now_ms is None else view.now_ms
         known = [one for one in self._rules or () if not self.shown or _is(one, self.shown)]
-        known.sort(key=lambda one: _ORDER.get(_state(one), 3))
+        known.sort(key=lambda one: 3 if one.labels.get("severity") == "none" else _ORDER.get(_state(one), 3))
+        if self._wanted and any(one.key == self._wanted for one in known):
+            self._cursor, self._wanted = self._wanted, ""
         return [_entry(one, now_ms) for one in known]
 
     # -- the rule under the cursor -----------------------------------------------------------------------------------
@@ -127,19 +131,15 @@ class RulesScreen(ListScreen):
             for number, line in enumerate(rule.expr.strip("\n").splitlines() or [""])
             for row in _code("" if number else "expr", line, width)
         ]
-        terms = []
-        if rule.for_seconds:
-            terms.append(f"for {_length(rule.for_seconds)}")
+        terms = [] if rule.records else [f"after {_length(rule.for_seconds)}" if rule.for_seconds else "at once"]
         if rule.keep_seconds:
             terms.append(f"kept up for {_length(rule.keep_seconds)}")
-        if not rule.records:
-            terms = terms or ["at once"]
         labels = ", ".join(f"{key}={value}" for key, value in rule.labels.items())
         for label, text in (("fires", ", ".join(terms)), ("labels", labels)):
             if text:
                 rows += wrapped(label, text, width)
         for name, text in rule.annotations.items():
-            rows += wrapped(name[:8], text, width)
+            rows += wrapped(_LABELS.get(name, name[: LABEL - 3]), text, width)
         where = f"group {rule.group}, every {_length(rule.interval_seconds)}, {rule.file}"
         return [*rows, *wrapped("file", where, width, DIM)]
 
@@ -155,6 +155,13 @@ def _code(label: str, line: str, width: int) -> list[Row]:
 
 def _length(value: float) -> str:
     return format_duration(round(value * 1000))
+
+
+def _took(rule: Rule) -> str:
+    took = rule.took_seconds
+    if took is None or rule.evaluated_ms is None:
+        return ABSENT
+    return f"{took * 1000:.2f} ms" if took < 0.00095 else seconds(took)
 
 
 def _state(rule: Rule) -> str:
@@ -180,7 +187,7 @@ def _remark(rule: Rule) -> tuple[str, Style]:
         return rule.error or "fails", CRITICAL
     if rule.never_matched:
         return "never matched any series", NOTICE
-    return rule.annotations.get("summary", ""), FAINT
+    return _TEMPLATE.sub("…", rule.annotations.get("summary", "")), FAINT
 
 
 def _entry(rule: Rule, now_ms: int) -> Entry:
@@ -198,7 +205,7 @@ def _entry(rule: Rule, now_ms: int) -> Entry:
         (_length(rule.for_seconds) if rule.for_seconds else ABSENT, DIM),
         (ABSENT if rule.records else str(active), PLAIN if active else DIM),
         (ABSENT if ago is None else f"{duration(ago)} ago", DIM),
-        (seconds(rule.took_seconds) if rule.evaluated_ms is not None else ABSENT, DIM),
+        (_took(rule), DIM),
         (f"  {rule.group}", DIM),
         (remark, remark_style),
     )

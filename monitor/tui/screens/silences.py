@@ -54,10 +54,14 @@ class SilencesScreen(ListScreen):
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What can be done now: a silence leads nowhere, and can be changed."""
+        return True if action == "go" else super().check_action(action, parameters)
+
     def action_go(self) -> None:
         """Open the editor, filled in."""
         row = self._row_under()
-        if row is None:
+        if row is None or self._may_not():
             return
         try:
             self.shell.cover(SilenceWindow.of_silence(self, row))
@@ -66,15 +70,22 @@ class SilencesScreen(ListScreen):
 
     def action_new(self) -> None:
         """Open the editor, empty."""
-        self.shell.cover(SilenceWindow.of_nothing(self))
+        if not self._may_not():
+            self.shell.cover(SilenceWindow.of_nothing(self))
 
     def action_end(self) -> None:
         """Ask whether it is to end."""
         row = self._row_under()
         if row is not None and row.state == "expired":
             self.tell("it is over already")
-        elif row is not None:
+        elif row is not None and not self._may_not():
             self.shell.cover(EndWindow(self, row))
+
+    def _may_not(self) -> bool:
+        """Whether nothing may be changed from here; then it was said."""
+        if self.shell.readonly:
+            self.tell("the TUI was started with --readonly: no silence can be changed from it")
+        return self.shell.readonly
 
     def _row_under(self) -> SilenceRow | None:
         thing = self.under.thing if self.under is not None else None
@@ -90,7 +101,7 @@ class SilencesScreen(ListScreen):
         return ()
 
     def columns(self, view: View) -> Sequence[Column]:
-        wide = max(26, min(70, (self.size.width - 60) // 2))
+        wide = max(26, (self.size.width - 54) * 3 // 5)
         return (
             Column("state", 9),
             Column("until", 22),
