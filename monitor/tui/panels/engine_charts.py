@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rich.style import Style
 
+from monitor.client.distribution import Distribution
 from monitor.client.format import ABSENT, number, percent, rate, seconds
 from monitor.client.results import Answers
 from monitor.client.snapshot import History
@@ -27,8 +28,8 @@ from monitor.tui.palette import (
     WAITING,
 )
 from monitor.tui.panels.chart import Chart, Curve, Threshold
-from monitor.tui.panels.engine_latency import Target
-from monitor.tui.panels.engine_numbers import watts
+from monitor.tui.panels.engine_latency import QUANTILES, Target, quantile_text
+from monitor.tui.panels.engine_numbers import seldom, watts
 from monitor.tui.plot import Plot, greatest, nice_ceiling
 
 
@@ -52,10 +53,6 @@ class _Kind:
 
 def _tokens(value: float | None) -> str:
     return rate(value, "tok/s")
-
-
-def _a_second(value: float | None) -> str:
-    return rate(value, "/s")
 
 
 _ONE = (("", GENERATION),)
@@ -92,16 +89,17 @@ _KINDS = (
         "finished_h",
         "finished",
         (("stop", FINISHED), ("length", UTILIZATION), ("abort", NOTICE), ("error", CRITICAL), ("repetition", LATENCY)),
-        _a_second,
+        seldom,
         1,
         "finished_reason",
     ),
-    _Kind("http_h", "HTTP errors", (("4xx", NOTICE), ("5xx", CRITICAL)), _a_second, 0.1, "status", always=True),
-    _Kind("preempted_h", "preempted", (("", NOTICE),), _a_second, 1),
+    _Kind("http_h", "HTTP errors", (("4xx", NOTICE), ("5xx", CRITICAL)), seldom, 0.1, "status", always=True),
+    _Kind("preempted_h", "preempted", (("", NOTICE),), seldom, 1),
     _Kind("speculation_h", "drafts accepted", (("", CACHE),), percent, 1.0),
     _Kind("profile_h", "GPU active", (("tensor", TEMPERATURE), ("DRAM", MEMORY), ("SM", UTILIZATION)), percent, 1.0),
     _Kind("power_h", "GPU power", (("", DISK),), watts, 100),
 )
+_QUANTILES = dict(QUANTILES)
 _QUIET = ("connector", "multimodal", "abort", "error", "repetition")
 """Curves that are drawn only where there is something of them."""
 
@@ -113,19 +111,39 @@ class Charts:
         self._plots: dict[tuple[str, str], Plot] = {}
 
     def made(
-        self, answers: Answers | None, targets: Sequence[Target], queries: Mapping[str, str], *, stale: bool
+        self,
+        answers: Answers | None,
+        known: Mapping[str, Distribution],
+        targets: Sequence[Target],
+        queries: Mapping[str, str],
+        *,
+        stale: bool,
     ) -> list[tuple[Chart, str]]:
-        """Each with the PromQL that it is drawn from. ``queries`` has that by id."""
+        """Each with the PromQL that it is drawn from. ``queries`` has that by id, ``known`` what the latencies are now:
+        a quantile under the first edge is a made-up number."""
         if answers is None:
             return []
         made = []
         for kind in _KINDS:
-            chart = self._chart(kind, answers, targets, stale=stale)
+            chart = self._chart(kind, answers, known.get(kind.metric), targets, stale=stale)
             if chart is not None:
                 made.append((chart, queries.get(kind.id, "")))
         return made
 
-    def _chart(self, kind: _Kind, answers: Answers, targets: Sequence[Target], *, stale: bool) -> Chart | None:
+    def _chart(
+        self,
+        kind: _Kind,
+        answers: Answers,
+        latency: Distribution | None,
+        targets: Sequence[Target],
+        *,
+        stale: bool,
+    ) -> Chart | None:
+        def now(value: str, history: History) -> str:
+            if latency is not None and value in _QUANTILES:
+                return quantile_text(latency.quantile(_QUANTILES[value]))
+            return kind.form(history.newest)
+
         found = [(value, style, self._history(kind, answers, value)) for value, style in kind.curves]
         there = [(value, style, one) for value, style, one in found if one is not None]
         if not there and not kind.always:
@@ -137,8 +155,8 @@ class Charts:
         scale = f"0–{_short(kind.form(high))}"
         if not curves:
             # No status has a series before its first answer: where others have one, there were none.
-            now = "none" if kind.id == "http_h" and answers.histories.get(kind.id) else ABSENT
-            return Chart(Plot(), None, kind.title, now, scale, high, kind.curves[0][1])
+            text = "none" if kind.id == "http_h" and answers.histories.get(kind.id) else ABSENT
+            return Chart(Plot(), None, kind.title, text, scale, high, kind.curves[0][1])
         thresholds = tuple(
             Threshold(one.seconds, f"p{one.wanted * 100:g} ≤ {seconds(one.seconds)}")
             for one in targets
@@ -150,16 +168,16 @@ class Charts:
                 self._plots.setdefault((kind.id, other), Plot(line=True)),
                 one,
                 STALE if stale else another,
-                f"{other} {kind.form(one.newest)}",
+                f"{other} {now(other, one)}",
             )
             for other, another, one, _ in others
         )
-        now = kind.form(history.newest)
+        first = now(value, history)
         return Chart(
             self._plots.setdefault((kind.id, value), Plot()),
             history,
             kind.title,
-            f"{value} {now}" if value and len(found) > 1 else now,
+            f"{value} {first}" if value and len(found) > 1 else first,
             scale,
             high,
             STALE if stale else style,

@@ -97,7 +97,7 @@ def phases(known: Mapping[str, Distribution], width: int) -> list[Row]:
     head.put(" ")
     for name, char, style, mean in means:
         head.put(" ").put(char, style).put(f" {name} ", DIM).put(seconds(mean), PLAIN)
-        head.put("" if mean is None else f" {percent(mean / total)} ", DIM)
+        head.put("" if mean is None else f" {_of_all(mean / total)} ", DIM)
     bar = Row().to(_INDENT)
     room, done, spent = max(10, width - _INDENT), 0, 0.0
     for _, char, style, mean in means:
@@ -108,6 +108,10 @@ def phases(known: Mapping[str, Distribution], width: int) -> list[Row]:
         bar.graph(char * max(0, min(upto, room) - done), style)
         done = max(done, min(upto, room))
     return [head, bar]
+
+
+def _of_all(share: float) -> str:
+    return "< 1 %" if 0 < share < 0.005 else f"{share * 100:.0f} %"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +142,8 @@ def within_targets(known: Mapping[str, Distribution], wanted: Sequence[Target], 
     head = title("within target")
     if not wanted:
         return [
-            head.put("  none is set", DIM),
-            Row().to(_INDENT).put("gpumon.yaml: sources: vllm: targets: {ttft: {p95: 2s}}", DIM),
+            head.put("  none is known", DIM),
+            Row().to(_INDENT).put("set in gpumon.yaml: sources: vllm: targets: {ttft: {p95: 2s}}", DIM),
         ]
     rows = [head]
     for one in wanted:
@@ -149,10 +153,12 @@ def within_targets(known: Mapping[str, Distribution], wanted: Sequence[Target], 
         word, style = _verdict(share, one.wanted)
         row.put(_share(share), style, 13).put(f"{percent(one.wanted)} wanted", DIM)
         row.put(f"  {word}", style)
+        rows.append(row)
         edges = _edges(share)
         if edges and row.width + 2 + len(edges) <= width:
             row.put(f"  {edges}", DIM)
-        rows.append(row)
+        elif edges:
+            rows.append(Row().to(_NAME + 6).put(edges, DIM))
     return rows
 
 

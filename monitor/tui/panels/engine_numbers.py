@@ -62,6 +62,13 @@ def _part(word: str, value: str, *, alarm: bool = False, notice: bool = False) -
     return Row().put(f"{word} " if word else "", DIM).value(value, style, 0, right=False)
 
 
+def seldom(value: float | None) -> str:
+    """What happens now and then: a minute where it is less than one in ten seconds."""
+    if value is not None and 0 < value < 0.095:
+        return f"{value * 60:.1f} /min" if value * 60 >= 0.05 else f"{value * 3600:.1f} /h"
+    return rate(value, "/s")
+
+
 def _rates(answers: Answers, id: str, label: str) -> dict[str, float]:
     """The newest of each series of a graph, by a label."""
     return {
@@ -79,7 +86,7 @@ def _finished(answers: Answers) -> list[Row]:
     return [
         _part(
             one,
-            rate(found[one], "/s"),
+            seldom(found[one]),
             alarm=one == "error" and found[one] > 0,
             notice=one == "abort" and found[one] > 0,
         )
@@ -94,7 +101,7 @@ def _http(answers: Answers) -> list[Row]:
         return []
     wanted = dict.fromkeys(("2xx", "4xx", "5xx"), 0.0) if all(one.endswith("xx") for one in found) else {}
     return [
-        _part(one, rate(value, "/s"), alarm=one[0] == "5" and value > 0, notice=one[0] == "4" and value > 0)
+        _part(one, seldom(value), alarm=one[0] == "5" and value > 0, notice=one[0] == "4" and value > 0)
         for one, value in sorted((wanted | found).items())
     ]
 
@@ -143,9 +150,9 @@ def _batch(answers: Answers) -> list[Row]:
 def _preempted(engine: Engine) -> list[Row]:
     if engine.preempted_rate is None:
         return []
-    parts = [_part("", rate(engine.preempted_rate, "/s"), notice=engine.preempted_rate > 0)]
+    parts = [_part("", seldom(engine.preempted_rate), notice=engine.preempted_rate > 0)]
     if engine.finished_rate:
-        parts.append(_part("of requests", percent(engine.preempted_rate / engine.finished_rate)))
+        parts.append(_part("", f"{engine.preempted_rate / engine.finished_rate:.2f}").put(" a request", DIM))
     return parts
 
 
@@ -198,7 +205,7 @@ def _faults(answers: Answers) -> list[Row]:
     found = {labels.get("q", ""): value for labels, _, value in answers.rows("faults")}
     parts = []
     if found.get("rejected"):
-        parts.append(Row().put(f"{rate(found['rejected'], '/s')} rejected, the queue is full", CRITICAL))
+        parts.append(Row().put(f"{seldom(found['rejected'])} rejected, the queue is full", CRITICAL))
     for one, words in (("corrupted", "corrupted answers"), ("failed transfers", "transfers of KV failed")):
         if found.get(one):
             parts.append(Row().put(f"{number(found[one])} {words} in an hour", CRITICAL))

@@ -104,8 +104,9 @@ class EngineScreen(SelectingScreen):
         begin = len(rows)
         rows += tops
         now_ms = answers.now_ms if answers is not None else view.snapshot.now_ms
-        known = {one.id: one.expr for one in self._queries}
-        made = self._charts.made(answers, engine_latency.targets(answers), known, stale=engine.up is False)
+        asked = {one.id: one.expr for one in self._queries}
+        latencies, wanted = engine_latency.distributions(answers), engine_latency.targets(answers)
+        made = self._charts.made(answers, latencies, wanted, asked, stale=engine.up is False)
         across = max(1, min(4, (width - 2 + _GAP) // (_CHART + _GAP)))
         if made:
             rows.append(Row())
@@ -118,7 +119,7 @@ class EngineScreen(SelectingScreen):
         if answers is not None:
             # The lines of the table come after the charts: one is chosen with shift+tab.
             for place, one in enumerate(engine_queries.LATENCIES, begin + 1):
-                expr = known.get(one.id, "").partition(" or label_replace(")[0]
+                expr = asked.get(one.id, "").partition(" or label_replace(")[0]
                 quantile = f"histogram_quantile(0.95, {expr})"
                 self.choosable(engine_latency.latency_title(one.title), quantile, place, place + 1)
         return rows

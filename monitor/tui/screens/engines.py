@@ -13,7 +13,7 @@ from monitor.client.results import Answers, Lens
 from monitor.client.snapshot import Engine
 from monitor.client.wire import Query
 from monitor.tui.palette import CRITICAL, DIM, GOOD, NOTICE, PLAIN, STALE, STRONG
-from monitor.tui.panels.engine_trends import Trends
+from monitor.tui.panels.engine_trends import Trends, resolved
 from monitor.tui.rows import Row, View, field, flow
 from monitor.tui.screens.listing import Cell, Column, Entry, ListScreen
 from monitor.tui.screens.page import ELSEWHERE, MOVE
@@ -114,7 +114,7 @@ class EnginesScreen(ListScreen):
             (seconds(one.ttft_p95), plain),
             (seconds(one.itl_mean), plain),
             (rate(one.finished_rate, "req/s"), plain),
-            (one.reason if down else slow or ", ".join(one.models), NOTICE if slow and not down else DIM),
+            (one.reason if down else _beside(slow) or ", ".join(one.models), NOTICE if slow and not down else DIM),
         )
         sort = (
             one.server,
@@ -154,7 +154,7 @@ class EnginesScreen(ListScreen):
             ("", DIM),
             (seconds(one.itl), DIM),
             ("", DIM),
-            (slow, NOTICE),
+            (_beside(slow), NOTICE),
         )
         sort = (
             f"{one.server} {one.engine}",
@@ -197,7 +197,7 @@ class EnginesScreen(ListScreen):
         more = [field("GPUs", short_range(list(one.gpus)), 0)] if one.gpus else []
         more += [
             field("first token p95", seconds(one.ttft_p95), 6),
-            field("inter-token p95", seconds(one.itl_p95), 6),
+            field("inter-token p95", resolved(one.itl_p95), 7),
             field("prefix hits", percent(one.prefix_hits), 5),
             field("finished", rate(one.finished_rate, "req/s"), 9),
             field("preempted", rate(one.preempted_rate, "/s"), 5, NOTICE if one.preempted_rate else PLAIN),
@@ -207,6 +207,11 @@ class EnginesScreen(ListScreen):
             more.append(field("read", f"{duration(one.age_seconds)} ago", 0))
         rows += flow(more, width, indent=2)
         return [*rows, *self._trends.rows(self.view, one, width, height - len(rows))]
+
+
+def _beside(slow: str) -> str:
+    """What is slow, where the state says already that it is."""
+    return slow.removeprefix("slow: ")
 
 
 def _state(one: Engine, slow: str) -> tuple[str, Style]:
