@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -30,7 +31,14 @@ ENGINE = Engine(INSTANCE, SERVER, True, models=("tiny",), gpus=("0",), running=7
 Series = tuple[str, Mapping[str, str], float]
 
 
+@functools.cache
+def _plain() -> Answers:
+    return ask(store(), SHEET)
+
+
 def told(*more: Series, without: Sequence[str] = ()) -> Answers:
+    if not more and not without:
+        return _plain()
     return ask(store(without=without, more=more), SHEET)
 
 

@@ -64,8 +64,8 @@ def gpus(engine: Engine, known: Sequence[Gpu], answers: Answers | None, width: i
         rank = f"{labels.get('engine', '')}/{labels.get('rank', '')}" if several else labels.get("rank", "")
         row = Row().put(f"  {index}", STRONG, 5).put(rank, DIM, room_of_rank, right=True)
         row.value(percent(gpu.utilization if gpu else None), style, 7)
-        for value, room in zip(profile.get(index, [None] * 3), (8, 7, 7), strict=True):
-            row.value(percent(value), style, room)
+        for share, room in zip(profile.get(index, [None] * 3), (8, 7, 7), strict=True):
+            row.value(percent(share), style, room)
         row.value(watts(power.get(index)), style, 8).value(celsius(gpu.temperature if gpu else None), style, 7)
         word = "gone" if old else ", ".join(gpu.throttles) if gpu is not None and gpu.throttles else ""
         if word and row.width + 2 + len(word) <= width:

@@ -36,7 +36,7 @@ class Trends:
             tops = [top for top in (greatest(history), greatest(waiting)) if top is not None]
             high = nice_ceiling(max(tops, default=None), least)
             style = STALE if engine.up is False else _STYLES[id]
-            over = ()
+            over: tuple[Curve, ...] = ()
             if waiting is not None:
                 plot = self._plot("waiting_h", engine, line=True)
                 over = (
