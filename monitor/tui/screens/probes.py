@@ -1,23 +1,190 @@
-"""The probes: those that ran, as far as events tell of them."""
+"""The probes: what each server says when it is asked, by its canary and by /health, and how long it took; and the runs
+that were recorded."""
 
 from __future__ import annotations
 
-from monitor.client.snapshot import Happening
-from monitor.tui.rows import View
-from monitor.tui.screens.events import EventsScreen
-from monitor.tui.screens.listing import Entry
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.style import Style
+
+from monitor.client.format import ABSENT, clock, cut, number, seconds
+from monitor.client.results import Answers, Labels, Lens
+from monitor.client.snapshot import History
+from monitor.client.wire import Query
+from monitor.tui.happenings import GLYPHS, STYLES, group_of, level_of
+from monitor.tui.palette import CRITICAL, DIM, GOOD, LATENCY, NOTICE, PLAIN, STRONG
+from monitor.tui.panels.chart import Chart
+from monitor.tui.plot import Plot, greatest, nice_ceiling
+from monitor.tui.rows import Row, View, title
+from monitor.tui.screens.page import ELSEWHERE
+from monitor.tui.screens.selecting import SelectingScreen
+
+_RUNS = 8
+_STATES = {"alive": GOOD, "idle": DIM, "frozen": CRITICAL, "overloaded": NOTICE, "unreadable": NOTICE}
+_HEALTH = "/health"
+_NO_CANARY = (
+    "no server has a canary: `canary: true` at a server of gpumon.yaml gives it one. A private daemon sends none."
+)
 
 
-class ProbesScreen(EventsScreen):
-    """The events that are a probe's."""
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """What is asked of one server in one way."""
+
+    where: str
+    kind: str
+    """``canary``, ``/health``, or what a blackbox_exporter was told."""
+
+    def of(self, labels: Labels) -> bool:
+        """Whether a series is of it."""
+        return _probe(labels) == self
+
+
+def _probe(labels: Labels) -> _Probe:
+    return _Probe(labels.get("server") or labels.get("instance", ""), labels.get("probe") or _HEALTH)
+
+
+class ProbesScreen(SelectingScreen):
+    """A line for each probe, then how long it took, as a graph."""
 
     NAME = "probes"
+    KEYS = (("tab", "choose"), ("y", "copy PromQL"), ("[ ]", "range"), ("← →", "past"), *ELSEWHERE)
+    WORDS = (
+        ("canary", "one token, asked of a server whose engine stands still: frozen looks like idle from outside"),
+        ("alive", "the engine makes steps, or gave the token"),
+        ("idle", "it stands still, and no canary has told yet"),
+        ("frozen", "two canaries in a row got nothing, and no step was made"),
+        ("overloaded", "a canary got nothing in time, while steps were made"),
+        ("unreadable", "it cannot be asked: asleep, loading, or it refuses the request"),
+    )
 
-    def nothing(self, view: View) -> str:
-        if view.events_refused or view.happened is None:
-            return super().nothing(view)
-        return "no probe has run here"
+    def __init__(self) -> None:
+        super().__init__()
+        self._plots: dict[_Probe, Plot] = {}
 
-    def entries(self, view: View) -> list[Entry]:
-        found = super().entries(view)
-        return [one for one in found if isinstance(one.thing, Happening) and one.thing.kind.startswith("probe")]
+    def asked(self, lens: Lens) -> Sequence[Query]:
+        return (
+            Query("state", "gpumon_canary_state == 1"),
+            Query("failures", "gpumon_canary_failures"),
+            Query("success", "probe_success"),
+            Query("code", "probe_http_status_code"),
+            Query("took", "probe_duration_seconds"),
+            Query("took_h", "probe_duration_seconds", lens.range_seconds, lens.step_seconds),
+        )
+
+    def body(self, view: View, width: int, height: int) -> Sequence[Row]:
+        answers = self.answers
+        if answers is None:
+            return [Row().put("  reading …", DIM)] if not self.refused else []
+        probes = _probes(answers)
+        rows = [title("what servers answer").rule(width)]
+        if probes:
+            rows.append(_heading(width))
+        rows += [self._line(one, answers, view, width) for one in probes]
+        if not probes:
+            rows.append(
+                Row().put("  no server is asked anything, as far as is known here: there are no probe_… series", DIM)
+            )
+        if not any(one.kind == "canary" for one in probes) and not _plain(view):
+            rows += [Row().put(f"  {cut(_NO_CANARY, width - 3)}", DIM)]
+        runs = self._runs(view, width)
+        charts = [(self._chart(one, answers), _promql(one)) for one in probes if self._took(one, answers) is not None]
+        if charts:
+            rows.append(Row())
+            across = max(1, min(len(charts), 3 if width >= 150 else 2 if width >= 100 else 1))
+            room = height - len(rows) - len(runs)
+            self.grid(rows, charts, view, answers.now_ms, width, room, across=across, indent=2)
+        return [*rows, *runs]
+
+    def _line(self, one: _Probe, answers: Answers, view: View, width: int) -> Row:
+        canary = one.kind == "canary"
+        answered = _value(answers, "success", one)
+        code = _value(answers, "code", one)
+        states = (labels for labels, _, _ in answers.rows("state") if canary and one.of(_as_canary(labels)))
+        state = next((labels.get("state", "") for labels in states), "")
+        words, style = _answered(answered, code)
+        row = Row().put("  ").put(one.where, STRONG, 26 if width < 120 else 34).put(one.kind, PLAIN, 10)
+        row.put(words, style, 12).put(seconds(_value(answers, "took", one)), PLAIN, 9, right=True)
+        if canary:
+            failures = _value(answers, "failures", _Probe(one.where, _HEALTH))
+            row.put("  ").put(state or ABSENT, _STATES.get(state, DIM), 11)
+            row.put(f"{number(failures)} failed in a row  ", NOTICE if failures else DIM)
+            why = self._why(one, view)
+            row.put(cut(why, max(0, width - row.width - 1)), DIM)
+        return row
+
+    def _why(self, one: _Probe, view: View) -> str:
+        """Why a canary is not sent, or what its last one got; of now alone."""
+        if view.snapshot is None or view.at_ms is not None:
+            return ""
+        found = (each for each in view.snapshot.sources if each.name == "canary" and each.server == one.where)
+        return next((each.facts.get("reason", "") for each in found), "")
+
+    def _took(self, one: _Probe, answers: Answers) -> History | None:
+        return next((past for labels, past in answers.histories.get("took_h", ()) if one.of(labels)), None)
+
+    def _chart(self, one: _Probe, answers: Answers) -> Chart:
+        history = self._took(one, answers)
+        high = nice_ceiling(greatest(history), 0.01)
+        what = "one token" if one.kind == "canary" else one.kind
+        return Chart(
+            self._plots.setdefault(one, Plot()),
+            history,
+            f"{one.where} {what}",
+            seconds(_value(answers, "took", one)),
+            f"0–{seconds(high)}",
+            high,
+            LATENCY,
+        )
+
+    def _runs(self, view: View, width: int) -> list[Row]:
+        until_ms = view.at_ms if view.at_ms is not None else 1 << 60
+        runs = [one for one in view.happened or () if group_of(one) == "probes" and one.at_ms <= until_ms]
+        rows = [title("probe runs").rule(width)]
+        for one in runs[:_RUNS]:
+            level = level_of(one)
+            row = Row().put(f"  {clock(one.at_ms, date=True)}  ", DIM).put(f"{GLYPHS[level]} ", STYLES[level])
+            rows.append(row.put(cut(one.title, max(0, width - row.width - 1))))
+        if not runs:
+            said = f"they cannot be read: {view.events_refused}" if view.events_refused else "none is recorded"
+            rows.append(Row().put(f"  {said}", DIM))
+        return rows
+
+
+def _heading(width: int) -> Row:
+    row = Row().put("  ").put("server", DIM, 26 if width < 120 else 34).put("asked", DIM, 10)
+    return row.put("answered", DIM, 12).put("took", DIM, 9, right=True).put("  canary", DIM)
+
+
+def _probes(answers: Answers) -> list[_Probe]:
+    """Every probe there is, the canaries first."""
+    found = {_probe(labels) for id in ("took", "success") for labels, _, _ in answers.rows(id)}
+    found |= {_probe(_as_canary(labels)) for labels, _, _ in answers.rows("state")}
+    return sorted(found, key=lambda one: (one.kind != "canary", one.where, one.kind))
+
+
+def _as_canary(labels: Labels) -> Labels:
+    """The canary's own series do not say what probe they are of."""
+    return {**labels, "probe": "canary"}
+
+
+def _value(answers: Answers, id: str, one: _Probe) -> float | None:
+    return next((value for labels, _, value in answers.rows(id) if one.of(labels)), None)
+
+
+def _answered(success: float | None, code: float | None) -> tuple[str, Style]:
+    if success is not None:
+        return ("yes", GOOD) if success == 1 else ("NO", CRITICAL)
+    if code is None:
+        return ABSENT, DIM
+    return (f"HTTP {code:.0f}", GOOD if code < 400 else CRITICAL) if code else ("no answer", CRITICAL)
+
+
+def _promql(one: _Probe) -> str:
+    probe = f'probe="{one.kind}"' if one.kind != _HEALTH else 'probe=""'
+    return f'probe_duration_seconds{{server="{one.where}",{probe}}}'
+
+
+def _plain(view: View) -> bool:
+    return view.snapshot is not None and view.snapshot.node.mode == "prometheus"
