@@ -93,7 +93,7 @@ class EventsScreen(ListScreen):
         return (
             Column("when", 20 if wide else 13),
             Column("severity", 11),
-            Column("kind", 14),
+            Column("kind", 14, from_width=100),
             Column("lasted", 9, right=True),
             Column("what"),
         )
