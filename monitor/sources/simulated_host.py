@@ -14,6 +14,15 @@ _UP_SECONDS = 40 * 86_400
 _SHARES = {"user": 0.8, "system": 0.14, "iowait": 0.02, "softirq": 0.04}
 """Of the time that is not idle."""
 
+_UNAME = (
+    ("domainname", "(none)"),
+    ("machine", "x86_64"),
+    ("nodename", "h200-demo"),
+    ("release", "6.8.0-51-generic"),
+    ("sysname", "Linux"),
+    ("version", "#52-Ubuntu SMP"),
+)
+
 
 class SimulatedHost:
     """Implements ``monitor.sources.source.Source``: a calm host of 64 CPUs. A function of the node's time alone, with
@@ -60,6 +69,15 @@ class SimulatedHost:
         add("node_memory_MemFree_bytes", 0.6 * (_MEMORY - used))
         add("node_memory_Buffers_bytes", 2 * _GIB)
         add("node_memory_Cached_bytes", 0.35 * (_MEMORY - used))
+        add("node_memory_SReclaimable_bytes", 9 * _GIB)
+        add("node_memory_Shmem_bytes", 21 * _GIB)
+        add("node_memory_Dirty_bytes", (6 + 4 * math.sin(seconds / 70)) * (1 << 20))
+        add("node_memory_AnonPages_bytes", 0.8 * used)
+        add("node_memory_SwapTotal_bytes", 0)
+        add("node_memory_SwapFree_bytes", 0)
+        add("node_memory_Hugepagesize_bytes", 2 << 20)
+        add("node_memory_HugePages_Total", 0)
+        add("node_memory_HugePages_Free", 0)
         for device, mountpoint, size, share in (("nvme0n1p2", "/", 1_800, 0.23), ("nvme1n1", "/models", 7_600, 0.64)):
             labels = (("device", f"/dev/{device}"), ("fstype", "xfs"), ("mountpoint", mountpoint))
             add("node_filesystem_size_bytes", size * 1e9, labels)
@@ -122,6 +140,7 @@ class SimulatedHost:
         add("node_forks_total", int(_integral(6, 3, 170, seconds)))
         add("node_procs_running", 8 + int(2 * math.sin(seconds / 60)))
         add("node_procs_blocked", 0)
+        add("node_uname_info", 1, _UNAME)
         add("node_timex_sync_status", 1)
         add("node_timex_offset_seconds", 3e-5 * math.sin(seconds / 500))
         add("node_timex_maxerror_seconds", 0.004)

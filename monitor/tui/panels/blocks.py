@@ -11,6 +11,7 @@ from monitor.tui.palette import DIM, PLAIN
 from monitor.tui.rows import Row, title
 
 GAP = 3
+_WHOLE = 24
 
 
 def heading(text: str, width: int, more: str = "") -> Row:
@@ -25,7 +26,8 @@ def said(label: str, texts: Sequence[tuple[str, Style]], width: int, indent: int
     """A label and texts after it, each in its style; what does not fit into a line goes into the next."""
     rows = [Row().put(label, DIM).to(indent)]
     for number, (text, style) in enumerate(texts):
-        for place, word in enumerate(text.split()):
+        # Short texts stay whole: a number is not parted from its unit.
+        for place, word in enumerate([text] if cells(text) <= _WHOLE else text.split()):
             row = rows[-1]
             gap = "" if row.width <= indent else " " if place or not number else "  "
             if row.width > indent and row.width + len(gap) + cells(word) > width:

@@ -315,6 +315,8 @@ def _missing(gpu: Gpu, told: Told) -> str:
         words.append("memory temperature")
     if gpu.utilization is None and not gpu.stale:
         words.append("utilization (with MIG it is its instances')")
+    if not told.answers.rows("xid") and told.get("XID_ERRORS") is None:
+        words.append("XID errors (the kernel's log is not read)")
     if not told.answers.rows("links"):
         words.append("NVLinks")
     if gpu.fan is None:

@@ -18,7 +18,7 @@ from monitor.tui.panels.blocks import beside, share
 from monitor.tui.panels.chart import Chart
 from monitor.tui.panels.gpu_charts import PAIRED, Charts, Known, Marks, state
 from monitor.tui.rows import Row, View
-from monitor.tui.screens.selecting import LEAST, SelectingScreen, across_of
+from monitor.tui.screens.selecting import LEAST, SelectingScreen, across_of, kept
 from monitor.tui.server import Asked
 
 _NONE = "a Prometheus knows no processes"
@@ -119,9 +119,7 @@ class GpuScreen(SelectingScreen):
         below = self._told(snapshot, gpu, told, columns, width)
         charts = self._pictures(gpu, told)
         across = across_of(len(charts), width)
-        over = len(rows) + len(below) + 1 + LEAST * -(-len(charts) // across) - height
-        if height >= 30 and 0 < over <= LEAST:  # rather without the least wanted than to have to scroll for a few lines
-            charts = charts[: (len(charts) - 1) // across * across]
+        charts = charts[: kept(len(charts), across, height - len(rows) - len(below) - 1)]
         down = -(-len(charts) // across)
         room = height - len(rows) - len(below) - 1
         now_ms = snapshot.now_ms if self.answers is None else self.answers.now_ms

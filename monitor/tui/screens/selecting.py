@@ -28,6 +28,13 @@ def across_of(many: int, width: int) -> int:
     return most if most < 3 else min((most, most - 1), key=lambda one: -many % one)
 
 
+def kept(many: int, across: int, free: int) -> int:
+    """How many of so many charts are drawn in ``free`` lines: rather without the one or two rows that are least wanted
+    than to have to scroll for a few lines; all where more would have to go."""
+    down, fitting = -(-many // across), max(0, free) // LEAST
+    return fitting * across if down - 2 <= fitting < down and fitting >= 2 else many
+
+
 class SelectingScreen(SheetScreen):
     """A body that draws its charts with ``grid`` has them chosen with tab and shift+tab, and copied with y."""
 
