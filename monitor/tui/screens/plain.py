@@ -6,12 +6,11 @@ The terminal itself breaks the lines, so that one that was broken is copied as o
 from __future__ import annotations
 
 from textual.app import ComposeResult
-from textual.events import Key, Resize
+from textual.events import Key
 from textual.screen import Screen
 
 from monitor.client.format import clean
 from monitor.tui.driver import OurDriver
-from monitor.tui.rows import Row
 from monitor.tui.widgets.canvas import Canvas
 
 _MOST = 20_000
@@ -31,15 +30,11 @@ class PlainScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self._give_mouse(ours=False)
-        self.query_one(Canvas).show([Row().line()])
-        self.call_after_refresh(self._write)
 
-    def on_resize(self, event: Resize) -> None:
-        """What the terminal drew anew is written over."""
-        self.query_one(Canvas).restyle()
-        self.call_after_refresh(self._write)
-
-    def _write(self) -> None:
+    def _compositor_refresh(self) -> None:
+        """Whenever Textual would draw, the text is written as it is instead."""
+        self._compositor._dirty_regions.clear()
+        self._dirty_widgets.clear()
         driver = self.app._driver
         if driver is not None and self.is_current:
             lines = self.text.replace("\n", "\r\n")
