@@ -46,13 +46,34 @@ def cli() -> None:
 @click.option("--alertmanager", metavar="URL", help="The Alertmanager that keeps the silences of a Prometheus.")
 @click.option("--readonly", is_flag=True, help="Let no process be ended and nothing be silenced from it.")
 @click.option("--no-color", is_flag=True, help="No colours, as with $NO_COLOR.")
-def tui(urls: list[str], nodes_file: Path | None, alertmanager: str | None, readonly: bool, no_color: bool) -> None:
+@click.option("--web", is_flag=True, help="In a browser instead; needs the extra `web`.")
+@click.option("--listen", metavar="HOST:PORT", help="With --web: where. Default: 127.0.0.1:8765.")
+def tui(
+    urls: list[str],
+    nodes_file: Path | None,
+    alertmanager: str | None,
+    readonly: bool,
+    no_color: bool,
+    web: bool,
+    listen: str | None,
+) -> None:
     """Show a node, live, in the terminal; or a fleet of them.
 
     Several --url, a file of --nodes, or a Prometheus that scrapes several nodes begin with a list of these. Without a
     daemon on this machine it starts a private one, which notifies nobody and ends ten minutes after you.
     """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if listen is not None and not web:
+        raise click.UsageError("--listen is for --web")
+    if web:
+        from monitor.commands import web as in_browser
+
+        given = [word for url in urls for word in ("--url", url)]
+        given += ["--nodes", str(nodes_file)] if nodes_file is not None else []
+        given += ["--alertmanager", alertmanager] if alertmanager else []
+        given += ["--no-color"] if no_color else []
+        sys.exit(in_browser.run(given, listen or in_browser.DEFAULT, readonly=readonly))
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if not terminal and "TEXTUAL_DRIVER" not in os.environ:
         raise click.ClickException("the TUI needs a terminal; without one, `gpumon snapshot` prints how the node is")
     from monitor.tui import run
 

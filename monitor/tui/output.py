@@ -86,6 +86,7 @@ class Output:
         """There is no terminal any more: what is written goes nowhere."""
         self.gone = True
         self._taken = self.sent
+        self.wake()
 
     # -- what follows ------------------------------------------------------------------------------------------------
 

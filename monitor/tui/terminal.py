@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from io import TextIOWrapper
 from typing import IO, TYPE_CHECKING, cast
@@ -80,7 +81,7 @@ class TerminalApp(App[None]):
 
     def __init__(self) -> None:
         self.output = Output()
-        self._asks = can_answer()
+        self._asks = can_answer() or "TEXTUAL_DRIVER" in os.environ
         self._waiting = False
         self._all_shown = asyncio.Event()
         self.signalled = 0
@@ -90,6 +91,10 @@ class TerminalApp(App[None]):
     def get_driver_class(self) -> type[Driver]:
         """Our own in a terminal; what the environment names in a browser."""
         found = super().get_driver_class()
+        if found.__name__ == "WebDriver":
+            from monitor.tui.browser import BrowserDriver
+
+            return BrowserDriver
         return TerminalDriver if found is LinuxDriver else found
 
     def run_signals(self) -> None:
@@ -125,12 +130,8 @@ class TerminalApp(App[None]):
 
     def drew(self, before: int) -> None:
         """A frame may have been queued, since ``before`` bytes were sent."""
-        if (
-            self._asks
-            and self.output.sent > before
-            and isinstance(self._driver, TerminalDriver)
-            and self.output.frame()
-        ):
+        if self._asks and self._driver is not None and self.output.sent > before and self.output.frame():
+            self._all_shown.clear()
             self._driver.write(QUESTION)
 
     def on_cursor_position(self, event: CursorPosition) -> None:
@@ -140,7 +141,10 @@ class TerminalApp(App[None]):
             self._all_shown.set()
 
     def draw_what_waits(self) -> None:
-        """Draw what there was no room for, if there is now."""
+        """Draw what there was no room for, if there is now; end where there is no terminal any more."""
+        if self.output.gone and self.is_running:
+            self._end(signal.SIGHUP)
+            return
         if self._waiting and self.is_running and not self.output.is_busy:
             self._waiting = False
             screen: Screen[object] = self.screen

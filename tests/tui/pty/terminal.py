@@ -68,7 +68,7 @@ class _Screen(pyte.Screen):
 class Terminal:
     """Runs ``command`` in a terminal of this size. ``rate`` is the line's speed in bytes a second, ``delay`` how long
     it takes each way, both None or 0 for a terminal that is right here. ``answers`` is whether it says where its cursor
-    is when it is asked."""
+    is when it is asked; ``controls``, whether the program gets a SIGHUP when it goes away."""
 
     def __init__(
         self,
@@ -79,6 +79,7 @@ class Terminal:
         rate: float | None = None,
         delay: float = 0.0,
         answers: bool = True,
+        controls: bool = True,
     ) -> None:
         self._rate, self._delay, self._answers = rate, delay, answers
         self.master, slave = pty.openpty()
@@ -92,7 +93,7 @@ class Terminal:
         self.began = time.monotonic()
         self.process = subprocess.Popen(
             command, stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True, close_fds=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=(lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)) if controls else None,
         )  # fmt: skip
         os.close(slave)
         self.screen = _Screen(*size, answer=self._reply)
@@ -259,6 +260,12 @@ class Terminal:
             pass
         return self.process.returncode
 
+    def hang_up(self) -> None:
+        """Go away, as a window that is closed."""
+        os.close(self._slave)
+        os.close(self.master)
+        self.master, self._slave = os.open(os.devnull, os.O_RDWR), os.open(os.devnull, os.O_RDWR)
+
     def close(self) -> None:
         """End it whatever it does."""
         if self.process.poll() is None:
@@ -271,10 +278,10 @@ class Terminal:
 @contextmanager
 def terminal(
     command: Sequence[str], size: tuple[int, int] = (80, 24), *, env: Mapping[str, str] | None = None,
-    rate: float | None = None, delay: float = 0.0, answers: bool = True,
+    rate: float | None = None, delay: float = 0.0, answers: bool = True, controls: bool = True,
 ) -> Iterator[Terminal]:  # fmt: skip
     """A terminal with ``command`` in it, for as long as the block runs."""
-    one = Terminal(command, size, env=env, rate=rate, delay=delay, answers=answers)
+    one = Terminal(command, size, env=env, rate=rate, delay=delay, answers=answers, controls=controls)
     try:
         yield one
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
@@ -34,12 +33,12 @@ def test_a_signal_ends_it_and_gives_the_terminal_back(url: str, number: signal.S
         assert shown.is_restored
 
 
-def test_it_ends_when_the_terminal_goes_away(url: str) -> None:
-    with terminal(tui(url)) as shown:
+@pytest.mark.parametrize("controls", [True, False])
+def test_it_ends_when_the_terminal_goes_away_with_a_signal_or_without(url: str, controls: bool) -> None:
+    with terminal(tui(url), controls=controls) as shown:
         shown.see(*NUMBERS)
-        os.close(shown.master)
-        shown.master = os.open(os.devnull, os.O_RDWR)
-        assert shown.process.wait(20) in (-signal.SIGHUP, 128 + signal.SIGHUP)
+        shown.hang_up()
+        assert shown.process.wait(20) == 128 + signal.SIGHUP
 
 
 def test_no_answer_of_the_terminal_is_left_for_the_shell(url: str) -> None:
