@@ -90,10 +90,17 @@ class SnapshotBuilder:
     connection helps.
     """
 
-    def __init__(self, facts: NodeFacts, *, range_seconds: int = HISTORY_SECONDS, whole: bool = False) -> None:
-        """With ``whole`` every graph shows the whole range."""
+    def __init__(
+        self,
+        facts: NodeFacts,
+        *,
+        range_seconds: int = HISTORY_SECONDS,
+        whole: bool = False,
+        oldest_ms: int | None = None,
+    ) -> None:
+        """With ``whole`` every graph shows the whole range, or all since ``oldest_ms``, where that is less."""
         self._facts = facts
-        self._results = Results(facts.target, range_seconds * 1000, whole=whole)
+        self._results = Results(facts.target, range_seconds * 1000, whole=whole, oldest_ms=oldest_ms)
         self._histories: dict[tuple[str, str, str], History] = {}
         self._alerts: tuple[Alert, ...] = ()
         self._sources: tuple[Source, ...] = ()

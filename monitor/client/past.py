@@ -23,6 +23,8 @@ from monitor.client.results import Answers, Lens, Results
 from monitor.client.snapshot import Happening, NodeFacts, Reading, Snapshot
 from monitor.client.wire import AlertRow, Capabilities, Frame, ProcessRow, Query, TransitionRow
 
+_SHORTEST = 600
+"""No range is made shorter than that, in seconds."""
 _POINTS = 300
 """Two for each cell of the widest graph."""
 
@@ -32,6 +34,18 @@ def grain(range_seconds: int) -> int:
     roll-ups."""
     step = max(2, -(-range_seconds // _POINTS))
     return step if step <= 15 else -(-step // 60) * 60
+
+
+def reach(told: Capabilities | None, at_ms: int | None, range_seconds: int) -> int:
+    """The range to ask for: not many times what is stored, or its points would be too far from each other to show
+    that. It leaves room for what is to come."""
+    if told is None or told.oldest_ms is None:
+        return range_seconds
+    stored = ((told.now_ms if at_ms is None else at_ms) - told.oldest_ms) / 1000
+    enough = _SHORTEST
+    while enough < 2 * stored:
+        enough *= 2
+    return min(range_seconds, enough)
 
 
 class Pictures:
@@ -59,6 +73,7 @@ class Pictures:
                 at_ms = told.now_ms if told is not None else round(datetime.now(UTC).timestamp() * 1000)
             if self._fleet:
                 return await Fleet(client).at(at_ms, range_seconds)
+            range_seconds = reach(told, at_ms, range_seconds)
             lens = _lens(client, told, range_seconds)
             asked = queries.overview(
                 window=lens.window,
@@ -75,7 +90,7 @@ class Pictures:
         except ClientError:
             await self.close()
             raise
-        builder = SnapshotBuilder(facts, range_seconds=range_seconds, whole=True)
+        builder = SnapshotBuilder(facts, range_seconds=range_seconds, whole=True, oldest_ms=self.oldest_ms)
         return builder.apply(Frame(1, at_ms, results, alerts, sources))
 
     async def watch(
@@ -86,8 +101,10 @@ class Pictures:
         client = self._client or self._open()
         try:
             _, told = await self._who(client)
+            range_seconds = reach(told, at_ms, range_seconds)
             lens = _lens(client, told, range_seconds)
-            results = Results(client.target, range_seconds * 1000, whole=True)
+            oldest_ms = None if told is None else told.oldest_ms
+            results = Results(client.target, range_seconds * 1000, whole=True, oldest_ms=oldest_ms)
             if at_ms is not None:
                 results.apply(Frame(1, at_ms, await Asking(client, asked(lens)).results(at_ms)))
                 yield results.answers(at_ms)

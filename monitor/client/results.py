@@ -15,6 +15,9 @@ from monitor.client.format import clean
 from monitor.client.snapshot import History
 from monitor.client.wire import Frame, Result
 
+_LEAST_MS = 60_000
+"""A graph shows so much at least."""
+
 Labels = dict[str, str]
 Row = tuple[Labels, float, float]
 """Labels, time in milliseconds, value."""
@@ -94,9 +97,10 @@ class Window:
 
     _epochs = 0
 
-    def __init__(self, range_ms: int, *, whole: bool = False) -> None:
+    def __init__(self, range_ms: int, *, whole: bool = False, oldest_ms: int | None = None) -> None:
         self._range_ms = range_ms
-        self._span_ms = range_ms if whole else None
+        self._whole = whole
+        self._oldest_ms = oldest_ms
         self._times = array("q")
         self._values: list[array[float]] = []
         self._epoch = 0
@@ -128,18 +132,28 @@ class Window:
             raise ValueError("a range result with another number of labels than of series")
 
     def histories(self) -> Iterable[tuple[Labels, History]]:
+        span_ms = self._span_ms()
         for labels, values in zip(self.labels, self._values, strict=True):
-            yield labels, History(self._times, values, self._epoch, self._span_ms)
+            yield labels, History(self._times, values, self._epoch, span_ms)
+
+    def _span_ms(self) -> int | None:
+        """What a graph shows of it: the whole range, but nothing from before there was anything."""
+        if not self._whole:
+            return None
+        if self._oldest_ms is None or not self._times:
+            return self._range_ms
+        return min(self._range_ms, max(_LEAST_MS, self._times[-1] - self._oldest_ms))
 
 
 class Results:
     """The last answers of all queries of a stream. ``target`` is named in errors."""
 
-    def __init__(self, target: str, range_ms: int, *, whole: bool = False) -> None:
-        """With ``whole`` every graph shows the whole range."""
+    def __init__(self, target: str, range_ms: int, *, whole: bool = False, oldest_ms: int | None = None) -> None:
+        """With ``whole`` every graph shows the whole range, or all since ``oldest_ms``, where that is less."""
         self._target = target
         self._range_ms = range_ms
         self._whole = whole
+        self._oldest_ms = oldest_ms
         self.instants: dict[str, Instant] = {}
         self.windows: dict[str, Window] = {}
         self.problems: dict[str, str] = {}
@@ -157,13 +171,16 @@ class Results:
             self.problems.pop(id, None)
             try:
                 if id.endswith("_h"):
-                    self.windows.setdefault(id, Window(self._range_ms, whole=self._whole)).apply(result)
+                    self.windows.setdefault(id, self._window()).apply(result)
                     changed = True
                 else:
                     self.instants.setdefault(id, Instant()).apply(result)
             except ValueError as error:
                 raise ClientError(f'frame {frame.seq}, query "{id}": {error}', self._target) from None
         return changed
+
+    def _window(self) -> Window:
+        return Window(self._range_ms, whole=self._whole, oldest_ms=self._oldest_ms)
 
     def rows(self, id: str) -> Sequence[Row]:
         """What an instant query says."""

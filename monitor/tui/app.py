@@ -147,6 +147,10 @@ class GpumonApp(PersonalApp):
 
     def view(self) -> View:
         """What is shown."""
+        wide = self.size.width >= _BAR_WIDTH and self.size.height >= _BAR_HEIGHT
+        return replace(self._seen(), bar=self.page.NAME) if wide and len(self.screen_stack) > 1 else self._seen()
+
+    def _seen(self) -> View:
         if self._paused is not None:
             return self._paused
         age = 0.0 if self._snapshot is None else self._monotonic() - self._received
@@ -171,9 +175,7 @@ class GpumonApp(PersonalApp):
 
     def show_page(self) -> None:
         if len(self.screen_stack) > 1:  # the first is Textual's own
-            page, view = self.page, self.view()
-            wide = self.size.width >= _BAR_WIDTH and self.size.height >= _BAR_HEIGHT
-            page.show(replace(view, bar=page.NAME) if wide else view)
+            self.page.show(self.view())
 
     def _age(self) -> None:
         """A picture grows old without any event."""

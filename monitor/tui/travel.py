@@ -144,20 +144,23 @@ class Travel:
             return live
         waits = self.asked or self.fetching
         picture = self._picture
+        shown = self.range_seconds
+        if picture is not None and shown is not None:
+            # Where less is stored, no more is shown, and no more is said.
+            span_ms = next((one.span_ms for one in picture.histories.values() if one.span_ms is not None), None)
+            shown = shown if span_ms is None else min(shown, span_ms // 1000)
         if self.at_ms is None:
             snapshot = live.snapshot
             if picture is not None and snapshot is not None:
                 snapshot = replace(snapshot, histories=picture.histories)
-            return replace(
-                live, snapshot=snapshot, range_seconds=self.range_seconds, asking=waits, refused=self.refused
-            )
+            return replace(live, snapshot=snapshot, range_seconds=shown, asking=waits, refused=self.refused)
         return replace(
             live,
             snapshot=picture if picture is not None else live.snapshot,
             age_seconds=0.0,
             at_ms=self.at_ms,
             now_ms=None if live.snapshot is None else live.snapshot.now_ms,
-            range_seconds=self.range_seconds,
+            range_seconds=shown,
             asking=waits,
             refused=self.refused,
             news=_words(self._news),

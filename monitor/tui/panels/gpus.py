@@ -226,7 +226,8 @@ def _span(snapshot: Snapshot, graph: _Graph) -> str:
     for gpu in snapshot.gpus:
         history = snapshot.history(graph.id, gpu.key)
         if history is not None and len(history.times) > 1:
-            return duration(graph.width * cell_span(history, graph.width) / 1000)
+            drawn = graph.width * cell_span(history, graph.width)
+            return duration(min(drawn, history.times[-1] - history.times[0]) / 1000)
     return ""
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 from rich.style import Style
 
-from monitor.client.format import clock, count, duration
+from monitor.client.format import clock, count, cut, duration
 from monitor.client.snapshot import Snapshot
 from monitor.tui.palette import ALARM, BADGE, BRAND, DIM, HERE, KEY, NOTICE, PAST, PLAIN, STRONG
 from monitor.tui.rows import Line, Row, View
@@ -66,7 +66,11 @@ def header(view: View, width: int) -> list[Line]:
             rows.append(notes)
     left.to(width - right.width).extend(right)
     if left.width > width:  # what time it is must be seen
-        rows[0] = Row().put("gpumon ", BRAND).to(max(7, width - right.width)).extend(right)
+        rows[0] = Row().put("gpumon ", BRAND)
+        room = width - right.width - rows[0].width - 2
+        if snapshot is not None and room >= 4:
+            rows[0].put(" " + cut(snapshot.node.hostname or snapshot.node.target, room), STRONG)
+        rows[0].to(max(7, width - right.width)).extend(right)
     return [row.line() for row in rows]
 
 
