@@ -129,10 +129,11 @@ def test_the_detail_says_what_ended_it_and_what_was_around() -> None:
         assert "+40 s" in detail
         assert "-40 s" in detail
         text = await press(app, pilot, "down")
-        assert "lasted 2 min, until" in text
-        assert "88 °C" in text.rsplit("───", 1)[1]
+        assert "lasted 2 min, until" in text.rsplit("───", 1)[1]
         await press(app, pilot, "y")
         assert app.clipboard == "GpuTooHot: GPU 3 is too hot: 91 °C"
+        text = await press(app, pilot, "down")
+        assert "is up again after 4 min" in text.rsplit("───", 1)[1]
 
     run(look, (140, 45))
 
@@ -165,12 +166,17 @@ def test_in_the_past_there_is_nothing_from_later_and_a_click_on_the_line_goes_to
 
 def test_a_prometheus_says_what_it_cannot() -> None:
     async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        app.take(replace(LIVE, node=replace(LIVE.node, mode="prometheus")))
+        text = await press(app, pilot, "7")
+        assert "a Prometheus keeps alerts alone" in text
+        assert "no alert has fired" in text
+
         async def refuses(since_ms: int = 0) -> tuple[Happening, ...]:
-            raise ClientError("a Prometheus knows none", "http://x")
+            raise ClientError("connection refused", "http://x")
 
         past.happened = refuses  # type: ignore[method-assign]
-        app.take(replace(LIVE, node=replace(LIVE.node, mode="prometheus")))
-        assert "a Prometheus keeps no events" in await press(app, pilot, "7")
+        app._monotonic.now += 6  # type: ignore[attr-defined]
+        assert "not read again: connection refused" in await press(app, pilot, "1", "7")
 
     run(look)
 

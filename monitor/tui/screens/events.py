@@ -100,12 +100,12 @@ class EventsScreen(ListScreen):
 
     def nothing(self, view: View) -> str:
         if view.events_refused:
-            if view.snapshot is not None and view.snapshot.node.mode == "prometheus":
-                return "a Prometheus keeps no events: alerts are under 4; a gpumon daemon on the node tells the rest"
             return f"events cannot be read: {view.events_refused}"
         if view.happened is None:
             return "reading …"
-        return "nothing has happened" if self.kinds == "all" else f"no event of this kind: {self.kinds}. v shows others"
+        if self.kinds != "all":
+            return f"no event of this kind: {self.kinds}. v shows others"
+        return "no alert has fired, as far as its ALERTS tell" if _plain(view) else "nothing has happened"
 
     def entries(self, view: View) -> list[Entry]:
         if view.happened is not self._of:
@@ -166,6 +166,8 @@ class EventsScreen(ListScreen):
         self._scale = None
         if view.events_refused and view.happened is not None:
             rows.append(Row().put(f"  not read again: {view.events_refused}", NOTICE))
+        if _plain(view):
+            rows.append(Row().put("  a Prometheus keeps alerts alone; a gpumon daemon on the node tells the rest", DIM))
         if view.snapshot is None or view.happened is None or self.size.height < 16:
             return rows
         now_ms = view.at_ms if view.at_ms is not None else view.snapshot.now_ms
@@ -229,10 +231,10 @@ class EventsScreen(ListScreen):
             parts.append("nothing has ended it, as far as is known")
         elif span.begin is one:
             lasted = f"lasted {duration((until_ms - one.at_ms) / 1000)}, until {clock(until_ms)}"
-            parts.append(f"{lasted}: {span.end.title}" if span.end is not None else lasted)
+            parts.append(lasted + _other_words(one, span.end))
         else:
             lasted = duration((until_ms - span.begin.at_ms) / 1000)
-            parts.append(f"it began {clock(span.begin.at_ms)} and lasted {lasted}: {span.begin.title}")
+            parts.append(f"it began {clock(span.begin.at_ms)} and lasted {lasted}" + _other_words(one, span.begin))
         return ", ".join(parts)
 
     def _around(self, one: Happening) -> list[Happening]:
@@ -243,6 +245,10 @@ class EventsScreen(ListScreen):
         last = bisect_right(happened, _AROUND_MS - one.at_ms, lo=first, key=lambda other: -other.at_ms)
         near = [other for other in happened[first:last] if other is not one]
         return sorted(near, key=lambda other: abs(other.at_ms - one.at_ms))
+
+
+def _plain(view: View) -> bool:
+    return view.snapshot is not None and view.snapshot.node.mode == "prometheus"
 
 
 def _when(at_ms: int, view: View, wide: bool) -> str:
@@ -265,6 +271,13 @@ def _lasted(one: Happening, span: Span | None, firing: set[str]) -> str:
 def _unrecorded(one: Happening, span: Span, firing: set[str]) -> bool:
     """Whether its end is not on record, though it is over: an alert that does not fire."""
     return span.until_ms is None and one.kind == "firing" and name_of(one) not in firing
+
+
+def _other_words(one: Happening, other: Happening | None) -> str:
+    """What the other end of a span says, where that is not the same again."""
+    if other is None or name_of(one) == name_of(other):
+        return ""
+    return f": {other.title}"
 
 
 def _labels(one: Happening) -> str:
