@@ -33,6 +33,7 @@ class Past:
         self.events: tuple[Happening, ...] = ()
         self.rows: tuple[ProcessRow, ...] = ()
         self.opened: list[tuple[str, int | None, int]] = []
+        self.closed = False
         self.answers: tuple[Answers, ...] = ()
         self.watched: list[tuple[tuple[str, ...], int | None, int]] = []
         self.found: tuple[Reading, ...] = ()
@@ -65,6 +66,9 @@ class Past:
     async def readings(self, selector: str, at_ms: int | None, range_seconds: int) -> tuple[Reading, ...]:
         self.opened.append((selector, at_ms, range_seconds))
         return self.found
+
+    async def close(self) -> None:
+        self.closed = True
 
 
 def run(look: Callable[[GpumonApp, Pilot[None], Past], Awaitable[None]], size: tuple[int, int] = (120, 40)) -> None:
