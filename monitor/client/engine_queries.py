@@ -96,6 +96,7 @@ def _instants(selector: str, instance: str, lens: Lens) -> dict[str, str]:
         "targets": f'{TARGETS}{{instance="{escape(instance)}"}}' if instance else TARGETS,
         **{one.id: distribution(one, selector, window) for one in (*LATENCIES, *SIZES)},
         "sources": f"sum by (source) (rate(vllm:prompt_tokens_by_source_total{selector}[{window}]))",
+        "tiers": f"sum by (source) (rate(vllm:prompt_tokens_cached_by_source_total{selector}[{window}]))",
         "speculation": told_apart({q: f"sum(rate({name}{selector}[{window}]))" for q, name in _SPECULATION.items()}),
         "positions": "sum by (position) "
         f"(rate(vllm:spec_decode_num_accepted_tokens_per_pos_total{selector}[{window}]))",
@@ -190,11 +191,6 @@ def distribution(one: Histogram, selector: str, window: str) -> str:
 def told_apart(exprs: Mapping[str, str]) -> str:
     """Several expressions of one series each as one, with ``q`` for which it is."""
     return " or ".join(f'label_replace({expr}, "q", "{q}", "", "")' for q, expr in exprs.items())
-
-
-def promql(queries: Sequence[Query], id: str) -> str:
-    """The expression of a query, for who wants to ask it elsewhere; "" where there is none."""
-    return next((one.expr for one in queries if one.id == id), "")
 
 
 def _mean(names: Sequence[str], selector: str, window: str) -> str:

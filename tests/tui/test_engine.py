@@ -83,7 +83,7 @@ def test_the_most_important_is_there_at_any_size(size: tuple[int, int]) -> None:
         screen = await press()
         for words in (SERVER, "up, serving", "vLLM 0.32.0", "KV cache 2k tokens", "prefix caching on"):
             assert words in screen, words
-        for words in ("latencies", "first token", "< 10 ms", "phases", "within target", "≤ 2 s"):
+        for words in ("latencies last 1m", "first token", "< 10 ms", "phases", "within target", "≤ 2 s"):
             assert words in screen, words
         if size[0] > 80:
             for words in ("generation", "tensor 31 %", "headroom", "tok/J"):
@@ -247,7 +247,10 @@ def test_adapters_and_drafts_where_there_are_any() -> None:
         "speculation": [({"q": q}, 0.0, value) for q, value in counted.items()],
         "positions": [({"position": str(n)}, 0.0, value) for n, value in enumerate((8.0, 6.0, 4.0))],
     }
-    screen = text(numbers(ENGINE, replace(answers, instants=rows), 80))
+    tiers = [({"source": "device"}, 0.0, 30.0), ({"source": "host"}, 0.0, 10.0), ({"source": "disk"}, 0.0, 0.0)]
+    assert "cached in" not in text(numbers(ENGINE, answers, 80))
+    screen = text(numbers(ENGINE, replace(answers, instants={**rows, "tiers": tiers}), 80))
+    assert "cached in GPU 75 %  host 25 %" in screen
     assert "accepted 60 %  tokens a draft 2.80  by position 80 60 40 %" in screen
 
 

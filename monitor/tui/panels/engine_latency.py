@@ -32,9 +32,9 @@ def distributions(answers: Answers | None) -> Mapping[str, Distribution]:
     return {one.id: found for one in LATENCIES if (found := of(answers.rows(one.id))) is not None}
 
 
-def table(known: Mapping[str, Distribution], width: int, chosen: str = "") -> list[Row]:
-    """A line for each latency. ``chosen`` is the title of the one that keys are about."""
-    head = title("latencies").to(_INDENT + _NAME)
+def table(known: Mapping[str, Distribution], width: int, chosen: str = "", window: str = "") -> list[Row]:
+    """A line for each latency. ``chosen`` is the title of the one that keys are about, ``window`` what is counted."""
+    head = title("latencies").put(f" last {window}" if window else "", DIM).to(_INDENT + _NAME)
     for word in ("mean", *(word for word, _ in QUANTILES)):
         head.put(word, DIM, _CELL, right=True)
     counted = width >= COUNTED_WIDTH

@@ -34,6 +34,7 @@ def numbers(engine: Engine, answers: Answers | None, width: int) -> list[Row]:
         ("preempted", _preempted(engine)),
         ("hits", _hits(answers)),
         ("prompt", _sources(answers)),
+        ("cached in", _tiers(answers)),
         ("drafts", _speculation(answers)),
         ("LoRA", _lora(answers)),
         ("faults", _faults(answers)),
@@ -151,7 +152,7 @@ def _preempted(engine: Engine) -> list[Row]:
     if engine.preempted_rate is None:
         return []
     parts = [_part("", seldom(engine.preempted_rate), notice=engine.preempted_rate > 0)]
-    if engine.finished_rate:
+    if engine.finished_rate and engine.preempted_rate:
         parts.append(_part("", f"{engine.preempted_rate / engine.finished_rate:.2f}").put(" a request", DIM))
     return parts
 
@@ -169,6 +170,16 @@ def _sources(answers: Answers) -> list[Row]:
     if not total > 0:
         return []
     return [_part(_SOURCES.get(one, one), percent(value / total)) for one, value in sorted(found.items()) if value]
+
+
+def _tiers(answers: Answers) -> list[Row]:
+    """Where cached tokens came from, where that is not the GPU's own memory alone."""
+    found = {labels.get("source", ""): value for labels, _, value in answers.rows("tiers") if value > 0}
+    total = sum(found.values())
+    if not found.keys() - {"device"}:
+        return []
+    words = {"device": "GPU", "p2p": "another server", "external_unspecified": "elsewhere"}
+    return [_part(words.get(one, one), percent(value / total)) for one, value in sorted(found.items())]
 
 
 def _speculation(answers: Answers) -> list[Row]:

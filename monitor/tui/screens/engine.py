@@ -57,6 +57,8 @@ class EngineScreen(SelectingScreen):
         self.key = ("", "")
         self._charts = Charts()
         self._queries: Sequence[Query] = ()
+        self._window = ""
+        """What latencies are of."""
 
     def about(self, **about: object) -> None:
         """``key`` is what it is known by in a snapshot: its instance and the server."""
@@ -72,6 +74,7 @@ class EngineScreen(SelectingScreen):
         return engine_queries.selector_of(*self.key)
 
     def asked(self, lens: Lens) -> Sequence[Query]:
+        self._window = lens.latency_window
         self._queries = engine_queries.sheet(self.selector, self.key[0], lens)
         return self._queries
 
@@ -131,7 +134,7 @@ class EngineScreen(SelectingScreen):
         wanted = engine_latency.targets(answers)
         one = engine_latency.TABLE_WIDTH if width < _THREE else engine_latency.COUNTED_WIDTH
         one = width if width < _TWO else one
-        left = [*engine_latency.table(known, one, self.selected), *engine_latency.unresolved(known, one)]
+        left = [*engine_latency.table(known, one, self.selected, self._window), *engine_latency.unresolved(known, one)]
         left += engine_latency.phases(known, one)
         within = engine_latency.within_targets(known, wanted, one)
         engines = engine_ranks.engines(own, width)
