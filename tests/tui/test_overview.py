@@ -21,7 +21,7 @@ def test_all_that_matters_is_on_the_screen(width: int, height: int) -> None:
     lines = lines_at([snapshot(seconds=5)], width, height)
     text = "\n".join(lines)
     assert len(lines) == height
-    assert lines[0].startswith("gpumon  h200-07  8 × H200  driver 580.159.04")
+    assert lines[0].startswith("gpumon  h200-07  8 × H200  4.3/5.6 kW")
     for gpu in range(8):
         assert any(re.match(rf" +{gpu} +\d+ %", line) for line in lines), gpu
     for part in (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from monitor.client.format import cut, duration, fit
+from collections import Counter
+
+from monitor.client.format import cells, cut, duration, fit
 from monitor.client.snapshot import Alert, Snapshot, Source
 from monitor.tui.palette import CRITICAL, DIM, GOOD, NOTICE, PLAIN, STRONG, WARNING, severity
 from monitor.tui.rows import Line, Row, View, flow, title
@@ -33,8 +35,23 @@ def alert_lines(view: View, width: int, height: int, *, ruled: bool = False) -> 
                 .put(cut(_text(alert), width - _NAME), PLAIN if alert.state == "firing" and not alert.muted else DIM)
             )
     if len(shown) < len(alerts) and room > 1:
-        rows.append(Row().put(f"  and {len(alerts) - len(shown)} more", NOTICE))
+        rows.append(_more(alerts[len(shown) :], width))
     return [row.line() for row in rows[:height]]
+
+
+def _more(alerts: tuple[Alert, ...], width: int) -> Row:
+    """The names of those that there is no line for, as many as fit."""
+    row = Row().put(f"  and {len(alerts)} more", NOTICE)
+    left = Counter(one.name for one in alerts)
+    told = {one.name: one for one in reversed(alerts)}  # each as grave as its gravest
+    for name, many in left.items():
+        text = name if many == 1 else f"{name} ×{many}"
+        if row.width + 2 + cells(text) > width:
+            break
+        one = told[name]
+        quiet = one.state != "firing" or bool(one.muted)
+        row.put("  ").put(text, DIM if quiet else severity(one.severity))
+    return row
 
 
 def alert_at(view: View, width: int, height: int, line: int) -> Alert | None:

@@ -9,11 +9,10 @@ from monitor.tui.rows import Line, Row, View
 
 
 def footer(view: View, width: int, keys: Sequence[tuple[str, str]]) -> Line:
-    """``keys`` are pairs of a key and what it does, the most needed first: those that do not fit are left out."""
+    """``keys`` are pairs of a key and what it does, the most needed first: those that do not fit are left out, but for
+    the help, which has them all."""
     row = Row()
-    for key, what in keys:
-        if row.width + len(key) + len(what) + 1 > width:
-            break
+    for key, what in _fitting(width, keys):
         row.put(key, KEY).put(f" {what}  ", DIM)
     if view.snapshot is not None:
         node = view.snapshot.node
@@ -23,3 +22,22 @@ def footer(view: View, width: int, keys: Sequence[tuple[str, str]]) -> Line:
         if row.width + len(text) <= width:
             row.to(width - len(text)).put(text, DIM)
     return row.line()
+
+
+def _fitting(width: int, keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    helping = next((one for one in keys if one[0] == "?"), None)
+    kept = 0 if helping is None else _width(helping)
+    fitting, used = [], 0
+    for one in keys:
+        kept -= kept if one is helping else 0
+        if used + _width(one) - 2 + kept > width:
+            break
+        fitting.append(one)
+        used += _width(one)
+    if helping is not None and helping not in fitting and used + _width(helping) - 2 <= width:
+        fitting.append(helping)
+    return fitting
+
+
+def _width(one: tuple[str, str]) -> int:
+    return len(one[0]) + len(one[1]) + 3

@@ -6,7 +6,7 @@ from collections import Counter
 
 from rich.style import Style
 
-from monitor.client.format import clock, count, cut, duration
+from monitor.client.format import clock, count, cut, duration, used_of
 from monitor.client.snapshot import Snapshot
 from monitor.tui.palette import ALARM, BADGE, BRAND, DIM, HERE, KEY, NOTICE, PAST, PLAIN, STRONG
 from monitor.tui.rows import Line, Row, View
@@ -43,8 +43,9 @@ def header(view: View, width: int) -> list[Line]:
         right.put(clock(snapshot.now_ms, date=width >= 100), PLAIN if view.at_ms is None else BADGE)
     right.put(" ")
     rows = [left]
-    if view.bar:
-        rows.append(_bar(view.bar, width))
+    bar = _bar(view.bar, width) if view.bar else None
+    if bar is not None:
+        rows.append(bar)
     if view.news:
         rows.append(Row().put(" firing now ", ALARM).put(f" {view.news}", STRONG).put("  l: go there", DIM))
     if view.refused:
@@ -62,6 +63,8 @@ def header(view: View, width: int) -> list[Line]:
     elif notes.width:
         if left.width + 3 + notes.width + 3 + right.width <= width:
             left.put("   ").extend(notes)
+        elif bar is not None and bar.width + notes.width + 2 <= width:
+            bar.to(width - notes.width - 1).extend(notes)
         else:
             rows.append(notes)
     left.to(width - right.width).extend(right)
@@ -140,6 +143,8 @@ def _facts(snapshot: Snapshot) -> list[str]:
         facts.append(", ".join(f"{many} × {model.removeprefix('NVIDIA ')}" for model, many in models.items()))
     elif snapshot.gpus:
         facts.append(count(len(snapshot.gpus), "GPU"))
+    if power := _power(snapshot):
+        facts.append(power)
     if snapshot.node.driver:
         facts.append(f"driver {snapshot.node.driver}")
     host = snapshot.host
@@ -148,6 +153,18 @@ def _facts(snapshot: Snapshot) -> list[str]:
     if snapshot.node.cuda:
         facts.append(f"CUDA {snapshot.node.cuda}")
     return facts
+
+
+def _power(snapshot: Snapshot) -> str:
+    """What all GPUs take together, of what they may; of those that say it."""
+    known = [one for one in snapshot.gpus if one.power is not None and not one.stale]
+    if not known:
+        return ""
+    used = sum(one.power or 0 for one in known)
+    limit = sum(one.power_limit or 0 for one in known)
+    if limit < 2000:
+        return used_of(used, limit or None, "W")
+    return f"{used / 1000:.1f}/{limit / 1000:.1f} kW"
 
 
 def _notes(snapshot: Snapshot) -> list[str]:

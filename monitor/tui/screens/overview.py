@@ -32,7 +32,7 @@ PARTS = ("header", "gpus", "engines", "host", "alerts", "sources", "message", "f
 KEYS = (
     ("q", "quit"),
     ("?", "help"),
-    ("p", "pause"),
+    (":", "find"),
     ("← →", "past"),
     ("[ ]", "range"),
     ("2", "GPUs"),

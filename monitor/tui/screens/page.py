@@ -19,7 +19,7 @@ from monitor.tui.widgets.canvas import Canvas
 
 MOVE = (("↑ ↓", "move"), ("/", "filter"))
 """Keys that every list begins with."""
-ELSEWHERE = (("1-9", "screens"), ("?", "help"), ("q", "quit"))
+ELSEWHERE = (("1-9", "screens"), ("?", "help"), (":", "find"), ("q", "quit"))
 """Keys that every screen has."""
 
 _HEADER = 4
