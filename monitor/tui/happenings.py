@@ -68,6 +68,9 @@ _GOOD = ("resolved", "passed", "source_up", "history_ok")
 _UNMARKED = ("silence_set", "silence_ended", "config_refused", "kernel_log_flood")
 """Kinds that no graph shows anything of."""
 
+Thread: TypeAlias = tuple[object, ...]
+"""What a beginning and its end share."""
+
 OVER, NOTE, WARNS, GRAVE = range(4)
 """How grave something is."""
 GLYPHS = ("○", "·", "▲", "■")
@@ -133,8 +136,12 @@ class Span:
 def spans(happened: Sequence[Happening]) -> dict[int, Span]:
     """What lasted, by ``id`` of what began and of what ended it. ``happened`` is the newest first."""
     found: dict[int, Span] = {}
-    open_: dict[object, Happening] = {}
+    open_: dict[Thread, Happening] = {}
     for one in reversed(happened):
+        if one.kind in ("daemon_started", "server_gone"):
+            for over in [thread for thread in open_ if _outlives(one, thread)]:
+                unended = open_.pop(over)
+                found[id(unended)] = Span(unended, one)
         thread = _thread(one)
         if thread is None:
             continue
@@ -162,8 +169,16 @@ def _begins(one: Happening) -> bool:
     )
 
 
-def _thread(one: Happening) -> object:
-    """What a beginning and its end share; None for what does not last."""
+def _outlives(one: Happening, thread: Thread) -> bool:
+    """Whether nobody will tell of the end of what is open: another run of the daemon looks for itself, and tells anew
+    of what it finds; and a server that is no longer watched is no longer down."""
+    if one.kind == "daemon_started":
+        return thread[0] in ("source", "config", "history")
+    return one.kind == "server_gone" and thread[0] == "source" and thread[2] == one.labels.get("server")
+
+
+def _thread(one: Happening) -> Thread | None:
+    """None for what does not last."""
     labels = one.labels
     match one.kind:
         case "firing" | "resolved":
@@ -171,11 +186,11 @@ def _thread(one: Happening) -> object:
         case "source_down" | "source_flapping" | "source_up":
             return ("source", labels.get("source"), labels.get("server"))
         case "daemon_stopped" | "daemon_started":
-            return "daemon"
+            return ("daemon",)
         case "config_refused" | "config_reloaded":
-            return "config"
+            return ("config",)
         case "history_problem" | "history_ok":
-            return "history"
+            return ("history",)
         case "silence_set" | "silence_ended":
             return ("silence", labels.get("id"))
         case "server_gone" | "server_found":

@@ -82,6 +82,20 @@ def test_a_source_that_flaps_lasts_until_it_is_steady() -> None:
     assert found[id(flapping)].until_ms == 900_000
 
 
+def test_what_nobody_will_tell_the_end_of_is_over_with_who_would_have() -> None:
+    fires = event(5, "firing", "warning", "Hot: x")
+    down = event(10, "source_down", "warning", source="vllm", server="n:1")
+    other = event(11, "source_down", "warning", source="vllm", server="n:2")
+    refused = event(12, "config_refused", "warning")
+    gone = event(600, "server_gone", server="n:1")
+    began = event(900, "daemon_started")
+    found = spans([began, gone, refused, other, down, fires])
+    assert found[id(down)].end is gone
+    assert found[id(other)].end is began
+    assert found[id(refused)].end is began
+    assert found[id(fires)].end is None, "alerts outlive a restart"
+
+
 def test_a_silence_ends_by_itself_when_it_said_or_by_hand() -> None:
     until = "1970-01-01T01:00:00.000Z"
     ended = event(500, "silence_ended", id="b")

@@ -143,14 +143,16 @@ class ProcessesScreen(ListScreen):
             row.put(f" {name} ", PLAIN).value(size(held), STRONG, right=False).put(" ")
         if strange and row.width + 34 < width:
             row.put("  of no server ", DIM).value(size(strange), NOTICE, right=False)
-        if not users:
+        if not users and any(one.gpu for one in self.processes):
             row.put(" the driver does not say who holds it", DIM)
+        elif not users:
+            row = Row().put("  none is on a GPU", DIM)
         rows.append(row)
         unseen = _unseen(self.processes, view.snapshot)
         if unseen:
             row = Row().put("  held by no process that is seen ", DIM)
-            for gpu, held in unseen:
-                row.put(f" GPU {gpu} ", PLAIN).value(size(held), NOTICE, right=False).put(" ")
+            for gpu, rest in unseen:
+                row.put(f" GPU {gpu} ", PLAIN).value(size(rest), NOTICE, right=False).put(" ")
             rows.append(row)
         return rows
 
