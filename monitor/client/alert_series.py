@@ -21,6 +21,8 @@ STEP_MS = 60_000
 LONGEST_MS = 6 * 3_600_000
 _MOST_SERIES = 500
 """Of more alerts than this the time that is looked back is cut."""
+_NOT_TOLD = ("severity", "Hostname", "UUID", "device", "modelName", "pci_bus_id", "load", "model_name")
+"""Labels that a title does without: others say it shorter."""
 _LEFT_OUT = ("__name__", "alertstate", "alertname", "job")
 
 
@@ -63,7 +65,8 @@ def changes(series: Series, known: Sequence[int], words: dict[str, str]) -> Iter
     name, severity = clean(series.metric.get("alertname", "")), clean(series.metric.get("severity", ""))
     detail = clean(words.get("summary", ""))
     # What it says in words is known while it fires only: in the title an event would be another one afterwards.
-    what = ", ".join(f"{key}={value}" for key, value in labels.items() if key != "severity")
+    told = {key: value for key, value in labels.items() if key not in _NOT_TOLD} or labels
+    what = ", ".join(f"{key}={value}" for key, value in told.items())
     for before, at in pairwise(known):
         if (at in there) == (before in there):
             continue

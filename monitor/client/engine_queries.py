@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from monitor.client.queries import selector as selecting
 from monitor.client.results import Lens
 from monitor.client.wire import Query
 from monitor.samples import escape
@@ -165,11 +166,15 @@ def _of_engines(lens: Lens) -> dict[str, str]:
     """What is asked of each engine of all servers: a slow one is slow beside the others."""
     window = lens.latency_window
     by = "sum by (instance, server, engine, model_name)"
+
+    def increase(name: str) -> str:
+        return f"{by} (rate({selecting(name, node=lens.node)}[{window}]))"
+
     return {
-        "engine_gauges": f'{{__name__=~"{_GAUGES}"}}',
-        "engine_generation": f"{by} (rate(vllm:generation_tokens_total[{window}]))",
+        "engine_gauges": selecting("", f'__name__=~"{_GAUGES}"', lens.node),
+        "engine_generation": increase("vllm:generation_tokens_total"),
         **{
-            f"engine_{id}_{part}": " or ".join(f"{by} (rate({name}_{part}[{window}]))" for name in names)
+            f"engine_{id}_{part}": " or ".join(increase(f"{name}_{part}") for name in names)
             for id, names in (("ttft", _TTFT), ("itl", _ITL))
             for part in ("sum", "count")
         },

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rich.style import Style
 
 from monitor.client.format import ABSENT, clock, cut, number, seconds
+from monitor.client.queries import selector
 from monitor.client.results import Answers, Labels, Lens
 from monitor.client.snapshot import History
 from monitor.client.wire import Query
@@ -64,13 +65,17 @@ class ProbesScreen(SelectingScreen):
         self._plots: dict[_Probe, Plot] = {}
 
     def asked(self, lens: Lens) -> Sequence[Query]:
+        def of(name: str, matchers: str = "") -> str:
+            return selector(name, matchers, lens.node)
+
+        took = of("probe_duration_seconds")
         return (
-            Query("state", "gpumon_canary_state == 1"),
-            Query("failures", "gpumon_canary_failures"),
-            Query("success", "probe_success"),
-            Query("code", "probe_http_status_code"),
-            Query("took", "probe_duration_seconds"),
-            Query("took_h", "probe_duration_seconds", lens.range_seconds, lens.step_seconds),
+            Query("state", f"{of('gpumon_canary_state')} == 1"),
+            Query("failures", of("gpumon_canary_failures")),
+            Query("success", of("probe_success")),
+            Query("code", of("probe_http_status_code")),
+            Query("took", took),
+            Query("took_h", took, lens.range_seconds, lens.step_seconds),
         )
 
     def body(self, view: View, width: int, height: int) -> Sequence[Row]:
