@@ -3,6 +3,7 @@ named."""
 
 from __future__ import annotations
 
+import math
 import time
 
 import msgspec
@@ -12,12 +13,16 @@ from monitor.client.alertmanager import AlertClient, SilenceRow
 from monitor.client.ended import DAY_MS, Ended, ended_of, ended_of_series
 from monitor.client.errors import ClientError, Refused
 from monitor.client.format import clean, clock
+from monitor.client.queries import selector
 from monitor.client.rules import Rule, rules_of
 from monitor.client.silences import Draft
 from monitor.client.wire import TransitionRow
 
 _STEP_SECONDS = 300
 """How closely a Prometheus is asked for a day of alerts."""
+_AGAIN_SECONDS = 60.0
+_MOST_SERIES = 500
+"""Of more alerts than this it is asked less closely."""
 _MOST_CHANGES = 5_000
 
 
@@ -30,6 +35,8 @@ class Alerting:
         self._server: AlertClient | None = None
         self._silencer: AlertClient | None = None
         self._changes: list[TransitionRow] = []
+        self._ended: tuple[Ended, ...] = ()
+        self._read_at: float | None = None
 
     async def rules(self) -> tuple[Rule, ...]:
         """Every rule, as it is now."""
@@ -53,9 +60,7 @@ class Alerting:
         except Refused as error:
             if error.status != 404:
                 raise
-        end_ms = until_ms - until_ms % (_STEP_SECONDS * 1000)
-        found = await client.query_range('ALERTS{alertstate="firing"}', end_ms - DAY_MS, end_ms, _STEP_SECONDS)
-        return ended_of_series(found, until_ms, _STEP_SECONDS * 1000)
+        return await self._ended_of_series(client, until_ms, at_ms is None)
 
     async def silences(self) -> tuple[SilenceRow, ...]:
         """Every silence, also those that are over."""
@@ -75,6 +80,24 @@ class Alerting:
         """End a silence now; what then is, in words."""
         warning = await self._silences().expire_silence(ident)
         return f"silence {ident[:8]} ended" + (f"; {clean(warning)}" if warning else "")
+
+    async def _ended_of_series(self, client: AlertClient, until_ms: int, live: bool) -> tuple[Ended, ...]:
+        """The same of a Prometheus. A day is much to ask for: what is of now is asked for once a minute."""
+        if live and self._read_at is not None and time.monotonic() - self._read_at < _AGAIN_SECONDS:
+            return self._ended
+        firing = selector(
+            "ALERTS", 'alertstate="firing",severity!="none"', "" if client.part is None else client.part.every
+        )
+        counted = await client.query(f"count(count_over_time({firing}[1d]))", until_ms)
+        many = float(counted[0].value[1]) if counted and counted[0].value is not None else 0.0
+        if not many:
+            return ()
+        step = _STEP_SECONDS * max(1, math.ceil(many / _MOST_SERIES))
+        end_ms = until_ms - until_ms % (step * 1000)
+        found = ended_of_series(await client.query_range(firing, end_ms - DAY_MS, end_ms, step), until_ms, step * 1000)
+        if live:
+            self._ended, self._read_at = found, time.monotonic()
+        return found
 
     async def close(self) -> None:
         """Let go of the connections."""

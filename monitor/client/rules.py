@@ -4,7 +4,7 @@ with the threshold that it compares them with."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -15,6 +15,8 @@ from monitor.client.wire import AlertRow, Query, parse_time
 
 MOST_CURVES = 3
 """Comparisons of one rule that are drawn."""
+_NO_SERIES = "no series of it in this range"
+_NOTHING = "this server does not say what the rule compares, and the whole of it held at none of the range's steps"
 
 
 class Compared(msgspec.Struct, frozen=True):
@@ -166,7 +168,8 @@ def curves_of(rule: Rule, answers: Answers, labels: Mapping[str, str]) -> list[D
     that the alert has series of, or the first."""
     given = {name: value for name, value in labels.items() if name not in rule.labels and name != "alertname"}
     if not rule.compared:
-        return [_curve(answers, "whole_h", rule.expr, given)]
+        whole = _curve(answers, "whole_h", rule.expr, given)
+        return [replace(whole, problem=_NOTHING) if whole.problem == _NO_SERIES else whole]
     found = []
     for number, one in enumerate(rule.compared[:MOST_CURVES]):
         curve = _curve(answers, f"value{number}_h", one.expr, given)
@@ -186,7 +189,7 @@ def _curve(answers: Answers, id: str, expr: str, given: Mapping[str, str]) -> Dr
         return Drawn(expr, None, problem="reading …")
     history = series_of(answers.histories.get(id, ()), given)
     if history is None and not problem:
-        problem = "no series of it in this range"
+        problem = _NO_SERIES
     return Drawn(expr, history, problem=problem)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,19 @@ from monitor.client.wire import parse_time
 from monitor.matchers import LabelMatcher, MatcherError, Op, all_match, parse_matcher
 from monitor.yaml_reader import parse_duration_ms
 
-__all__ = ["OPS", "Draft", "LabelMatcher", "MatcherError", "Op", "held", "matchers_of", "parse_matcher", "user"]
+__all__ = [
+    "OPS",
+    "Draft",
+    "DraftError",
+    "LabelMatcher",
+    "MatcherError",
+    "Op",
+    "held",
+    "holding",
+    "matchers_of",
+    "parse_matcher",
+    "user",
+]
 
 OPS: tuple[Op, ...] = ("=", "!=", "=~", "!~")
 _LONGEST_MS = 10 * 365 * 86_400_000
@@ -87,6 +100,16 @@ def _op(one: SilenceMatcher) -> Op:
 def held(matchers: Sequence[LabelMatcher], alerts: Iterable[Alert]) -> list[Alert]:
     """The alerts that are meant by all matchers; none where there is no matcher."""
     return [one for one in alerts if matchers and all_match(matchers, one.labels)]
+
+
+def holding(rows: Iterable[SilenceRow]) -> tuple[tuple[SilenceRow, tuple[LabelMatcher, ...]], ...]:
+    """The silences that hold now, with their matchers; those that cannot be read here are left out."""
+    found = []
+    for row in rows:
+        if row.state == "active":
+            with contextlib.suppress(MatcherError):
+                found.append((row, matchers_of(row)))
+    return tuple(found)
 
 
 def user() -> str:

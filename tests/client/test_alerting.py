@@ -9,11 +9,14 @@ import pytest
 
 from monitor.client.alerting import Alerting
 from monitor.client.alertmanager import AlertClient
-from monitor.client.errors import ClientError
+from monitor.client.errors import ClientError, Refused
 from monitor.client.silences import Draft, LabelMatcher
-from monitor.client.wire import TransitionRow
+from monitor.client.wire import Series, TransitionRow
 from monitor.rules.transition import Transition
+from monitor.samples import STALE, make_labels
 from tests.api.notifying import HOUR, T0, Notifying, notifying
+from tests.commands.serving import T0 as NODE_MS
+from tests.commands.serving import head_of, serving
 
 HOT = (LabelMatcher("alertname", "=", "Hot"),)
 
@@ -109,3 +112,36 @@ def test_silences_go_to_the_alertmanager_that_is_named(tmp_path: Path) -> None:
             await alerting.close()
 
     asyncio.run(work())
+
+
+def test_of_a_prometheus_what_ended_is_in_its_series_and_a_day_is_not_asked_for_each_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    firing = make_labels("ALERTS", {"alertname": "Hot", "alertstate": "firing", "gpu": "3"})
+    pending = make_labels("ALERTS", {"alertname": "Slow", "alertstate": "pending"})
+    store = head_of({firing: [1.0] * 1300 + [STALE] * 1400, pending: [1.0] * 2700})
+    asked: list[str] = []
+    query_range = AlertClient.query_range
+
+    async def counted(self: AlertClient, expr: str, *rest: object) -> tuple[Series, ...]:
+        asked.append(expr)
+        return await query_range(self, expr, *rest)  # type: ignore[arg-type]
+
+    async def no_record(self: AlertClient, since_ms: int = 0) -> tuple[TransitionRow, ...]:
+        raise Refused("404 page not found", self.target, "", 404)
+
+    monkeypatch.setattr(AlertClient, "query_range", counted)
+    monkeypatch.setattr(AlertClient, "transitions", no_record)
+
+    async def work(target: str) -> None:
+        alerting = Alerting(target)
+        (one,) = await alerting.ended(None)
+        assert (one.alert.name, one.alert.labels["gpu"], one.about_ms) == ("Hot", "3", 300_000)
+        assert 0 <= NODE_MS - 1_400_000 + 300_000 - one.ended_ms <= 600_000
+        assert await alerting.ended(None) == (one,)
+        assert asked == ['ALERTS{alertstate="firing",severity!="none"}']
+        assert await alerting.ended(NODE_MS - 2_000_000) == (), "then it fired still"
+        await alerting.close()
+
+    with serving(store) as target:
+        asyncio.run(work(target))

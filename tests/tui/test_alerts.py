@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 
 from textual.pilot import Pilot
 
+from monitor.client.alertmanager import SilenceMatcher, SilenceRow, SilenceState
 from monitor.client.ended import Ended
 from monitor.client.results import Answers, Lens
 from monitor.client.rules import Compared, Rule
@@ -239,3 +241,34 @@ def test_queries_are_of_the_range_that_is_looked_at() -> None:
     (value, limit) = screen.asked(Lens(range_seconds=3600, step_seconds=12))
     assert (value.expr, value.range_seconds, value.step_seconds) == ("temp", 3600, 12)
     assert (limit.id, limit.expr) == ("threshold0_h", "limit")
+
+
+def holds(name: str) -> SilenceRow:
+    matchers = (SilenceMatcher("alertname", name),)
+    until = stamp(NOW_MS + 3_600_000)
+    return SilenceRow("s1", matchers, stamp(NOW_MS), until, "ann", "fan is replaced", SilenceState("active"))
+
+
+def test_who_silenced_it_and_why_stands_with_it() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        past.alerting.rows = (holds("KvCacheFull"),)
+        await opened(app, pilot, past)
+        text = await press(app, pilot, "down")
+        assert "silenced: nobody is told" in text
+        assert "by ann: fan is replaced" in text
+
+    run(look)
+
+
+def test_what_the_alertmanager_of_a_prometheus_holds_is_silenced() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        past.alerting.rows = (holds("GpuTooHot"),)
+        text = await opened(app, pilot, past)
+        assert "critical  firing" in text, "a daemon says itself what is silenced"
+        shown = snapshot(Story(alerts=rows()), seconds=6)
+        app.take(replace(shown, node=replace(shown.node, mode="prometheus")))
+        text = await press(app, pilot)
+        assert "critical  silenced" in text
+        assert "0 firing   2 silenced" in text
+
+    run(look)

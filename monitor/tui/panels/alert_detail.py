@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from rich.style import Style
 
+from monitor.client.alertmanager import SilenceRow
 from monitor.client.ended import Ended
 from monitor.client.format import clock, duration
 from monitor.client.rules import Rule
@@ -16,16 +19,31 @@ from monitor.yaml_reader import format_duration
 _RUNBOOKS = ("runbook_url", "runbook")
 
 
-def told(
-    alert: Alert, ended: Ended | None, before: Ended | None, rule: Rule | None, now_ms: int, width: int
-) -> list[Row]:
-    """The most needed first. ``ended`` is how it ended, where it did; ``before`` when it last fired before."""
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known beside an alert."""
+
+    rule: Rule | None = None
+    ended: Ended | None = None
+    """How it ended, where it did."""
+    before: Ended | None = None
+    """When it last fired before."""
+    silence: SilenceRow | None = None
+    """What keeps people from being told."""
+
+
+def told(alert: Alert, known: Known, now_ms: int, width: int) -> list[Row]:
+    """The most needed first."""
+    rule, ended, before, silence = known.rule, known.ended, known.before, known.silence
     rows = [Row().put(f"  {alert.name}", STRONG).put(f"  {alert.severity}", severity(alert.severity))]
     state, style = _state(alert, ended, rule, now_ms)
     if rows[0].width + 2 + len(state) <= width:
         rows[0].put(f"  {state}", style)
     else:
         rows += wrapped("", state, width, style)
+    if silence is not None:
+        until = "" if silence.ends_at_ms is None else f"until {_clock(silence.ends_at_ms, now_ms)} "
+        rows += wrapped("silenced", f"{until}by {silence.created_by}: {silence.comment}", width, NOTICE)
     if alert.summary:
         rows += wrapped("", alert.summary, width)
     if alert.action:

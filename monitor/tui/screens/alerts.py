@@ -4,20 +4,23 @@ and what to do about it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from rich.style import Style
 from textual.binding import Binding, BindingType
 
+from monitor.client.alertmanager import SilenceRow
 from monitor.client.ended import Ended, is_same
 from monitor.client.errors import ClientError
 from monitor.client.format import clean, duration, figure
 from monitor.client.results import Lens
 from monitor.client.rules import Drawn, Rule, curve_queries, curves_of, rule_of
+from monitor.client.silences import LabelMatcher, held, holding
 from monitor.client.snapshot import Alert
 from monitor.client.wire import Query
 from monitor.tui.palette import DIM, FAINT, GOOD, NOTICE, PLAIN, STRONG, severity
-from monitor.tui.panels.alert_detail import told
+from monitor.tui.panels.alert_detail import Known, told
 from monitor.tui.panels.compared import LEAST, ComparedCharts
 from monitor.tui.rows import Row, View
 from monitor.tui.screens.listing import Column, Entry, ListScreen
@@ -72,6 +75,8 @@ class AlertsScreen(ListScreen):
         self._ended: Sequence[Ended] = ()
         self._ended_of: int | None = None
         self._ended_refused = ""
+        self._silences: Sequence[tuple[SilenceRow, Sequence[LabelMatcher]]] = ()
+        """Those that hold now."""
         self._reads = 0
         self._rule: Rule | None = None
         """Of the alert under the cursor: its series are watched."""
@@ -98,6 +103,10 @@ class AlertsScreen(ListScreen):
             self._ended_refused = ""
         except ClientError as error:
             self._ended_refused = clean(error.what)
+        try:
+            self._silences = holding(await server.alerting.silences())
+        except ClientError:  # as of a Prometheus whose Alertmanager was not named
+            self._silences = ()
 
     def asked(self, lens: Lens) -> Sequence[Query]:
         return curve_queries(self._rule, lens) if self._rule is not None else ()
@@ -151,7 +160,7 @@ class AlertsScreen(ListScreen):
     def above(self, view: View, width: int) -> Sequence[Row]:
         rows = []
         if self.size.height >= 30 and view.snapshot is not None:
-            active = [_state(one) for one in view.snapshot.alerts]
+            active = [_state(one) for one in self._active(view)]
             row = Row().put("   ")
             for word, number, style in (
                 ("firing", active.count("firing"), severity("warning")),
@@ -187,6 +196,21 @@ class AlertsScreen(ListScreen):
             return f"none is {'silenced or inhibited' if self.shown == 'silenced' else self.shown}"
         return "no alert fires, none is pending, and none was in the last day"
 
+    def _active(self, view: View) -> Sequence[Alert]:
+        """What fires and what is pending. A Prometheus does not say what its Alertmanager's silences hold."""
+        snapshot = view.snapshot
+        if snapshot is None or view.at_ms is not None or not self._silences or snapshot.node.mode != "prometheus":
+            return snapshot.alerts if snapshot is not None else ()
+        known = [
+            replace(one, muted="silenced") if one.state == "firing" and self._silence_of(one) is not None else one
+            for one in snapshot.alerts
+        ]
+        return sorted(known, key=lambda one: (one.state != "firing", bool(one.muted)))
+
+    def _silence_of(self, alert: Alert) -> SilenceRow | None:
+        """The silence that holds an alert now."""
+        return next((row for row, matchers in self._silences if held(matchers, (alert,))), None)
+
     def _over(self, view: View) -> list[Ended]:
         """What is over, and does not fire again, as far as it was read for this moment."""
         if view.snapshot is None or (self._ended_of is None) != (view.at_ms is None):
@@ -201,7 +225,7 @@ class AlertsScreen(ListScreen):
         wanted = next((one for one in view.snapshot.alerts if self._wanted and one.fingerprint == self._wanted), None)
         if wanted is not None:
             self._wanted, self._cursor = "", _key(wanted)
-        found = [_active(one, now_ms) for one in view.snapshot.alerts if self._takes(_state(one))]
+        found = [_active(one, now_ms) for one in self._active(view) if self._takes(_state(one))]
         if self._takes("resolved"):
             found += [_over(one, now_ms) for one in self._over(view)]
         return found
@@ -228,6 +252,8 @@ class AlertsScreen(ListScreen):
             (one for one in self._ended if one is not ended and is_same(one.alert.labels, alert.labels)), None
         )
         rule = rule_of(self._rules or (), alert.labels)
+        silence = self._silence_of(alert) if alert.muted == "silenced" and self.view.at_ms is None else None
+        known = Known(rule, ended, before, silence)
         if entry.key != self._charted:
             self._charts.forget()
             self._charted = entry.key
@@ -235,13 +261,13 @@ class AlertsScreen(ListScreen):
         marks, now_ms = self.view.marks, snapshot.now_ms
         if width >= _SIDE_BY_SIDE:
             left = width * 9 // 20
-            words = told(alert, ended, before, rule, now_ms, left)[:height]
+            words = told(alert, known, now_ms, left)[:height]
             charts = self._charts.rows(drawn, now_ms, width - left - 2, height, marks)
             return [
                 (words[n] if n < len(words) else Row()).to(left).extend(charts[n] if n < len(charts) else Row())
                 for n in range(max(len(words), len(charts)))
             ]
-        words = told(alert, ended, before, rule, now_ms, width)
+        words = told(alert, known, now_ms, width)
         least = LEAST if any(one.history is not None for one in drawn) else 1
         words = words[: max(3, height - max(least, height // 2 if height >= 14 else least))]
         return [*words, *self._charts.rows(drawn, now_ms, width, height - len(words), marks)]

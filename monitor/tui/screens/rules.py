@@ -73,6 +73,8 @@ class RulesScreen(ListScreen):
             rows.append(Row().put(f"   not read: {self.refused}", NOTICE))
         if self._rules and self.size.height >= 30:
             counts = {state: sum(_is(one, state) for one in self._rules) for state in _STATES[1:]}
+            if all(one.never_matched is None for one in self._rules):
+                del counts["never matched"]  # a Prometheus does not say
             row = Row().put("   ")
             for state, number in counts.items():
                 bad = CRITICAL if state == "fails" else PLAIN

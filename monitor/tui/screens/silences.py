@@ -9,6 +9,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from monitor.client.alertmanager import SilenceRow
+from monitor.client.errors import ClientError
 from monitor.client.format import ABSENT, clean, clock, duration
 from monitor.client.silences import MatcherError, held, matchers_of
 from monitor.client.snapshot import Alert
@@ -17,7 +18,7 @@ from monitor.tui.panels.wrapped import wrapped
 from monitor.tui.rows import Row, View
 from monitor.tui.screens.listing import Column, Entry, ListScreen
 from monitor.tui.screens.page import ELSEWHERE, MOVE
-from monitor.tui.screens.silence_window import EndWindow, SilenceWindow
+from monitor.tui.screens.silence_window import EndWindow, SilenceWindow, told
 from monitor.tui.server import Asked
 
 _ORDER = {"active": 0, "pending": 1, "expired": 2}
@@ -43,14 +44,19 @@ class SilencesScreen(ListScreen):
     def __init__(self) -> None:
         super().__init__()
         self._silences: Sequence[SilenceRow] | None = None
+        self._why_not = ""
+        """Why they cannot be read, with what to do."""
 
     def about(self, **about: object) -> None:
         """Read anew."""
         super().about()
-        self._silences, self.said = None, ""
+        self._silences, self._why_not, self.said = None, "", ""
 
     async def read(self, server: Asked, at_ms: int | None, range_seconds: int) -> None:
-        self._silences = await server.alerting.silences()
+        try:
+            self._silences, self._why_not = await server.alerting.silences(), ""
+        except ClientError as error:
+            self._why_not = told(error)
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
@@ -96,9 +102,11 @@ class SilencesScreen(ListScreen):
     def above(self, view: View, width: int) -> Sequence[Row]:
         if view.at_ms is not None:
             return (Row().put("   silences are those of now, not of the moment that is looked at", NOTICE),)
-        if self.refused and self._silences is not None:
-            return (Row().put(f"   not read: {self.refused}", NOTICE),)
-        return ()
+        if self._why_not and self._silences is not None:
+            return wrapped("", f"not read: {self._why_not}", width, NOTICE, indent=3)
+        return (
+            wrapped("", f"silences cannot be read: {self._why_not}", width, NOTICE, indent=3) if self._why_not else ()
+        )
 
     def columns(self, view: View) -> Sequence[Column]:
         wide = max(26, (self.size.width - 54) * 3 // 5)
@@ -112,8 +120,8 @@ class SilencesScreen(ListScreen):
         )
 
     def nothing(self, view: View) -> str:
-        if self.refused:
-            return f"silences cannot be read: {self.refused}"
+        if self._why_not:
+            return "none is known"
         return "reading …" if self._silences is None else "no silence; n begins one, s on an alert silences that"
 
     def entries(self, view: View) -> list[Entry]:
