@@ -173,6 +173,7 @@ def _of_engines(lens: Lens) -> dict[str, str]:
     return {
         "engine_gauges": selecting("", f'__name__=~"{_GAUGES}"', lens.node),
         "engine_generation": increase("vllm:generation_tokens_total"),
+        "engine_busy": f"{by} (avg_over_time({selecting('vllm:num_requests_running', node=lens.node)}[{window}]))",
         **{
             f"engine_{id}_{part}": " or ".join(increase(f"{name}_{part}") for name in names)
             for id, names in (("ttft", _TTFT), ("itl", _ITL))

@@ -33,6 +33,8 @@ class Replica:
     waiting: float | None = None
     kv_cache: float | None = None
     generation: float | None = None
+    busy: float | None = None
+    """How many requests ran, in the mean of the time that rates are of."""
     totals: dict[str, float] = field(default_factory=dict)
     """The sums and counts a second that means are made of: ``itl_sum``, ``itl_count``, ``ttft_sum``, ``ttft_count``."""
     slow: str = ""
@@ -56,9 +58,9 @@ class Replica:
     @property
     def per_request(self) -> float | None:
         """Tokens a second of each request that runs."""
-        if self.generation is None or self.running is None or self.running < _RUNNING:
+        if self.generation is None or self.busy is None or self.busy < _RUNNING:
             return None
-        return self.generation / self.running
+        return self.generation / self.busy
 
     def _mean(self, id: str) -> float | None:
         count = self.totals.get(f"{id}_count", 0.0)
@@ -82,6 +84,9 @@ def replicas(answers: Answers | None) -> tuple[Replica, ...]:
     for labels, _, value in answers.rows("engine_generation"):
         if (known := found.get(_key(labels))) is not None:  # a rate outlives its server by its window
             known.generation = value + (known.generation or 0.0)
+    for labels, _, value in answers.rows("engine_busy"):
+        if (known := found.get(_key(labels))) is not None:
+            known.busy = value + (known.busy or 0.0)
     for id in ("ttft_sum", "ttft_count", "itl_sum", "itl_count"):
         for labels, _, value in answers.rows(f"engine_{id}"):
             if (known := found.get(_key(labels))) is not None:
@@ -100,6 +105,7 @@ def together(engines: Sequence[Replica]) -> tuple[Replica, ...]:
             found[key] = Replica(*key, one.model)
         server = found[key]
         server.running = _sum(server.running, one.running)
+        server.busy = _sum(server.busy, one.busy)
         server.waiting = _sum(server.waiting, one.waiting)
         server.generation = _sum(server.generation, one.generation)
         for id, value in one.totals.items():

@@ -29,6 +29,7 @@ def answers(*engines: dict[str, object]) -> Answers:
         add("engine_gauges", number("waiting", 0), __name__="vllm:num_requests_waiting")
         add("engine_gauges", 0.4, __name__="vllm:kv_cache_usage_perc")
         add("engine_generation", number("generation", 500))
+        add("engine_busy", number("running", 10))
         busy = number("busy", 1)
         add("engine_itl_count", 500 * busy)
         add("engine_itl_sum", 500 * busy * number("itl", 0.02))

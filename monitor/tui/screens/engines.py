@@ -41,6 +41,11 @@ class EnginesScreen(ListScreen):
     def asked(self, lens: Lens) -> Sequence[Query]:
         return engine_queries.listing(lens)
 
+    def caption(self) -> str:
+        """With its engines the count is of both."""
+        several = len(self._replicas()[0]) > len(self._replicas()[1])
+        return f"{self.NAME} servers and engines" if several else self.NAME
+
     def columns(self, view: View) -> Sequence[Column]:
         wide = self.size.width
         return (
