@@ -178,11 +178,11 @@ def test_a_gpu_opened_has_every_reading_and_escape_leads_back() -> None:
     run(look, (140, 40))
 
 
-def test_a_server_opened_likewise_and_80_columns_are_enough() -> None:
+def test_a_servers_readings_likewise_and_80_columns_are_enough() -> None:
     async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
         text = await press(app, pilot, "3")
         assert "vLLM  1" in text
-        text = await press(app, pilot, "enter")
+        text = await press(app, pilot, "enter", "r")
         assert "nothing was read of h200-07:8000 then" in text
         assert past.opened[0][0].startswith('{server="h200-07:8000"')
         past.found = (reading("vllm:num_requests_running", 43.0),)
