@@ -68,8 +68,13 @@ class EventsScreen(ListScreen):
         self._lasting: Mapping[int, Span] = {}
         self._shown: Sequence[Happening] = ()
         self._stretches: list[Stretch] = []
+        self._lanes: list[Group] = []
+        """The groups that have a line each: probes only where there ever was one."""
         self._made: list[Entry] = []
         self._made_of: tuple[object, ...] = ()
+        self._known: dict[int, tuple[str, Entry]] = {}
+        """Entries by ``id`` of their happening, each with how long that lasted: of thousands seldom more than one is
+        another than before."""
         self._scale: Scale | None = None
         self._line = 0
 
@@ -122,10 +127,20 @@ class EventsScreen(ListScreen):
             a is not b and a != b for a, b in zip(made_of, self._made_of, strict=True)
         ):
             until_ms = view.at_ms if view.at_ms is not None else 1 << 60
+            if made_of[3:5] != self._made_of[3:5]:
+                self._known.clear()  # times look otherwise
             names = {name for name, _ in firing}
             happened = view.happened or ()
             self._shown = happened if self.kinds == "all" else [one for one in happened if group_of(one) == self.kinds]
-            self._made = [self._entry(one, view, names) for one in self._shown if one.at_ms <= until_ms]
+            known = {}
+            for one in self._shown:
+                if one.at_ms <= until_ms:
+                    known[id(one)] = self._known_entry(one, view, names)
+            if self.kinds == "all" and view.at_ms is None:
+                self._known = known
+            self._made = [entry for _, entry in known.values()]
+            there = {group_of(one) for one in self._shown}
+            self._lanes = [one for one in GROUPS if one != "probes" or one in there]
             self._stretches = [
                 Stretch(one.at_ms, span.until_ms, level_of(one), group_of(one))
                 for one in self._shown
@@ -137,11 +152,17 @@ class EventsScreen(ListScreen):
             self._made_of = made_of
         return self._made
 
-    def _entry(self, one: Happening, view: View, firing: set[str]) -> Entry:
-        level = level_of(one)
+    def _known_entry(self, one: Happening, view: View, firing: set[str]) -> tuple[str, Entry]:
         span = self._lasting.get(id(one))
-        quiet = DIM if level == OVER else style_of(one) if level != NOTE else PLAIN
         lasted = _lasted(one, span, firing)
+        known = self._known.get(id(one))
+        if known is not None and known[0] == lasted and known[1].thing is one:
+            return known
+        return lasted, self._entry(one, span, lasted, view)
+
+    def _entry(self, one: Happening, span: Span | None, lasted: str, view: View) -> Entry:
+        level = level_of(one)
+        quiet = DIM if level == OVER else style_of(one) if level != NOTE else PLAIN
         word = one.severity if level > NOTE else LEVEL_WORDS[level]
         cells = (
             (_when(one.at_ms, view, self.size.width >= 100), DIM),
@@ -179,14 +200,10 @@ class EventsScreen(ListScreen):
             self._scale,
             now_ms,
             under if isinstance(under, Happening) else None,
-            self._lanes() if self.size.height >= _LANES_FROM and self.kinds == "all" else (),
+            self._lanes if self.size.height >= _LANES_FROM and self.kinds == "all" else (),
         )
         self._line = len(drawn) - 1
         return [*rows, *drawn]
-
-    def _lanes(self) -> list[Group]:
-        """The groups that have a line each: probes only where there ever was one."""
-        return [one for one in GROUPS if one != "probes" or any(group_of(each) == one for each in self._shown)]
 
     def spot_at(self, x: int, y: int) -> Spot | None:
         """The line of time is a graph for the mouse: a click goes to its moment."""
