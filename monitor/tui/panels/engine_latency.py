@@ -13,7 +13,7 @@ from monitor.client.engine_queries import LATENCIES, TARGETS
 from monitor.client.format import ABSENT, percent, rate, seconds
 from monitor.client.results import Answers
 from monitor.tui.palette import CRITICAL, DIM, GENERATION, GOOD, LATENCY, PLAIN, STRONG, WAITING
-from monitor.tui.rows import Row, title
+from monitor.tui.rows import Row, flow, title
 
 _INDENT = 2
 _NAME, _CELL = 17, 9
@@ -94,20 +94,20 @@ def phases(known: Mapping[str, Distribution], width: int) -> list[Row]:
     head = title("phases")
     if not total > 0:
         return [head.put("  no request ended lately", DIM)]
-    head.put(" ")
+    head.to(_INDENT + 6)
+    room, done, spent = max(10, width - head.width), 0, 0.0
+    words = []
     for name, char, style, mean in means:
-        head.put(" ").put(char, style).put(f" {name} ", DIM).put(seconds(mean), PLAIN)
-        head.put("" if mean is None else f" {_of_all(mean / total)} ", DIM)
-    bar = Row().to(_INDENT)
-    room, done, spent = max(10, width - _INDENT), 0, 0.0
-    for _, char, style, mean in means:
         spent += mean or 0.0
         upto = round(room * spent / total)
         if mean and upto == done:
             upto = done + 1  # the least is seen, too
-        bar.graph(char * max(0, min(upto, room) - done), style)
+        head.graph(char * max(0, min(upto, room) - done), style)
         done = max(done, min(upto, room))
-    return [head, bar]
+        word = Row().put(char, style).put(f" {name} ", DIM).put(seconds(mean), PLAIN)
+        words.append(word.put("" if mean is None else f" {_of_all(mean / total)}", DIM))
+    gap = 2 if _INDENT + sum(word.width + 2 for word in words) <= width + 2 else 1
+    return [head, *flow(words, width, indent=_INDENT, gap=gap)]
 
 
 def _of_all(share: float) -> str:

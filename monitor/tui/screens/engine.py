@@ -74,7 +74,7 @@ class EngineScreen(SelectingScreen):
         return engine_queries.selector_of(*self.key)
 
     def asked(self, lens: Lens) -> Sequence[Query]:
-        self._window = lens.latency_window
+        self._window = lens.latency_window.replace("s", " s").replace("m", " min")
         self._queries = engine_queries.sheet(self.selector, self.key[0], lens)
         return self._queries
 
