@@ -98,18 +98,19 @@ _MORE_GRAPHS = ("sm_clock_h", "sm_h", "tensor_h", "dram_h", "pcie_rx_h", "pcie_t
 def every(lens: Lens, *, few: bool) -> tuple[Query, ...]:
     """What the list of all GPUs asks for beside the picture; more graphs where there are ``few``."""
     window = lens.window
+    whole, part = f"{WHOLE}{lens.node}", f"{PART}{lens.node}"
     asked = [
-        Query("mig", f'{{__name__=~"{_PARTS}",{PART}}}'),
-        Query("prof", f'{{__name__=~"DCGM_FI_PROF_(PIPE_TENSOR|DRAM)_ACTIVE",{WHOLE}}}'),
+        Query("mig", f'{{__name__=~"{_PARTS}",{part}}}'),
+        Query("prof", f'{{__name__=~"DCGM_FI_PROF_(PIPE_TENSOR|DRAM)_ACTIVE",{whole}}}'),
         *(
-            Query(one.id.removesuffix("_h"), one.promql(WHOLE, window))
+            Query(one.id.removesuffix("_h"), one.promql(whole, window))
             for one in PASTS
             if one.id.startswith(("pcie", "nvlink"))
         ),
     ]
     graphs = _GRAPHS + _MORE_GRAPHS if few else _GRAPHS
     asked += [
-        Query(one.id, one.promql(WHOLE, window), lens.range_seconds, lens.step_seconds)
+        Query(one.id, one.promql(whole, window), lens.range_seconds, lens.step_seconds)
         for one in PASTS
         if one.id in graphs
     ]

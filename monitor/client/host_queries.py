@@ -26,7 +26,8 @@ PRESSURES = ("cpu_waiting", "io_waiting", "io_stalled", "memory_waiting", "memor
 def selecting(instance: str, *more: str) -> str:
     """The matchers of a host's series."""
     own = (f'instance="{escape(instance)}"',) if instance else ()
-    return "{" + ",".join((*own, *more)) + "}"
+    inside = ",".join((*own, *more))
+    return "{" + inside + "}" if inside else ""
 
 
 def graphs(instance: str, window: str) -> dict[str, str]:

@@ -152,7 +152,7 @@ def test_a_gpu_opened_has_every_reading_and_escape_leads_back() -> None:
         past.found = (reading("DCGM_FI_DEV_GPU_TEMP", 61.0), reading("x_total", 2.5, counts=True), reading("y", None))
         text = await press(app, pilot, "2")
         assert "GPUs  8" in text
-        text = await press(app, pilot, "down", "enter")
+        text = await press(app, pilot, "tab", "enter", "r")
         (opened,) = past.opened
         assert opened[0].startswith('{gpu="1"')
         assert opened[1:] == (None, 600)
@@ -172,8 +172,11 @@ def test_a_gpu_opened_has_every_reading_and_escape_leads_back() -> None:
         assert past.opened[-1][2] == 1800
         await press(app, pilot, "left")
         assert past.opened[-1][1] is not None
-        assert "GPUs  8" in await press(app, pilot, "escape")
-        assert "utilization" in await press(app, pilot, "escape")
+        assert "GPU 1  " in (await press(app, pilot, "escape")).splitlines()[2]
+        await press(app, pilot, "escape")
+        assert app.page.NAME == "GPUs"
+        await press(app, pilot, "escape")
+        assert app.page.NAME == "overview"
 
     run(look, (140, 40))
 
@@ -198,13 +201,14 @@ def test_a_servers_readings_likewise_and_80_columns_are_enough() -> None:
 def test_the_host_has_all_of_its_readings() -> None:
     async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
         past.found = (reading("node_load1", 1.5),)
-        text = await press(app, pilot, "6")
+        text = await press(app, pilot, "6", "r")
         assert "host  readings  1" in text
         assert past.opened[-1][0].startswith('{__name__=~"node_.+"')
         await press(app, pilot, "y")
         assert app.clipboard == 'node_load1{rank="0"}'
-        await press(app, pilot, "2", "enter", "6")
+        await press(app, pilot, "2", "enter", "r", "6", "r")
         assert past.opened[-1][0].startswith('{__name__=~"node_.+"')
-        assert "utilization" in await press(app, pilot, "escape")
+        await press(app, pilot, "escape")
+        assert app.page.NAME == "host"
 
     run(look)

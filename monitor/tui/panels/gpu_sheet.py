@@ -13,10 +13,12 @@ from monitor.client.results import Answers
 from monitor.client.snapshot import Alert, Gpu, Snapshot
 from monitor.client.wire import ProcessRow
 from monitor.tui.palette import CRITICAL, DIM, GOOD, NOTICE, PLAIN, STRONG, WARNING, severity
-from monitor.tui.panels.blocks import heading, plain, said
+from monitor.tui.panels.blocks import GAP, heading, plain, said, share
 from monitor.tui.panels.gpu_cards import part_line
 from monitor.tui.rows import Row, field, flow
 
+_INSTANCE = 58
+"""The width of a line of a MIG instance."""
 _SERIOUS = ("hw_thermal", "hw_slowdown", "hw_power_brake")
 _ACTIONS = {
     1: "reset the GPU",
@@ -325,11 +327,20 @@ def _missing(gpu: Gpu, told: Told) -> str:
 
 
 def instances(told: Told, width: int) -> list[Row]:
-    """Its MIG instances."""
+    """Its MIG instances, beside each other where there is room."""
     parts = [part for ones in parts_of(told.answers.rows("mig")).values() for part in ones]
     if not parts:
         return []
-    return [heading("MIG", width, count(len(parts), "instance")), *(part_line(part, width) for part in parts)]
+    across = max(1, min(len(parts), width // _INSTANCE))
+    each = share(width, across)
+    rows = [heading("MIG", width, count(len(parts), "instance"))]
+    down = -(-len(parts) // across)
+    for y in range(down):
+        row = Row()
+        for x, part in enumerate(parts[y::down]):
+            row.to(x * (each + GAP)).extend(part_line(part, each))
+        rows.append(row)
+    return rows
 
 
 def processes(rows: Sequence[ProcessRow] | None, why: str, now_ms: int, width: int) -> list[Row]:

@@ -45,6 +45,8 @@ _ALWAYS = 5
 """So many of them are always shown, so that nothing moves when one begins."""
 _STATES = {1: "down", 2: "initializing", 3: "armed", 4: "active", 5: "deferred"}
 _FULL, _NEARLY = 0.95, 0.9
+_MANY_FILES = 0.8
+"""From this share on it is said how many of a filesystem's inodes are taken."""
 _NO_LIMIT = 1e15
 """A maximum that is none: kernels have 2^63 file handles."""
 
@@ -290,32 +292,39 @@ def filesystems(told: Told, width: int) -> list[Row]:
     """The fullest first; one that does not answer before all."""
     found = told.named("filesystem", "mountpoint", "device")
     seen: set[str] = set()
-    lines: list[tuple[bool, float, Row]] = []
-    name = max(8, min(24, width // 3))
+    lines: list[tuple[bool, float, str, float | None, list[tuple[str, Style]]]] = []
     for (mountpoint, device), values in sorted(found.items(), key=lambda one: len(one[0][0])):
-        if device in seen:  # bind mounts show one device many times: the shortest path is kept
-            continue
-        seen.add(device)
         total, free = values.get("filesystem_size_bytes"), values.get("filesystem_avail_bytes")
         error = values.get("filesystem_device_error", 0) > 0
-        if not error and not total:
+        if device in seen or not (error or total):  # bind mounts show one device many times: the shortest path is kept
             continue
+        seen.add(device)
         ratio = None if not total or free is None else 1 - free / total
+        notes: list[tuple[str, Style]] = []
+        nodes, left = values.get("filesystem_files"), values.get("filesystem_files_free")
+        taken = 1 - left / nodes if nodes and left is not None else 0.0
+        if taken >= _MANY_FILES:
+            notes.append((f"  inodes {percent(taken)}", level(taken)))
+        if values.get("filesystem_readonly"):
+            notes.append(("  read-only", NOTICE))
+        lines.append((error, ratio or 0.0, mountpoint, None if error else total, notes))
+    if not lines:
+        return []
+    lines.sort(key=lambda one: (not one[0], -one[1]))
+    name = max(8, min(24, width // 3))
+    noted = max(sum(len(text) for text, _ in notes) for *_, notes in lines)
+    rows = [heading("filesystems", width)]
+    for error, used, mountpoint, total, notes in lines:
         row = Row().put(cut(mountpoint, name - 1), STRONG, name)
         if error:
             row.put("does not answer", CRITICAL)
         else:
-            row.extend(bar(ratio, max(6, width - name - 26), level(ratio, DISK)))
-            row.value(percent(ratio), level(ratio), 6).put(f" of {size(total)}", DIM, 12)
-        nodes, left = values.get("filesystem_files"), values.get("filesystem_files_free")
-        taken = 1 - left / nodes if nodes and left is not None else 0.0
-        if taken >= 0.8:
-            row.put(f" inodes {percent(taken)}", level(taken))
-        if values.get("filesystem_readonly"):
-            row.put(" read-only", NOTICE)
-        lines.append((error, ratio or 0.0, row))
-    lines.sort(key=lambda one: (not one[0], -one[1]))
-    return [heading("filesystems", width), *(row for *_, row in lines)] if lines else []
+            row.extend(bar(used, max(6, width - name - 20 - noted), level(used, DISK)))
+            row.value(percent(used), level(used), 6).put(f" of {size(total)}", DIM, 13)
+        for text, style in notes:
+            row.put(text, style)
+        rows.append(row)
+    return rows
 
 
 def disks(told: Told, width: int) -> list[Row]:

@@ -9,6 +9,8 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from monitor.client import gpu_queries
+from monitor.client.errors import ClientError
+from monitor.client.format import clean
 from monitor.client.results import Lens
 from monitor.client.snapshot import Gpu, Snapshot
 from monitor.client.wire import ProcessRow, Query
@@ -21,7 +23,6 @@ from monitor.tui.rows import Row, View
 from monitor.tui.screens.selecting import LEAST, SelectingScreen, across_of, kept
 from monitor.tui.server import Asked
 
-_NONE = "a Prometheus knows no processes"
 _PAST = "they are not stored"
 _TWO = 110
 """From this width on what is told is in two columns,"""
@@ -81,11 +82,14 @@ class GpuScreen(SelectingScreen):
         if at_ms is not None:
             self.processes, self._why = None, _PAST
             return
-        if self.view.snapshot is not None and self.view.snapshot.node.mode == "prometheus":
-            self.processes, self._why = None, _NONE
+        key = self.key
+        try:
+            rows = await server.processes()
+        except ClientError as error:
+            self.processes, self._why = None, clean(error.what)
             return
-        _, index = self.key
-        self.processes = [one for one in await server.processes() if one.gpu == index]
+        if key == self.key:
+            self.processes = [one for one in rows if one.gpu == key[1]]
 
     def action_readings(self) -> None:
         """Every reading that there is of it."""
@@ -115,6 +119,8 @@ class GpuScreen(SelectingScreen):
         told = gpu_sheet.Told(self.answers) if self.answers is not None else None
         rows = gpu_sheet.identity(gpu, told, snapshot, width)
         rows += gpu_sheet.alerts_of(snapshot, gpu, width, 3 if height >= 30 else 1)
+        if told is not None:
+            rows += gpu_sheet.instances(told, width)
         columns = 1 if width < _TWO else 2 if width < _THREE else 3
         below = self._told(snapshot, gpu, told, columns, width)
         charts = self._pictures(gpu, told)
@@ -137,7 +143,6 @@ class GpuScreen(SelectingScreen):
         blocks = [
             gpu_sheet.clocks(gpu, told, self._range, each),
             gpu_sheet.health(gpu, told, self._range, now_ms, each),
-            gpu_sheet.instances(told, each),
             gpu_sheet.processes(self.processes, self._why, now_ms, each),
         ]
         return beside(blocks, columns, width)

@@ -10,6 +10,7 @@ from rich.style import Style
 from textual.binding import Binding, BindingType
 
 from monitor.client import gpu_queries
+from monitor.client.errors import ClientError
 from monitor.client.format import ABSENT, celsius, clock, duration, megahertz, percent, size, throughput, used_of
 from monitor.client.mig import Part, parts_of
 from monitor.client.results import Lens
@@ -72,12 +73,14 @@ class GpusScreen(ListScreen):
         return gpu_queries.every(lens, few=self._few)
 
     async def read(self, server: Asked, at_ms: int | None, range_seconds: int) -> None:
-        if at_ms is not None or (self.view.snapshot is not None and self.view.snapshot.node.mode == "prometheus"):
-            self.processes = {}  # they are not stored, and a Prometheus knows none
-            return
         found: dict[str, list[ProcessRow]] = {}
-        for one in await server.processes():
-            found.setdefault(one.gpu, []).append(one)
+        if at_ms is None:  # they are not stored
+            try:
+                rows = await server.processes()
+            except ClientError:  # a Prometheus knows none
+                rows = ()
+            for one in rows:
+                found.setdefault(one.gpu, []).append(one)
         self.processes = found
 
     def show(self, view: View) -> None:

@@ -68,9 +68,9 @@ class HostScreen(SelectingScreen):
 
     def show(self, view: View) -> None:
         host = self._host(view)
-        if host is not None and self._instance is not None and host.instance != self._instance and self.is_current:
-            self.about()
-            self.view = view
+        if host is not None and host.instance != self._instance and self.is_current:
+            # Of which host they are was not known when they were asked, or it is another one now.
+            self.view, self.answers = view, None
             self.shell.refetch()
         super().show(view)
 
