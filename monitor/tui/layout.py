@@ -136,7 +136,9 @@ def _stacked(width: int, top: int, body: int, needs: Needs, boxes: dict[str, Box
     host += 1 if ruled else 0
     if spare >= 4:
         more = min(spare, 30)
-        engines, host = (engines + more, host) if needs.servers else (engines, host + more)
+        # A server's graphs take four lines at least; where not each can have them, the host's graphs have the room.
+        charted = needs.servers and (not ruled or more >= 4 * needs.servers)
+        engines, host = (engines + more, host) if charted else (engines, host + more)
         spare -= more
     gpu_height = min(1 + rows * gpus, body - host - engines - alerts - sources - gaps) if gpus else 1
     alerts += max(0, spare)

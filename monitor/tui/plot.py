@@ -18,6 +18,8 @@ from monitor.client.snapshot import History
 CELL_MS = 4000
 """The time in a cell, unless the history is coarser than two points a cell."""
 MAX_CELLS = 150
+_MINUTE_MS = 60_000
+_FINE_MS = 500
 
 Span: TypeAlias = tuple[int, int]
 """Of a column's dots those from the first, counted from 0 at the bottom, to before the second."""
@@ -80,11 +82,16 @@ class Plot:
 
 def cell_span(history: History, width: int) -> int:
     """Milliseconds in a cell: two points at least, or half of the graph would be holes. Where a span is to be drawn
-    whole, what makes it fit into ``width``."""
+    whole, what makes it fit into ``width``; and where most of a live history would not be seen, what makes that fit."""
     times = history.times
     step = times[-1] - times[-2] if len(times) > 1 else 0
     if history.span_ms is None or not step:
-        return max(CELL_MS, 2 * step)
+        cell_ms = max(CELL_MS, 2 * step)
+        known = round((times[-1] - times[0]) / _MINUTE_MS) * _MINUTE_MS  # so that a young one is seldom drawn anew
+        shown = max(1, min(width, MAX_CELLS))
+        if 4 * shown * cell_ms >= 3 * known:
+            return cell_ms
+        return -(-known // (shown * _FINE_MS)) * _FINE_MS
     fitting = -(-history.span_ms // max(1, min(width, MAX_CELLS)))
     return max(2 * step, -(-fitting // (2 * step)) * 2 * step)
 

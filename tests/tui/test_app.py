@@ -97,7 +97,7 @@ def test_another_size_is_another_layout() -> None:
         await settle(app, pilot)
         lines = text_of(app)
         assert len(lines) == 50
-        assert "utilization, last 3 min" in "\n".join(lines)
+        assert "utilization, last 10 min" in "\n".join(lines)
 
     run([snapshot(seconds=5)], (80, 24), look)
 

@@ -61,7 +61,7 @@ def test_larger_screens_show_more() -> None:
     assert "HBM 69 °C" in middle
     assert f"{SERVER} rank 7" not in middle
     assert f"{SERVER} rank 7" in large
-    assert "utilization, last 3 min" in large
+    assert "utilization, last 10 min" in large
     assert "network 37 MB/s" in large
     assert small.count("⣿") < middle.count("⣿") < large.count("⣿")
 

@@ -8,7 +8,7 @@ from array import array
 import pytest
 
 from monitor.client.snapshot import History
-from monitor.tui.plot import CELL_MS, Plot, greatest, nice_ceiling
+from monitor.tui.plot import CELL_MS, Plot, cell_span, greatest, nice_ceiling
 
 NAN = math.nan
 START = 1_795_200_000_000
@@ -106,7 +106,7 @@ def test_a_coarse_history_has_no_holes() -> None:
 
 def test_data_that_stopped_leaves_a_hole_at_the_right() -> None:
     past = history([4.0] * 20)
-    drawn = Plot().rows(past, past.times[-1] + 5 * CELL_MS, 8, 1, 4.0)[0]
+    drawn = Plot().rows(past, past.times[-1] + 5 * CELL_MS, 12, 1, 4.0)[0]
     assert drawn.endswith("     ")
     assert drawn.startswith("⣿⣿⣿")
 
@@ -122,3 +122,15 @@ def test_scales() -> None:
     assert greatest(history([1, 3, 2])) == 3
     assert greatest(history([NAN])) is None
     assert greatest(None) is None
+
+
+def test_a_narrow_graph_shows_all_of_a_live_history_and_a_wide_one_keeps_its_cells() -> None:
+    past = history([1.0] * 300)
+    step = past.times[1] - past.times[0]
+    known = past.times[-1] - past.times[0]
+    for width in (11, 25, 60):
+        cell_ms = cell_span(past, width)
+        assert 2 * step <= cell_ms
+        assert known <= width * cell_ms <= known * 1.2
+    assert cell_span(past, 150) == CELL_MS
+    assert cell_span(history([1.0] * 10), 25) == CELL_MS, "one that is young is not drawn larger"
