@@ -41,3 +41,15 @@ def test_dots_of_both_are_in_a_cell_that_both_go_through() -> None:
     assert all(
         bin(ord(a) - 0x2800).count("1") > bin(ord(b) - 0x2800).count("1") for a, b in zip(drawn, alone, strict=True)
     )
+
+
+def test_a_line_in_front_of_an_area_is_seen_and_one_at_0_takes_nothing_of_its_colour() -> None:
+    chart = Chart(Plot(), _flat(8), "", "", "", 8.0, LATENCY)
+
+    def styles(value: float) -> set[object]:
+        over = (Curve(Plot(line=True), _flat(value), CACHE, ""),)
+        rows = draw([replace(chart, over=over)], 78_000, 20, 5, across=1)[1:]
+        return {style for row in rows for text, style in row.line() if text.strip()}
+
+    assert styles(4) == {LATENCY, CACHE}
+    assert styles(0) == {LATENCY}

@@ -106,14 +106,16 @@ def draw(
     marks: Sequence[Mark] = (),
     spots: list[Spot] | None = None,
     line: int = 0,
+    tallest: int = 11,
 ) -> list[Row]:
     """Charts in a grid of ``across`` columns that fills ``width`` and ``height``; those that do not fit are left out.
-    A chart takes three lines at least. Their places are added to ``spots``, the first line being ``line``."""
+    A chart takes three lines at least, and ``tallest`` at most. Their places are added to ``spots``, the first line
+    being ``line``."""
     down = min(-(-len(charts) // across), height // 5) or (1 if height >= 3 else 0)
     if not down:
         return []
     each = (width - indent - 3 * (across - 1)) // across
-    tall = min(11, height // down)
+    tall = min(tallest, height // down)
     rows: list[Row] = []
     for y in range(down):
         band = [Row().to(indent) for _ in range(tall)]
@@ -162,14 +164,19 @@ def plotted(chart: Chart, now_ms: int, width: int, height: int, marks: Sequence[
     return rows
 
 
+_ABOVE_0 = 0x3F
+"""The dots of a cell that are not its lowest, which a line at 0 is drawn with."""
+
+
 def _overlaid(text: str, style: Style, over: Sequence[tuple[str, Style]]) -> list[tuple[str, Style]]:
-    """Cells with the dots of all that are drawn there, in the style of the last that adds one."""
+    """Cells with the dots of all that are drawn there, in the style of the last that is seen there."""
     cells = [(char, style) for char in text]
     for other, another in over:
         for x, char in enumerate(other):
             below = cells[x][0]
             both = char if below == " " else below if char == " " else chr(ord(below) | ord(char))
-            if both != below:  # what hides behind another takes nothing of its colour
+            in_front = char != " " and ord(char) & _ABOVE_0
+            if both != below or in_front:  # where it is 0 the one below keeps its colour
                 cells[x] = (both, another)
     return cells
 
