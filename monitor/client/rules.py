@@ -3,7 +3,8 @@ with the threshold that it compares them with."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -15,6 +16,14 @@ from monitor.client.wire import AlertRow, Query, parse_time
 
 MOST_CURVES = 3
 """Comparisons of one rule that are drawn."""
+_COMPARE: Mapping[str, Callable[[float, float], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
 _NO_SERIES = "no series of it in this range"
 _NOTHING = "this server does not say what the rule compares, and the whole of it held at none of the range's steps"
 
@@ -109,6 +118,13 @@ class Drawn:
     """Its past, where the threshold is a reading, too."""
     problem: str = ""
     """Why there is nothing."""
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether it is so now; None where that is not known."""
+        newest = self.history.newest if self.history is not None else None
+        compare = _COMPARE.get(self.op)
+        return None if newest is None or self.threshold is None or compare is None else compare(newest, self.threshold)
 
 
 def rules_of(data: msgspec.Raw) -> tuple[Rule, ...]:

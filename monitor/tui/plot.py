@@ -18,6 +18,8 @@ from monitor.client.snapshot import History
 CELL_MS = 4000
 """The time in a cell, unless the history is coarser than two points a cell."""
 MAX_CELLS = 150
+_FINEST_MS = 100
+"""A span is fitted to the width so finely: else the oldest third of a graph could stay empty."""
 _MINUTE_MS = 60_000
 _FINE_MS = 500
 
@@ -93,7 +95,7 @@ def cell_span(history: History, width: int) -> int:
             return cell_ms
         return -(-known // (shown * _FINE_MS)) * _FINE_MS
     fitting = -(-history.span_ms // max(1, min(width, MAX_CELLS)))
-    return max(2 * step, -(-fitting // (2 * step)) * 2 * step)
+    return max(2 * step, -(-fitting // _FINEST_MS) * _FINEST_MS)
 
 
 def right_edge(history: History, now_ms: int, cell_ms: int) -> int:

@@ -143,7 +143,7 @@ def test_the_graph_is_of_the_alerts_own_series_with_its_threshold() -> None:
         assert past.watched == [((), None, 600), (("value0_h",), None, 600)]
         assert "temp now 91  fires above 85" in text
         assert "╌╌╌╌" in text
-        assert "80–95  last 10 min" in text
+        assert "84–93  last 10 min" in text
         assert "for 1m, group g" in text
         assert "runbook  https://x/hot" in text
         # Of another rule nothing is known here; back at this one its series are watched again.
@@ -270,5 +270,21 @@ def test_what_the_alertmanager_of_a_prometheus_holds_is_silenced() -> None:
         text = await press(app, pilot)
         assert "critical  silenced" in text
         assert "0 firing   2 silenced" in text
+
+    run(look)
+
+
+def test_a_click_on_its_graph_goes_to_that_moment() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        past.alerting.known_rules = (rule(),)
+        past.answers = (answers("value0_h", ({"gpu": "3"}, 91.0)),)
+        text = await opened(app, pilot, past)
+        lines = text.splitlines()
+        y = next(n for n, line in enumerate(lines) if "╌╌╌╌" in line)
+        await pilot.click(offset=(60, y))
+        await press(app, pilot)
+        ((at_ms, _),) = past.asked
+        assert at_ms is not None
+        assert NOW_MS - 330_000 < at_ms < NOW_MS - 270_000, "in the middle of ten minutes"
 
     run(look)

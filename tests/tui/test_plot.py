@@ -134,3 +134,14 @@ def test_a_narrow_graph_shows_all_of_a_live_history_and_a_wide_one_keeps_its_cel
         assert known <= width * cell_ms <= known * 1.2
     assert cell_span(past, 150) == CELL_MS
     assert cell_span(history([1.0] * 10), 25) == CELL_MS, "one that is young is not drawn larger"
+
+
+@pytest.mark.parametrize("width", [76, 100, 118, 149, 150])
+def test_a_span_that_is_to_be_drawn_whole_fills_the_width(width: int) -> None:
+    past = history([1.0] * 300)
+    whole = History(past.times, past.values, 1, past.times[-1] - past.times[0] + 2000)
+    cell_ms = cell_span(whole, width)
+    assert cell_ms >= 2 * (past.times[1] - past.times[0]), "no holes"
+    assert cell_ms * (width - 3) < (whole.span_ms or 0) <= cell_ms * width
+    (drawn,) = Plot().rows(whole, past.times[-1], width, 1, 1.0)
+    assert drawn[2:].count(" ") == 0

@@ -30,13 +30,15 @@ class Known:
     """When it last fired before."""
     silence: SilenceRow | None = None
     """What keeps people from being told."""
+    passed: bool = False
+    """Whether what it compares is no longer so."""
 
 
 def told(alert: Alert, known: Known, now_ms: int, width: int) -> list[Row]:
     """The most needed first."""
-    rule, ended, before, silence = known.rule, known.ended, known.before, known.silence
+    rule, before, silence = known.rule, known.before, known.silence
     rows = [Row().put(f"  {alert.name}", STRONG).put(f"  {alert.severity}", severity(alert.severity))]
-    state, style = _state(alert, ended, rule, now_ms)
+    state, style = _state(alert, known, now_ms)
     if rows[0].width + 2 + len(state) <= width:
         rows[0].put(f"  {state}", style)
     else:
@@ -67,16 +69,19 @@ def told(alert: Alert, known: Known, now_ms: int, width: int) -> list[Row]:
     return rows
 
 
-def _state(alert: Alert, ended: Ended | None, rule: Rule | None, now_ms: int) -> tuple[str, Style]:
-    if ended is not None:
-        return _over(ended, now_ms), NOTICE if ended.reason else GOOD
+def _state(alert: Alert, known: Known, now_ms: int) -> tuple[str, Style]:
+    rule = known.rule
+    if known.ended is not None:
+        return _over(known.ended, now_ms), NOTICE if known.ended.reason else GOOD
     since = "" if alert.since_ms is None else f", since {_clock(alert.since_ms, now_ms)}"
-    if alert.muted == "silenced":
-        return f"fires{since}; silenced: nobody is told", DIM
-    if alert.muted:
-        return f"fires{since}; inhibited: a graver alert speaks for it", DIM
     if alert.state == "firing":
-        return f"fires{since}", PLAIN
+        text, style = f"fires{since}", PLAIN
+        if alert.muted:
+            why = "silenced: nobody is told" if alert.muted == "silenced" else "inhibited: a graver alert speaks for it"
+            text, style = f"{text}; {why}", DIM
+        if known.passed and rule is not None and rule.keep_seconds:
+            text += f"; it has passed, and is kept up for {_length(rule.keep_seconds)} in case it comes back"
+        return text, style
     if rule is not None and alert.since_ms is not None and rule.for_seconds:
         left = rule.for_seconds - (now_ms - alert.since_ms) / 1000
         return f"pending{since}; fires in {duration(max(0.0, left))} if it goes on so", PLAIN
@@ -95,10 +100,14 @@ def _over(ended: Ended, now_ms: int) -> str:
 
 
 def _terms(rule: Rule) -> str:
-    terms = [f"for {format_duration(round(rule.for_seconds * 1000))}" if rule.for_seconds else "at once"]
+    terms = [f"for {_length(rule.for_seconds)}" if rule.for_seconds else "at once"]
     if rule.keep_seconds:
-        terms.append(f"kept up for {format_duration(round(rule.keep_seconds * 1000))}")
+        terms.append(f"kept up for {_length(rule.keep_seconds)}")
     return ", ".join((*terms, f"group {rule.group}"))
+
+
+def _length(seconds: float) -> str:
+    return format_duration(round(seconds * 1000))
 
 
 def _runbook(alert: Alert, rule: Rule | None) -> str:

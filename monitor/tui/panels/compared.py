@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from monitor.client.format import ABSENT, cut, duration, figure
 from monitor.client.rules import Drawn
 from monitor.tui.palette import DIM, NOTICE, UTILIZATION
-from monitor.tui.panels.chart import Chart, Curve, Mark, Threshold, draw
-from monitor.tui.plot import Plot, greatest, nice_ceiling
+from monitor.tui.panels.chart import Chart, Curve, Mark, Spot, Threshold, draw
+from monitor.tui.plot import Plot, greatest
 from monitor.tui.rows import Row
 
 LEAST = 4
 """Lines of the smallest chart."""
-_TALLEST = 11
+_TALLEST = 24
+_STEPS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 _WORDS = {">": "above", "<": "below", ">=": "from", "<=": "up to", "==": "at", "!=": "not at"}
 
 
@@ -23,6 +24,8 @@ class ComparedCharts:
 
     def __init__(self) -> None:
         self._plots: dict[str, Plot] = {}
+        self.spots: list[Spot] = []
+        """Where the graphs are, in the rows that were last given."""
 
     def forget(self) -> None:
         """Be about another alert."""
@@ -30,6 +33,7 @@ class ComparedCharts:
 
     def rows(self, drawn: Sequence[Drawn], now_ms: int, width: int, height: int, marks: Sequence[Mark]) -> list[Row]:
         """A chart of each, as many as there is room for."""
+        self.spots = []
         there = [one for one in drawn if one.history is not None]
         if not there:
             return [Row().put(f"  no graph: {one.problem}", DIM) for one in drawn[:1]]
@@ -38,7 +42,18 @@ class ComparedCharts:
         rows: list[Row] = []
         for number, one in enumerate(there[:most]):
             chart = self._chart(number, one, width)
-            rows += draw([chart], now_ms, width, each, across=1, indent=2, marks=marks)
+            rows += draw(
+                [chart],
+                now_ms,
+                width,
+                each,
+                across=1,
+                indent=2,
+                marks=marks,
+                spots=self.spots,
+                line=len(rows),
+                tallest=each,
+            )
         return rows
 
     def _plot(self, name: str) -> Plot:
@@ -81,8 +96,16 @@ def _scale(values: Sequence[float]) -> tuple[float, float]:
     least, greatest_ = min(values, default=0.0), max(values, default=0.0)
     span = greatest_ - least
     if least > 0 and 0 < span < greatest_ / 2:
-        step = nice_ceiling(span, 1e-9) / 2
+        step = _ceiling(span, 1e-9) / 2
         return math.floor((least - span / 10) / step) * step, math.ceil((greatest_ + span / 10) / step) * step
     # A little more than the greatest, so that a line at the top is seen to be one.
-    top = nice_ceiling(greatest_ * 1.02, 1.0 if greatest_ >= 0.5 or greatest_ <= 0 else 1e-6)
-    return (-nice_ceiling(-least * 1.02, 1e-6) if least < 0 else 0.0), top
+    top = _ceiling(greatest_ * 1.02, 1.0 if greatest_ >= 0.5 or greatest_ <= 0 else 1e-6)
+    return (-_ceiling(-least * 1.02, 1e-6) if least < 0 else 0.0), top
+
+
+def _ceiling(value: float, least: float) -> float:
+    """The next round number: in finer steps than where many charts share a scale."""
+    if value <= least:
+        return least
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in _STEPS if value <= step * power * 1.0000001)

@@ -21,6 +21,7 @@ from monitor.client.snapshot import Alert
 from monitor.client.wire import Query
 from monitor.tui.palette import DIM, FAINT, GOOD, NOTICE, PLAIN, STRONG, severity
 from monitor.tui.panels.alert_detail import Known, told
+from monitor.tui.panels.chart import Spot
 from monitor.tui.panels.compared import LEAST, ComparedCharts
 from monitor.tui.rows import Row, View
 from monitor.tui.screens.listing import Column, Entry, ListScreen
@@ -82,6 +83,8 @@ class AlertsScreen(ListScreen):
         """Of the alert under the cursor: its series are watched."""
         self._charts = ComparedCharts()
         self._charted = ""
+        self._spots: list[Spot] = []
+        """Where graphs are, in lines of the detail."""
 
     def about(self, **about: object) -> None:
         """``under`` is the fingerprint of the alert that the cursor is to be on."""
@@ -112,6 +115,7 @@ class AlertsScreen(ListScreen):
         return curve_queries(self._rule, lens) if self._rule is not None else ()
 
     def draw(self) -> None:
+        self._spots = []
         super().draw()
         # The series of the alert under the cursor are watched: of another rule's, others.
         alert = self._alert_under()
@@ -183,7 +187,7 @@ class AlertsScreen(ListScreen):
             Column("severity", 10),
             Column("state", 10),
             Column("lasts", 11),
-            Column("ended", 15, from_width=110 if self._ended and self.shown in ("", "resolved") else _NEVER),
+            Column("ended", 13, from_width=110 if self._ended and self.shown in ("", "resolved") else _NEVER),
             Column("alert", name),
             Column("value", 9, right=True),
             Column("  what"),
@@ -253,16 +257,17 @@ class AlertsScreen(ListScreen):
         )
         rule = rule_of(self._rules or (), alert.labels)
         silence = self._silence_of(alert) if alert.muted == "silenced" and self.view.at_ms is None else None
-        known = Known(rule, ended, before, silence)
         if entry.key != self._charted:
             self._charts.forget()
             self._charted = entry.key
         drawn = self._drawn(alert, rule)
+        known = Known(rule, ended, before, silence, passed=drawn[0].holds is False)
         marks, now_ms = self.view.marks, snapshot.now_ms
         if width >= _SIDE_BY_SIDE:
             left = width * 9 // 20
             words = told(alert, known, now_ms, left)[:height]
             charts = self._charts.rows(drawn, now_ms, width - left - 2, height, marks)
+            self._spots = [replace(one, x=one.x + left) for one in self._charts.spots]
             return [
                 (words[n] if n < len(words) else Row()).to(left).extend(charts[n] if n < len(charts) else Row())
                 for n in range(max(len(words), len(charts)))
@@ -270,7 +275,15 @@ class AlertsScreen(ListScreen):
         words = told(alert, known, now_ms, width)
         least = LEAST if any(one.history is not None for one in drawn) else 1
         words = words[: max(3, height - max(least, height // 2 if height >= 14 else least))]
-        return [*words, *self._charts.rows(drawn, now_ms, width, height - len(words), marks)]
+        charts = self._charts.rows(drawn, now_ms, width, height - len(words), marks)
+        self._spots = [replace(one, y=one.y + len(words)) for one in self._charts.spots]
+        return [*words, *charts]
+
+    def spot_at(self, x: int, y: int) -> Spot | None:
+        """The graphs below the list: a click goes to its moment."""
+        begins = self._first + self._room + 1  # behind the line that ends the list
+        found = (replace(one, y=one.y + begins) for one in self._spots)
+        return next((one for one in found if one.moment(x, y) is not None), None)
 
     def _drawn(self, alert: Alert, rule: Rule | None) -> list[Drawn]:
         if rule is None:
