@@ -208,6 +208,7 @@ class Daemon:
     async def _watch_self(self) -> None:
         """The daemon's own series, once a second of the world; and the sign that it lives, for the next start."""
         alive, families, written = 0.0, 0, True
+        looked, now_ms = time.monotonic(), self._clock.now_ms()
         while True:
             rows = self._watching.engine_gpus()
             scrape = self._own.scrape(self._clock.now_ms(), self._node, self._engine, self._telling.add_to, rows)
@@ -222,6 +223,10 @@ class Daemon:
             if self._lock is not None and time.monotonic() - alive >= _ALIVE_EVERY:
                 alive = time.monotonic()
                 os.utime(self._lock)
+            if time.monotonic() - looked >= _ALIVE_EVERY:
+                looked, seen_ms, now_ms = time.monotonic(), now_ms, self._clock.now_ms()
+                for over in told.silences_over(self._telling.notifier.silences.all(), seen_ms, now_ms):
+                    self._node.tell(over)
             await asyncio.sleep(1.0)
 
     def _open_history(self) -> None:

@@ -1,14 +1,16 @@
 """What the daemon tells of itself, as events: that it began, and after what; that it ended; what another configuration
-changed, or why it was refused; that history is not written, and is again. Pure: time is passed in.
+changed, or why it was refused; who silenced what; that history is not written, and is again. Pure: time is passed in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from datetime import UTC, datetime
 
 from monitor import __version__
 from monitor.config import Config
+from monitor.notify.silences import Silence
 from monitor.rules.rule_file import RuleSet
 from monitor.samples import Event
 from monitor.yaml_reader import Problem
@@ -106,6 +108,39 @@ def history_turned(now_ms: int, ok: bool, problem: str, lost_samples: int) -> Ev
         return Event(now_ms, "history_ok", "info", f"history is written again{lost}")
     detail = "What comes in is in memory only."
     return Event(now_ms, "history_problem", "warning", f"history is not written: {problem}", {}, detail)
+
+
+def silenced(now_ms: int, silence: Silence) -> Event:
+    """Somebody silenced alerts, or changed how."""
+    title = f"silenced for {in_words(silence.ends_at_ms - now_ms)}: {_about(silence)}"
+    until = datetime.fromtimestamp(silence.ends_at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Event(now_ms, "silence_set", "info", title, {"id": silence.id, "until": until}, _why(silence))
+
+
+def silence_over(silence: Silence, *, by_hand: bool = False) -> Event:
+    """A silence has ended, when it said or because somebody ended it."""
+    title = f"silence {'ended by hand' if by_hand else 'over'}: {_about(silence)}"
+    return Event(silence.ends_at_ms, "silence_ended", "info", title, {"id": silence.id}, _why(silence))
+
+
+def silences_over(silences: Iterable[Silence], since_ms: int, now_ms: int) -> list[Event]:
+    """Those that ended by themselves between two times."""
+    return [
+        silence_over(one)
+        for one in silences
+        if since_ms < one.ends_at_ms <= now_ms and one.updated_at_ms < one.ends_at_ms  # not by hand
+    ]
+
+
+def _about(silence: Silence) -> str:
+    """What it silences, in a line."""
+    name = next((m.value for m in silence.matchers if m.name == "alertname" and m.op == "="), "")
+    others = ", ".join(str(m) for m in silence.matchers if not name or m.name != "alertname")
+    return f"{name} ({others})" if name and others else name or others
+
+
+def _why(silence: Silence) -> str:
+    return f"{silence.created_by}: {silence.comment}"
 
 
 def _rules(rules: RuleSet) -> dict[str, list[object]]:

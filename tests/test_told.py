@@ -8,6 +8,8 @@ from pathlib import Path
 
 from monitor import state_lock, told
 from monitor.config import Config, Polling, loads
+from monitor.matchers import LabelMatcher
+from monitor.notify.silences import Silence
 from monitor.rules.rule_file import RuleSet, load_rules
 from monitor.yaml_reader import Problem
 
@@ -99,6 +101,19 @@ def test_history_that_fails_and_is_mended() -> None:
     assert (bad.kind, bad.severity) == ("history_problem", "warning")
     assert "the disk is full" in bad.title
     assert told.history_turned(NOW, True, "", 12).title == "history is written again; 12 samples were lost"
+
+
+def test_silences_that_end_by_themselves_are_told_once_and_those_ended_by_hand_are_not() -> None:
+    matchers = (LabelMatcher("alertname", "=", "Hot"), LabelMatcher("gpu", "=", "3"))
+    itself = Silence("a", matchers, NOW - 7_200_000, NOW - 2_000, "kim", "fan", NOW - 7_200_000)
+    by_hand = Silence("b", matchers, NOW - 7_200_000, NOW - 2_000, "kim", "fan", NOW - 2_000)
+    active = Silence("c", matchers, NOW - 7_200_000, NOW + 1, "kim", "fan", NOW - 7_200_000)
+    (event,) = told.silences_over((itself, by_hand, active), NOW - 10_000, NOW)
+    assert (event.at_ms, event.kind, event.labels) == (NOW - 2_000, "silence_ended", {"id": "a"})
+    assert event.title == 'silence over: Hot (gpu="3")'
+    assert event.detail == "kim: fan"
+    assert told.silences_over((itself, by_hand, active), NOW, NOW + 0) == []
+    assert told.silenced(NOW, active).labels["until"].endswith("Z")
 
 
 def test_lengths_of_time() -> None:

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from monitor import __version__
+from monitor import __version__, told
 from monitor.api.alertmanager_config import config_text
 from monitor.api.alertmanager_forms import (
     Refused,
@@ -42,8 +42,6 @@ from monitor.notify.notifier import Notifier
 from monitor.notify.policy import Suppression
 from monitor.notify.silences import Silence, SilenceError, UnknownSilence
 from monitor.rules.transition import Alert
-from monitor.samples import Event
-from monitor.told import in_words
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +120,7 @@ def routes(node: Node) -> list[Route]:
         if change.replaced is not None:
             warnings.append(await notifier.save_silence(change.replaced))
         _log(change.silence, "set")
-        _tell(node, change.silence)
+        node.tell(told.silenced(node.clock.now_ms(), change.silence))
         return _warned(json_response({"silenceID": change.silence.id}), warnings)
 
     async def silence(request: Request) -> Response:
@@ -143,8 +141,7 @@ def routes(node: Node) -> list[Route]:
             ended = notifier.silences.expire(known.id, now_ms)
             warnings.append(await notifier.save_silence(ended))
             _log(ended, "ended")
-            title = f"silence ended by hand: {_about(ended)}"
-            node.tell(Event(now_ms, "silence_ended", "info", title, {"id": ended.id}, _why(ended)))
+            node.tell(told.silence_over(ended, by_hand=True))
         return _warned(Response(status_code=200), warnings)
 
     async def status(request: Request) -> Response:
@@ -216,24 +213,6 @@ def _log(silence: Silence, what: str) -> None:
     log.info(
         "silence %s %s by %r until %s: {%s}", silence.id, what, silence.created_by, stamp(silence.ends_at_ms), matchers
     )
-
-
-def _tell(node: Node, silence: Silence) -> None:
-    now_ms = node.clock.now_ms()
-    title = f"silenced for {in_words(silence.ends_at_ms - now_ms)}: {_about(silence)}"
-    labels = {"id": silence.id, "until": stamp(silence.ends_at_ms)}
-    node.tell(Event(now_ms, "silence_set", "info", title, labels, _why(silence)))
-
-
-def _about(silence: Silence) -> str:
-    """What it silences, in a line."""
-    name = next((m.value for m in silence.matchers if m.name == "alertname" and m.op == "="), "")
-    others = ", ".join(str(m) for m in silence.matchers if not name or m.name != "alertname")
-    return f"{name} ({others})" if name and others else name or others
-
-
-def _why(silence: Silence) -> str:
-    return f"{silence.created_by}: {silence.comment}"
 
 
 def _warned(response: Response, warnings: list[str]) -> Response:

@@ -170,6 +170,21 @@ def test_detail_tells_all_that_is_known() -> None:
     run(look)
 
 
+def test_where_there_is_room_the_detail_has_what_its_gpus_did() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        past.rows = ROWS
+        text = await press(app, pilot, "5")
+        graphs = next(line for line in text.splitlines() if "100 %" in line and "GPU 0" in line)
+        assert "GPU 1" in graphs, "those of the workers under the API server"
+        assert "GPU 2" not in graphs
+        assert "⣿" in text.rsplit("───", 1)[1]
+        text = await press(app, pilot, "G")
+        assert "GPU 3 " in text.rsplit("───", 1)[1]
+        assert "GPU 0" not in text.rsplit("───", 1)[1]
+
+    run(look, (160, 50))
+
+
 def test_the_past_has_none_and_neither_has_a_prometheus() -> None:
     async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
         past.rows = ROWS

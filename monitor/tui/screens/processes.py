@@ -13,7 +13,9 @@ from monitor.client.format import clock, duration, percent, short_range, size
 from monitor.client.snapshot import Snapshot
 from monitor.client.wire import ProcessRow
 from monitor.tui import ending
-from monitor.tui.palette import DIM, NOTICE, PLAIN, STRONG
+from monitor.tui.palette import DIM, NOTICE, PLAIN, STRONG, UTILIZATION
+from monitor.tui.panels.chart import Chart, draw
+from monitor.tui.plot import Plot
 from monitor.tui.process_tree import Process, branches, descendants, merged
 from monitor.tui.rows import Row, View
 from monitor.tui.screens.end_process import EndProcess
@@ -24,6 +26,8 @@ from monitor.tui.server import Asked
 _FLAT = "processes.flat"
 _UNSEEN = 2 << 30
 """Bytes of a GPU's memory that need no process: the driver's own, and what it rounds."""
+_GRAPH_LINES = 4
+_GRAPH_WIDTH = 40
 _PATIENCE_MS = 10_000
 """A process that was asked to end and is there after so long is told of."""
 
@@ -61,6 +65,7 @@ class ProcessesScreen(ListScreen):
         self.processes: Sequence[ProcessRow] | None = None
         self._flat: bool | None = None
         """None before the setting was looked up."""
+        self._plots: dict[str, Plot] = {}
         self._asked_to_end: dict[tuple[int, int | None], int] = {}
         """Those that were sent SIGTERM, with when, by PID and start."""
 
@@ -187,7 +192,30 @@ class ProcessesScreen(ListScreen):
         ):
             if text:
                 rows += words(label, [text], width)
-        return rows
+        return [*rows, *self._graphs(found, width, height - len(rows))]
+
+    def _graphs(self, found: Process, width: int, height: int) -> list[Row]:
+        """What the GPUs did that it is on, or those that work for it."""
+        snapshot = self.view.snapshot
+        if snapshot is None or height < _GRAPH_LINES:
+            return []
+        below = descendants(found.pid, merged(self.processes or ()))
+        wanted = {gpu for one in (found, *below) for gpu in one.gpus}
+        charts = [
+            Chart(
+                self._plots.setdefault(gpu.index, Plot()),
+                snapshot.history("gpu_util_h", gpu.key),
+                f"GPU {gpu.index}",
+                percent(gpu.utilization),
+                "100 %",
+                100,
+                UTILIZATION,
+            )
+            for gpu in snapshot.gpus
+            if gpu.index in wanted
+        ]
+        across = max(1, min(len(charts), width // _GRAPH_WIDTH))
+        return draw(charts, snapshot.now_ms, width, height, across=across, indent=2, marks=self.view.marks)
 
     # -- ending one --------------------------------------------------------------------------------------------------
 
