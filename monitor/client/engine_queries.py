@@ -55,6 +55,7 @@ SIZES = (
 _FACTS = (
     "gpumon_engine_info",
     "gpumon_engine_state",
+    "gpumon_canary_state",
     "gpumon_engine_max_model_len_tokens",
     "gpumon_probe_capacity_tokens_per_second",
     "vllm:cache_config_info",
@@ -105,7 +106,9 @@ def _instants(selector: str, instance: str, lens: Lens) -> dict[str, str]:
             {
                 "rejected": f"sum(rate(vllm:admission_rejections_total{selector}[{window}]))",
                 "corrupted": f"sum(increase(vllm:corrupted_requests_total{selector}[1h]))",
-                "failed transfers": f"sum(increase(vllm:nixl_num_failed_transfers_total{selector}[1h]))",
+                "transfers": f"sum(increase(vllm:nixl_num_failed_transfers_total{selector}[1h]))",
+                "restarts": f"sum(increase(gpumon_engine_restarts_total{selector}[1h]))",
+                "logged": f"sum(increase(gpumon_engine_log_errors_total{selector}[1h]))",
             }
         ),
         "members": owned,

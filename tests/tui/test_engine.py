@@ -213,7 +213,7 @@ def test_how_requests_end_what_they_bring_and_what_there_is_not() -> None:
     assert "tensor 31 %  DRAM 62 %  SM 80 %" in screen
     assert "410 W" in screen
     assert "0.20 tok/J" in screen
-    assert "none: nothing rejected" in screen
+    assert "none in an hour, nothing rejected" in screen
     assert "no probe has measured it" in screen
     assert "drafts" not in screen
     assert "LoRA" not in screen
@@ -256,10 +256,13 @@ def test_adapters_and_drafts_where_there_are_any() -> None:
 
 def test_faults_are_told_in_words() -> None:
     answers = told()
-    rows = {**answers.instants, "faults": [({"q": "rejected"}, 0.0, 2.0), ({"q": "corrupted"}, 0.0, 3.0)]}
+    counted = {"rejected": 2.0, "corrupted": 3.0, "restarts": 0.98, "logged": 0.2}
+    rows = {**answers.instants, "faults": [({"q": q}, 0.0, n) for q, n in counted.items()]}
     screen = text(numbers(ENGINE, replace(answers, instants=rows), 80))
     assert "2 /s rejected, the queue is full" in screen
     assert "3 corrupted answers in an hour" in screen
+    assert "1 restart in an hour" in screen
+    assert "logged" not in screen, "a fifth of an error is none"
 
 
 def test_a_server_that_sleeps_or_is_down_says_so() -> None:
@@ -269,6 +272,8 @@ def test_a_server_that_sleeps_or_is_down_says_so() -> None:
     assert "asleep, level 1: weights offloaded" in text(
         engine_facts.setup(ENGINE, replace(answers, instants=rows), 200, 4)
     )
+    frozen = told(("gpumon_canary_state", {"server": SERVER, "state": "frozen"}, 1))
+    assert text([engine_facts.state(ENGINE, frozen)]) == "up, serving, its canary found it FROZEN"
     down = replace(ENGINE, up=False, reason="connection refused", age_seconds=42)
     assert text([engine_facts.state(down, answers)]) == "DOWN connection refused, last answer 42 s ago"
 

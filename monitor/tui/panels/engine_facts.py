@@ -11,6 +11,7 @@ from monitor.tui.palette import CRITICAL, DIM, GOOD, NOTICE, PLAIN, STRONG, WARN
 from monitor.tui.rows import Row, field, flow
 
 _INDENT = 2
+_CANARY = {"frozen": "its canary found it FROZEN", "overloaded": "its canary waits too long"}
 _SLEEP = {
     "weights_offloaded": "asleep, level 1: weights offloaded",
     "discard_all": "asleep, level 2: weights discarded",
@@ -22,10 +23,12 @@ def state(engine: Engine, answers: Answers | None) -> Row:
     row = Row()
     told = "" if answers is None else _told(answers)
     if engine.up:
-        asleep = told == "sleeping"
         row.put("up", GOOD)
         if told:
-            row.put(f", {told}", NOTICE if asleep or told != "serving" else DIM)
+            row.put(f", {told}", DIM if told == "serving" else NOTICE)
+        found = "" if answers is None else _told(answers, "gpumon_canary_state")
+        if found in _CANARY:
+            row.put(f", {_CANARY[found]}", CRITICAL if found == "frozen" else NOTICE)
     elif engine.up is None:
         row.put(engine.reason or "state unknown", NOTICE)
     else:
@@ -108,9 +111,9 @@ def _cache(cache: Mapping[str, str]) -> list[str]:
     return parts
 
 
-def _told(answers: Answers) -> str:
-    """The state that it says it is in."""
-    for labels, _, value in answers.rows("facts", __name__="gpumon_engine_state"):
+def _told(answers: Answers, name: str = "gpumon_engine_state") -> str:
+    """The state that it is in."""
+    for labels, _, value in answers.rows("facts", __name__=name):
         if value == 1:
             return labels.get("state", "")
     return ""

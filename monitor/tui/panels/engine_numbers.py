@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from monitor.client.distribution import of
 from monitor.client.engine_queries import SIZES
-from monitor.client.format import ABSENT, number, percent, rate
+from monitor.client.format import ABSENT, count, number, percent, rate
 from monitor.client.results import Answers
 from monitor.client.snapshot import Engine
 from monitor.tui.palette import CRITICAL, DIM, NOTICE, PLAIN, WARNING
@@ -15,6 +15,12 @@ from monitor.tui.rows import Row, title
 _LABEL = 9
 _REASONS = ("stop", "length", "abort", "error", "repetition")
 _CACHES = ("local", "connector", "multimodal")
+_FAULTS = {
+    "corrupted": "corrupted answer",
+    "transfers": "failed KV transfer",
+    "restarts": "restart",
+    "logged": "logged error",
+}
 _SOURCES = {"local_compute": "computed", "local_cache_hit": "cached", "external_kv_transfer": "transferred"}
 
 
@@ -217,11 +223,11 @@ def _faults(answers: Answers) -> list[Row]:
     parts = []
     if found.get("rejected"):
         parts.append(Row().put(f"{seldom(found['rejected'])} rejected, the queue is full", CRITICAL))
-    for one, words in (("corrupted", "corrupted answers"), ("failed transfers", "transfers of KV failed")):
-        if found.get(one):
-            parts.append(Row().put(f"{number(found[one])} {words} in an hour", CRITICAL))
+    for one, noun in _FAULTS.items():
+        if (times := round(found.get(one, 0.0))) > 0:
+            parts.append(Row().put(f"{count(times, noun)} in an hour", CRITICAL))
     if not parts and found:
-        parts.append(Row().put("none: nothing rejected" + (", nothing corrupted" if "corrupted" in found else ""), DIM))
+        parts.append(Row().put("none in an hour, nothing rejected", DIM))
     return parts
 
 
