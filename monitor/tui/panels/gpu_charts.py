@@ -127,11 +127,12 @@ class Charts:
 
 
 class Marks:
-    """What happened to one GPU, or to all of the node: what happened to another is not marked on its charts."""
+    """What happened to one GPU, to its engine, or to all of the node: what happened to others is not marked on its
+    charts."""
 
     def __init__(self) -> None:
         self._of: object = None
-        self._marks: dict[str, tuple[Mark, ...]] = {}
+        self._marks: dict[tuple[str, str, str], tuple[Mark, ...]] = {}
 
     def of(self, view: View, gpu: Gpu) -> Sequence[Mark]:
         """The marks of a GPU's charts."""
@@ -139,16 +140,19 @@ class Marks:
             return view.marks
         if self._of is not view.happened:
             self._of, self._marks = view.happened, {}
-        if gpu.index not in self._marks:
-            mine = [one for one in view.happened if _concerns(one, gpu)]
-            self._marks[gpu.index] = marks(mine)
-        return self._marks[gpu.index]
+        key = (*gpu.key, gpu.engine)
+        if key not in self._marks:
+            self._marks[key] = marks([one for one in view.happened if _concerns(one, gpu)])
+        return self._marks[key]
 
 
 def _concerns(one: Happening, gpu: Gpu) -> bool:
-    index = one.labels.get("gpu")
-    instance = one.labels.get("instance")
-    return (not index or index == gpu.index) and (not instance or not gpu.instance or instance == gpu.instance)
+    index, instance, server = (one.labels.get(label) for label in ("gpu", "instance", "server"))
+    if instance and gpu.instance and instance != gpu.instance:
+        return False
+    if index:
+        return index == gpu.index
+    return not server or gpu.engine.partition(" rank ")[0] == server
 
 
 # -- what each shows ---------------------------------------------------------------------------------------------------

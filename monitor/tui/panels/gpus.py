@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from monitor.client.format import ABSENT, celsius, duration, megahertz, percent, used_of
@@ -20,7 +20,8 @@ from monitor.tui.palette import (
     UTILIZATION,
     WARNING,
 )
-from monitor.tui.panels.chart import Spot, spot_of
+from monitor.tui.panels.chart import Chart, Mark, Spot, plotted, spot_of
+from monitor.tui.panels.gpu_charts import Marks
 from monitor.tui.plot import MAX_CELLS, Plot, cell_span
 from monitor.tui.rows import Line, Row, View, title
 
@@ -51,6 +52,7 @@ class GpuPanel:
 
     def __init__(self) -> None:
         self._plots: dict[tuple[str, str, str], Plot] = {}
+        self._marks = Marks()
 
     def lines(
         self, view: View, width: int, height: int, rows_each: int, *, spots: list[Spot] | None = None
@@ -74,7 +76,8 @@ class GpuPanel:
         for gpu in snapshot.gpus[:fits]:
             if spots is not None:
                 spots.extend(_spots(snapshot, gpu, columns, graphs, width, len(lines), rows_each))
-            lines.extend(self._gpu(snapshot, gpu, columns, graphs, width, rows_each))
+            marks = self._marks.of(view, gpu)
+            lines.extend(self._gpu(snapshot, gpu, columns, graphs, width, rows_each, marks))
         if hidden:
             lines.append(Row().put(f"  and {hidden} more: make the window higher", DIM).line())
         return lines
@@ -95,16 +98,23 @@ class GpuPanel:
         return row.line()
 
     def _gpu(
-        self, snapshot: Snapshot, gpu: Gpu, columns: list[_Column], graphs: list[_Graph], width: int, height: int
+        self,
+        snapshot: Snapshot,
+        gpu: Gpu,
+        columns: list[_Column],
+        graphs: list[_Graph],
+        width: int,
+        height: int,
+        marks: Sequence[Mark],
     ) -> list[Line]:
         drawn = []
         for graph in graphs:
             plot = self._plots.setdefault((graph.id, *gpu.key), Plot(line=graph.id != "gpu_util_h", headroom=1))
             low, high = _scale(graph.id, gpu)
             history = snapshot.history(graph.id, gpu.key)
-            rows = plot.rows(history, snapshot.now_ms, graph.width, height, high, low)
             style = {"gpu_util_h": UTILIZATION, "gpu_temp_h": TEMPERATURE}.get(graph.id, MEMORY)
-            drawn.append((rows, STALE if gpu.stale else style))
+            chart = Chart(plot, history, "", "", "", high, STALE if gpu.stale else style, low)
+            drawn.append(plotted(chart, snapshot.now_ms, graph.width, height, marks))
         lines = []
         for y in range(height):
             row = Row()
@@ -115,8 +125,8 @@ class GpuPanel:
             elif y == 2 and width >= _DETAILED and gpu.engine:
                 row.to(columns[0].width + columns[1].gap).put(gpu.engine, DIM)
             row.to(_used(columns))
-            for rows, style in drawn:
-                row.put(" " * _gap(width)).graph(rows[y], style)
+            for rows in drawn:
+                row.put(" " * _gap(width)).extend(rows[y])
             lines.append(row.line())
         return lines
 
