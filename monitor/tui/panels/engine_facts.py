@@ -107,7 +107,7 @@ def _cache(cache: Mapping[str, str]) -> list[str]:
         parts.append(f"room for {most:.0f} of full length")
     share = _number(cache.get("gpu_memory_utilization"))
     if share is not None:
-        parts.append(f"takes {percent(share)} of the memory")
+        parts.append(f"{percent(share)} of GPU memory")
     return parts
 
 
