@@ -87,10 +87,13 @@ def test_every_screen_has_a_help_and_can_be_looked_at_in_any_size() -> None:
                 await press(app, pilot)
                 assert app.page is page
                 assert all(len(line) <= size[0] for line in text_of(app))
-            await pilot.resize_terminal(20, 5)
-            await pilot.press("question_mark")
-            assert isinstance(app.screen, HelpScreen)
-            await pilot.press("escape")
+            for size in ((20, 5), (1, 1)):
+                await pilot.resize_terminal(*size)
+                for name, window in (("question_mark", HelpScreen), ("colon", CommandsWindow)):
+                    await pilot.press(name)
+                    await settle(app, pilot)
+                    assert isinstance(app.screen, window)
+                    await pilot.press("escape")
 
     run(look)
 

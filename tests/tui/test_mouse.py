@@ -13,6 +13,7 @@ from monitor.tui.app import GpumonApp
 from monitor.tui.mouse import WHEEL, key_at
 from monitor.tui.palette import DIM, KEY, PLAIN
 from monitor.tui.rows import Row, View
+from monitor.tui.screens.choose import ChooseWindow
 from monitor.tui.screens.help import HelpScreen
 from monitor.tui.screens.listing import Column, Entry, ListScreen
 from monitor.tui.screens.overview import OverviewScreen
@@ -61,6 +62,22 @@ def test_a_click_beside_a_window_closes_it() -> None:
     async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
         await press(app, pilot, "question_mark")
         await click(app, pilot, (1, 20))
+        assert isinstance(app.screen, OverviewScreen)
+
+    run(look)
+
+
+def test_what_is_clicked_in_a_list_of_choices_is_chosen_and_the_wheel_moves_its_cursor() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        await press(app, pilot, "colon", *"theme")
+        assert isinstance(app.screen, ChooseWindow)
+        under = app.screen._place
+        app.screen.post_message(MouseScrollDown(None, 60, 20, 0, 1, 0, False, False, False, 60, 20))
+        await press(app, pilot)
+        assert app.screen._place == under + 1
+        await click(app, pilot, "theme: light, for the colour-blind")
+        await press(app, pilot)
+        assert app.colours.name == "colour-blind light"
         assert isinstance(app.screen, OverviewScreen)
 
     run(look)

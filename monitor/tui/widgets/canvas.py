@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.segment import Segment
@@ -73,7 +73,8 @@ class Canvas(Widget, can_focus=False):
         strip = self._strips.get(y)
         if strip is None or strip.cell_length != width:
             line = self._lines[y] if y < len(self._lines) else ()
-            segments = [Segment(text, self._style(style)) for text, style in line]
+            drawn = self._drawn()
+            segments = [Segment(text, drawn(style)) for text, style in line]
             strip = Strip(segments, sum(cells(text) for text, _ in line)).adjust_cell_length(width, PLAIN)
             self._strips[y] = strip
         return strip
@@ -82,6 +83,7 @@ class Canvas(Widget, can_focus=False):
         """The terminal's sequences for the cells from ``begin`` to before ``end`` of one line."""
         line = self._lines[y] if y < len(self._lines) else ()
         out: list[str] = []
+        drawn = self._drawn()
         x = 0
         for text, style in line:
             width = cells(text)
@@ -90,7 +92,7 @@ class Canvas(Widget, can_focus=False):
                     strip = self.render_line(y).crop(max(begin, x), end)
                     return "".join(out) + strip.render(console)
                 part = text[max(0, begin - x) : end - x]
-                out.append(_painted(part, self._style(style), console))
+                out.append(_painted(part, drawn(style), console))
             x += width
             if x >= end:
                 return "".join(out)
@@ -102,11 +104,17 @@ class Canvas(Widget, can_focus=False):
         self._strips.clear()
         self.refresh()
 
-    def _style(self, style: Style) -> Style:
+    def _drawn(self) -> Callable[[Style], Style]:
+        """What is drawn for a style of the palette."""
         theme: Theme | None = getattr(self.app, "colours", None)
         if self._faded:
-            style = STALE
-        return style if theme is None else theme.style(style)
+            stale = STALE if theme is None else theme.style(STALE)
+            return lambda _: stale
+        return _same if theme is None else theme.style
+
+
+def _same(style: Style) -> Style:
+    return style
 
 
 def _painted(text: str, style: Style, console: Console) -> str:
