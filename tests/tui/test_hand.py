@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 import pytest
+from textual.events import Key
 from textual.pilot import Pilot
 
 from monitor.client.wire import AlertRow
@@ -322,5 +323,17 @@ def test_news_that_came_in_the_past_stay_until_the_alerts_are_opened() -> None:
         assert "firing now  GpuLost" in await press(app, pilot, "2")
         assert "firing now" not in await press(app, pilot, "4")
         assert "firing now" not in await press(app, pilot, "1")
+
+    run(look)
+
+
+def test_what_is_typed_at_once_is_found_and_done() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        for key in (":", *"gpu 5"):
+            app.post_message(Key({":": "colon", " ": "space"}.get(key, key), key))
+        app.press("enter")
+        await press(app, pilot)
+        await press(app, pilot)
+        assert app.page is app._pages["gpu"]
 
     run(look)
