@@ -1,0 +1,52 @@
+"""What happened, as graphs have it: in the cell of its time, the heaviest of several, and nothing beside the graph."""
+
+from __future__ import annotations
+
+from array import array
+
+from monitor.client.snapshot import History
+from monitor.tui.palette import CRITICAL, GOOD, NOTICE, UTILIZATION
+from monitor.tui.panels.chart import Chart, Mark, plotted, spot_of
+from monitor.tui.plot import Plot
+
+END = 1_000_000_000
+HISTORY = History(array("q", range(END - 400_000, END + 1, 2000)), array("d", [5.0] * 201), 1)
+
+
+def drawn(marks: list[Mark], width: int = 40) -> list[tuple[str, object]]:
+    """The cells of the upper of two rows, each with its style."""
+    rows = plotted(Chart(Plot(), HISTORY, "x", "", "", 100, UTILIZATION), END, width, 2, marks)
+    return [(char, style) for run, style in rows[0].line() for char in run]
+
+
+def mark(ago: float, weight: int = 2) -> Mark:
+    return Mark(END - round(ago * 1000), weight, (GOOD, GOOD, NOTICE, CRITICAL)[weight], "")
+
+
+def test_a_mark_stands_in_the_cell_of_its_time() -> None:
+    spot = spot_of(HISTORY, END, 0, 0, 40, 2)
+    assert spot is not None
+    for ago in (0, 30, 100, 150):
+        cells = drawn([mark(ago)])
+        struck = [x for x, (char, _) in enumerate(cells) if char == "┊"]
+        assert len(struck) == 1
+        moment = spot.moment(struck[0], 0)
+        assert moment is not None
+        assert abs(moment - (END - ago * 1000)) <= spot.cell_ms / 2
+
+
+def test_of_several_in_a_cell_the_heaviest_is_shown_whatever_their_order() -> None:
+    for marks in ([mark(50.0, 0), mark(50.1, 3), mark(50.2, 2)], [mark(50.0, 3), mark(50.1, 0)]):
+        styles = [style for char, style in drawn(marks) if char == "┊"]
+        assert styles == [CRITICAL]
+
+
+def test_what_is_older_or_newer_than_the_graph_is_not_on_it() -> None:
+    assert all(char == " " for char, _ in drawn([mark(-9999), mark(-60), mark(161), mark(100_000)]))
+
+
+def test_those_of_the_graphs_time_are_found_among_thousands() -> None:
+    newer = [mark(-1000 - i) for i in range(3000, 0, -1)]
+    older = [mark(1000 + i) for i in range(3000)]
+    cells = drawn([*newer, mark(20), mark(80), *older])
+    assert sum(char == "┊" for char, _ in cells) == 2
