@@ -42,7 +42,13 @@ def test_of_several_in_a_cell_the_heaviest_is_shown_whatever_their_order() -> No
 
 
 def test_what_is_older_or_newer_than_the_graph_is_not_on_it() -> None:
-    assert all(char == " " for char, _ in drawn([mark(-9999), mark(-60), mark(161), mark(100_000)]))
+    spot = spot_of(HISTORY, END, 0, 0, 40, 2)
+    assert spot is not None
+    begin_ms = spot.end_ms - 40 * spot.cell_ms
+    before = Mark(begin_ms - 1, 2, NOTICE, "")
+    assert all(char == " " for char, _ in drawn([mark(-9999), Mark(spot.end_ms, 2, NOTICE, ""), before, mark(100_000)]))
+    assert drawn([Mark(begin_ms, 2, NOTICE, "")])[0][0] == "┊"
+    assert drawn([Mark(spot.end_ms - 1, 2, NOTICE, "")])[-1][0] == "┊"
 
 
 def test_those_of_the_graphs_time_are_found_among_thousands() -> None:
