@@ -11,7 +11,7 @@ from monitor.client.snapshot import Snapshot
 from monitor.tui.driver import OurDriver
 from monitor.tui.screens.plain import PlainScreen
 from monitor.tui.settings import Settings
-from monitor.tui.terminal import TerminalApp
+from monitor.tui.keyboard import KeyboardApp
 from monitor.tui.themes import MONO, THEMES, Theme, guess
 from monitor.tui.widgets.canvas import Canvas
 
@@ -20,7 +20,7 @@ _NOTE_SECONDS = 20.0
 """How long something of the program itself is said."""
 
 
-class PersonalApp(TerminalApp):
+class PersonalApp(KeyboardApp):
     """``environment`` is what a guess at the terminal goes by; without it, it is taken for a usual one."""
 
     def __init__(self, settings: Settings | None = None, environment: Mapping[str, str] | None = None) -> None:
