@@ -117,7 +117,8 @@ def test_a_screen_is_found_by_a_few_letters_and_opened(key: str) -> None:
 def test_a_gpu_a_server_and_an_alert_are_opened_by_name() -> None:
     async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
         for words, page in (("gpu 5", "gpu"), ("server h200", "engine"), ("alert gputemp", "alerts")):
-            app.take(snapshot(Story(alerts=ALERTS), seconds=6))
+            about_it = AlertRow({"alertname": "Busy", "severity": "critical"}, {"summary": "GPU 5 of h200"}, "firing")
+            app.take(snapshot(Story(alerts=(about_it, *ALERTS)), seconds=6))
             await press(app, pilot, "colon", *["space" if one == " " else one for one in words], "enter")
             await press(app, pilot)
             assert app.page is app._pages[page], words

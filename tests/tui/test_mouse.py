@@ -85,7 +85,7 @@ def test_what_is_clicked_in_a_list_of_choices_is_chosen_and_the_wheel_moves_its_
 
 def test_a_screen_is_opened_in_the_line_that_names_them() -> None:
     async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
-        assert "1 overview   2 GPUs" in text_of(app)[1]
+        assert "1 overview  2 GPUs" in text_of(app)[1]
         await click(app, pilot, "2 GPUs")
         assert app.page.NAME == "GPUs"
 

@@ -96,7 +96,7 @@ def _bar(screen: str, width: int) -> Row:
     row = Row().put(" ")
     for key, name in SCREENS:
         here = name == screen
-        row.put(key, KEY).put(f" {name}", HERE if here else DIM).put("   ")
+        row.put(key, KEY).put(f" {name}", HERE if here else DIM).put("  ")
     if screen not in dict(SCREENS).values():
         row.put("esc", KEY).put(f" {screen}", HERE)
     return row if row.width <= width else Row()
@@ -132,7 +132,7 @@ def _right_width(view: View, snapshot: Snapshot) -> int:
     if view.range_seconds is not None:
         room += len(duration(view.range_seconds)) + 7
     if view.at_ms is not None:
-        room += len(_ago(view)) + 9
+        room += len(_ago(view)) + 9 + 11  # and that it is being read, or what is to the left would come and go
     return room
 
 

@@ -59,8 +59,12 @@ class ChooseWindow(Window):
         return self._called
 
     def found(self) -> list[Choice]:
-        """What there is for what was typed, the best first."""
-        return fuzzy(self.typed.text, self.choices, lambda one: f"{one.title} {one.more}")
+        """What there is for what was typed, the best first: what is called so comes before what only has to do with
+        it."""
+        called = fuzzy(self.typed.text, self.choices, lambda one: one.title)
+        known = {id(one) for one in called}
+        others = fuzzy(self.typed.text, self.choices, lambda one: f"{one.title} {one.more}")
+        return [*called, *(one for one in others if id(one) not in known)]
 
     def rows(self, width: int, height: int) -> Sequence[Row]:
         found = self.found()
