@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from monitor.client.format import clean
 from monitor.client.snapshot import Snapshot
 from monitor.tui.driver import OurDriver
+from monitor.tui.keyboard import KeyboardApp
 from monitor.tui.screens.plain import PlainScreen
 from monitor.tui.settings import Settings
-from monitor.tui.keyboard import KeyboardApp
 from monitor.tui.themes import MONO, THEMES, Theme, guess
 from monitor.tui.widgets.canvas import Canvas
 
