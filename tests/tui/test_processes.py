@@ -255,6 +255,11 @@ def test_x_asks_and_sends_only_on_y(sleeper: subprocess.Popen[bytes]) -> None:
         app._monotonic.now += 3
         app._age()
         assert f"{sleeper.pid} has ended" in await press(app, pilot)
+        for _ in range(20):
+            app._monotonic.now += 3
+            app._age()
+            text = await press(app, pilot)
+        assert "has ended" not in text, "it is no news any more"
 
     run(look)
 

@@ -28,6 +28,7 @@ _UNSEEN = 2 << 30
 """Bytes of a GPU's memory that need no process: the driver's own, and what it rounds."""
 _GRAPH_LINES = 4
 _GRAPH_WIDTH = 40
+_SAID_READS = 15
 _PATIENCE_MS = 10_000
 """A process that was asked to end and is there after so long is told of."""
 
@@ -65,12 +66,18 @@ class ProcessesScreen(ListScreen):
         self.processes: Sequence[ProcessRow] | None = None
         self._flat: bool | None = None
         """None before the setting was looked up."""
+        self._said_before, self._said_for = "", 0
         self._plots: dict[str, Plot] = {}
         self._asked_to_end: dict[tuple[int, int | None], int] = {}
         """Those that were sent SIGTERM, with when, by PID and start."""
 
     async def read(self, server: Asked, at_ms: int | None, range_seconds: int) -> None:
         self.processes = await server.processes()
+        # What was said of one of them is news for half a minute.
+        self._said_for = self._said_for + 1 if self.said and self.said == self._said_before else 0
+        if self._said_for >= _SAID_READS:
+            self.said = ""
+        self._said_before = self.said
         self._look_after()
 
     # -- the list ----------------------------------------------------------------------------------------------------
@@ -225,6 +232,8 @@ class ProcessesScreen(ListScreen):
         process = self.under.thing if self.under is not None else None
         snapshot = self.view.snapshot
         node = snapshot.node if snapshot is not None else None
+        if node is None:
+            return
         reason = ending.why_not(node, past=self.view.at_ms is not None, readonly=self.shell.readonly)
         if reason or not isinstance(process, Process) or snapshot is None:
             self.tell(reason or "there is no process under the cursor")
