@@ -12,8 +12,8 @@ from tests.daemons import RunningDaemon, daemon, wait_for
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
-    """A simulated node with ten minutes behind it."""
-    with daemon(tmp_path_factory.mktemp("node"), "--simulate", "--past", "600", "--speed", "2") as one:
+    """A simulated node with ten quiet minutes behind it."""
+    with daemon(tmp_path_factory.mktemp("node"), "--simulate", "--past", "600") as one:
         wait_for(lambda: _has_past(one), "its past")
         yield one
 

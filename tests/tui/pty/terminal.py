@@ -42,8 +42,7 @@ KEYS = {
     "shift+tab": "\x1b[Z",
     "backspace": "\x7f",
     "space": " ",
-    "ctrl+c": "\x03",
-    "ctrl+p": "\x10",
+    **{f"ctrl+{letter}": chr(ord(letter) - 96) for letter in "bcdfpuz"},
     "f1": "\x1bOP",
 }
 """What a terminal sends for a key that is no letter."""
@@ -173,6 +172,7 @@ class Terminal:
     def press(self, *keys: str) -> None:
         """Type keys: letters, and those of ``KEYS`` by their names."""
         for key in keys:
+            assert key in KEYS or len(key) == 1, key
             self._send(KEYS.get(key, key).encode())
 
     def resize(self, columns: int, lines: int) -> None:
@@ -183,6 +183,14 @@ class Terminal:
 
     def _set_size(self, size: tuple[int, int]) -> None:
         fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
+
+    def is_stopped(self) -> bool:
+        """Whether the program was suspended."""
+        return psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED
+
+    def go_on(self) -> None:
+        """Let it go on, as ``fg`` does."""
+        os.killpg(self.process.pid, signal.SIGCONT)
 
     # -- what a person sees ------------------------------------------------------------------------------------------
 
