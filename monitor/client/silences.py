@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from monitor.client.alertmanager import NewSilence, SilenceMatcher, SilenceRow
+from monitor.client.alertmanager_wire import NewSilence, SilenceMatcher, SilenceRow
 from monitor.client.snapshot import Alert
 from monitor.client.wire import parse_time
 from monitor.matchers import LabelMatcher, MatcherError, Op, all_match, parse_matcher

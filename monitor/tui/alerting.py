@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from monitor.client.alertmanager import SilenceRow
+    from monitor.client.alertmanager_wire import SilenceRow
     from monitor.client.ended import Ended
     from monitor.client.rules import Rule
     from monitor.client.silences import Draft

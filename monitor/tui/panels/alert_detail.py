@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rich.style import Style
 
-from monitor.client.alertmanager import SilenceRow
+from monitor.client.alertmanager_wire import SilenceRow
 from monitor.client.ended import Ended
 from monitor.client.format import clock, duration
 from monitor.client.rules import Rule

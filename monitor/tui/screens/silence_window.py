@@ -9,7 +9,7 @@ from typing import ClassVar
 from rich.style import Style
 from textual.events import Key, Paste
 
-from monitor.client.alertmanager import SilenceRow
+from monitor.client.alertmanager_wire import SilenceRow
 from monitor.client.errors import ClientError
 from monitor.client.format import clean, count, cut, fit
 from monitor.client.silences import (

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from monitor.client.alertmanager import SilenceRow
+from monitor.client.alertmanager_wire import SilenceRow
 from monitor.client.errors import ClientError
 from monitor.client.format import ABSENT, clean, clock, duration
 from monitor.client.silences import MatcherError, held, matchers_of
