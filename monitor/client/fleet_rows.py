@@ -205,7 +205,8 @@ class _Tables:
         self._servers: dict[str, list[float]] = {}
         for labels, _, value in answers.instants.get("servers", ()):
             self._servers.setdefault(labels.get("instance", ""), []).append(value)
-        self.instances = {*self._utilization, *self._named["sum"], *self._named["most"], *self._plain["cpu"]}
+        # A rate outlives what it is of by its window: only what is read now says that there is anything.
+        self.instances = {*self._utilization, *self._named["sum"], *self._named["most"]}
 
     def _by_name(self, id: str) -> dict[str, dict[str, float]]:
         found: dict[str, dict[str, float]] = {}

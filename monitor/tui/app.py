@@ -101,6 +101,11 @@ class GpumonApp(PersonalApp):
         self.push_screen(self._pages["overview"])
         self.call_after_refresh(self._start)
 
+    async def on_unmount(self) -> None:
+        """Let go of the connections."""
+        if self.server is not None:
+            await self.server.close()
+
     def _start(self) -> None:
         self.run_signals()
         self.run_worker(self._listen(), name="feed", exit_on_error=True)

@@ -4,6 +4,7 @@ nothing."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs
@@ -18,6 +19,8 @@ from monitor.client.fleet import RANGE_SECONDS
 from tests.client.fake_daemon import FakeDaemon
 
 Rows: TypeAlias = "list[tuple[dict[str, str], float]]"
+Past: TypeAlias = "list[tuple[dict[str, str], Callable[[float], bool]]]"
+"""Labels, and whether there is a point, which is 1, at a time in epoch seconds."""
 NAMES = {one.expr: one.id for one in fleet_queries.fleet(window="2m", range_seconds=RANGE_SECONDS, step_seconds=15)}
 NAMES[fleet_queries.MEMBERS] = "members"
 
@@ -29,6 +32,8 @@ class FakePrometheus(FakeDaemon):
         super().__init__(path)
         self.rows = rows
         self.alert_rows: list[dict[str, Any]] = []
+        self.past: dict[str, Past] = {}
+        """Of range queries, by their expression, in place of ``rows``."""
         self.asked: Counter[str] = Counter()
         self.times: set[str] = set()
         self.app = Starlette(
@@ -55,6 +60,12 @@ class FakePrometheus(FakeDaemon):
         fields, rows = await self._of(request)
         start, end, step = (float(fields[name]) for name in ("start", "end", "step"))
         times = [start + number * step for number in range(int((end - start) / step) + 1)]
+        past = self.past.get(fields["query"])
+        if past is not None:
+            return _vector(
+                [{"metric": labels, "values": [[t, "1"] for t in times if there(t)]} for labels, there in past],
+                "matrix",
+            )
         return _vector([{"metric": labels, "values": [[t, str(v)] for t in times]} for labels, v in rows], "matrix")
 
     async def _firing(self, request: Request) -> Response:

@@ -11,8 +11,8 @@ import pytest
 
 from monitor.client import fleet as fleets
 from monitor.client import fleet_queries
-from monitor.client.access import Address
-from monitor.client.alert_series import STEP_MS, changes
+from monitor.client.access import Address, Part
+from monitor.client.alert_series import LONGEST_MS, STEP_MS, changes, happened
 from monitor.client.api import Client
 from monitor.client.events import Event
 from monitor.client.feed import live
@@ -21,7 +21,7 @@ from monitor.client.fleet_parts import exporters, host_of, parts
 from monitor.client.fleet_rows import State, state, worst_first
 from monitor.client.past import Pictures
 from monitor.client.results import Lens
-from monitor.client.snapshot import FleetNode, Snapshot
+from monitor.client.snapshot import FleetNode, Happening, Snapshot
 from monitor.client.wire import Query, Series
 from monitor.promql.plan import plan
 from tests.client.fake_daemon import FakeDaemon
@@ -153,6 +153,7 @@ def prometheus(path: Path) -> FakePrometheus:
                 ({**of[1], "alertname": "C", "severity": "critical"}, 1.0),
                 ({"alertname": "Far", "severity": "warning"}, 1.0),
             ],
+            "cpu": [({"instance": one}, 0.2) for one in names],  # a rate outlives what it is of
             "util_h": [(one, 50.0) for one in of],
             fleet_queries.last_seen('instance=~"c:9519"'): [({"instance": "c:9519"}, START_MS / 1000 - 600)],
         },
@@ -275,6 +276,36 @@ def test_alerts_began_and_ended_where_their_series_did() -> None:
     assert (found[0].title, found[0].severity) == ("Hot: instance=a:9519, gpu=3", "critical")
     whole = Series(labels, None, tuple((at // 1000, "1") for at in evaluated))
     assert list(changes(whole, evaluated, {})) == [], "what fired all the time neither began nor ended"
+
+
+def test_what_happened_on_a_prometheus_is_read_once_and_of_the_node_alone(tmp_path: Path) -> None:
+    firing = 'ALERTS{alertstate="firing",severity!="none",instance="b:9519"}'
+    now = START_MS // 1000 // 60 * 60
+    server = prometheus(tmp_path / "p.sock")
+    hot = {"alertname": "Hot", "severity": "critical", "instance": "b:9519"}
+    server.past = {
+        firing: [(hot, lambda at: now - 1800 <= at < now - 900)],
+        "count(up)": [({}, lambda at: True)],
+    }
+
+    def counted(seconds: int) -> None:
+        server.rows[f"count(count_over_time({firing}[{seconds}s]))"] = [({}, 1.0)]
+
+    async def ask(target: str) -> list[tuple[Happening, ...]]:
+        async with Client(Address(target, part=Part("b", ("b:9519",)))) as client:
+            counted(LONGEST_MS // 1000)
+            counted(1500 + 120)
+            whole = await happened(client, 0, START_MS)
+            since = await happened(client, (now - 1500) * 1000, START_MS)
+            return [whole, since]
+
+    with server.serving() as target:
+        whole, since = asyncio.run(ask(target))
+    assert [(one.kind, one.at_ms) for one in whole] == [
+        ("resolved", (now - 900) * 1000),
+        ("firing", (now - 1800) * 1000),
+    ]
+    assert since == whole[:1], "what began before is not told again"
 
 
 # -- several daemons -------------------------------------------------------------------------------------------------
