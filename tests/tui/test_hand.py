@@ -15,7 +15,9 @@ from monitor.client.wire import AlertRow
 from monitor.tui.app import GpumonApp
 from monitor.tui.fuzzy import fuzzy
 from monitor.tui.keys import key_of, shown
+from monitor.tui.panels.footer import footer
 from monitor.tui.personal import title_of
+from monitor.tui.rows import View
 from monitor.tui.screens.choose import ChooseWindow
 from monitor.tui.screens.commands import CommandsWindow, choices
 from monitor.tui.screens.help import HelpScreen
@@ -338,3 +340,21 @@ def test_what_is_typed_at_once_is_found_and_done() -> None:
         assert app.page is app._pages["gpu"]
 
     run(look)
+
+
+def test_in_the_past_every_screen_has_the_key_that_leads_back() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        assert "l live" not in (await press(app, pilot, "2")).split("\n")[-1]
+        assert (await press(app, pilot, "left")).split("\n")[-1].startswith("l live")
+        for key in "1345679":
+            assert "l live" in (await press(app, pilot, key)).split("\n")[-1], key
+
+    run(look, (80, 24))
+
+
+def test_the_last_line_always_has_the_help() -> None:
+    keys = (("a", "one thing"), ("b", "another thing"), ("?", "help"), ("q", "quit"))
+    lines = {width: "".join(text for text, _ in footer(View(), width, keys)).rstrip() for width in range(6, 60)}
+    assert all("? help" in line for line in lines.values())
+    assert all(len(line) <= width for width, line in lines.items())
+    assert lines[59] == "a one thing  b another thing  ? help  q quit"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from textual.pilot import Pilot
+
 from monitor.tui.app import GpumonApp
 from monitor.tui.settings import Settings, settings_path
-from tests.tui.test_travel import Past, press, run
+from tests.tui.test_travel import LIVE, Past, press, run
 
 
 def test_they_are_in_the_users_state_directory() -> None:
@@ -69,11 +71,26 @@ def test_where_nothing_can_be_written_it_is_said_once_and_settings_hold_for_now(
 def test_the_application_writes_what_is_chosen_and_says_what_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "tui.json"
 
-    async def look(app: GpumonApp, pilot, past: Past) -> None:  # type: ignore[no-untyped-def]
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
         app.settings = Settings(path)
         await press(app, pilot, "T", "right_square_bracket")
         for worker in [one for one in app.workers if one.name == "settings"]:
             await worker.wait()
         assert json.loads(path.read_text()) == {"theme": app.colours.name, "range": 1800}
+
+    run(look)
+
+
+def test_what_is_wrong_with_the_file_is_said_on_the_screen_for_a_while(tmp_path: Path) -> None:
+    path = tmp_path / "tui.json"
+    path.write_text("{")
+
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        app.settings = Settings(path)
+        app.take(LIVE)
+        assert "set aside" in await press(app, pilot)
+        app._monotonic.now += 30  # type: ignore[attr-defined]
+        app.take(LIVE)
+        assert "set aside" not in await press(app, pilot)
 
     run(look)

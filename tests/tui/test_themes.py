@@ -8,6 +8,7 @@ import itertools
 import pytest
 from rich.color import ColorSystem
 from rich.style import Style
+from textual.pilot import Pilot
 
 from monitor.tui import palette
 from monitor.tui.app import GpumonApp
@@ -142,7 +143,7 @@ def test_the_first_theme_is_what_the_terminal_can_show(
 
 
 def test_t_goes_through_all_themes_draws_in_them_and_keeps_the_last() -> None:
-    async def look(app: GpumonApp, pilot, past: Past) -> None:  # type: ignore[no-untyped-def]
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
         before = text_of(app)
         seen = []
         for _ in THEMES:

@@ -11,6 +11,8 @@ from monitor.tui.rows import Line, Row, View
 def footer(view: View, width: int, keys: Sequence[tuple[str, str]]) -> Line:
     """``keys`` are pairs of a key and what it does, the most needed first: those that do not fit are left out, but for
     the help, which has them all."""
+    if view.at_ms is not None and "l" not in dict(keys):
+        keys = (("l", "live"), *keys)
     row = Row()
     for key, what in _fitting(width, keys):
         row.put(key, KEY).put(f" {what}  ", DIM)
