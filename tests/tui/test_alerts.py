@@ -45,7 +45,7 @@ def stamp(at_ms: int) -> str:
 
 
 def over(labels: dict[str, str] = SLOW, *, times: int = 1, reason: str = "") -> Ended:
-    alert = Alert("Slow", "resolved", "warning", NOW_MS - 600_000, "slow", "", labels, "3")
+    alert = Alert(labels["alertname"], "resolved", "warning", NOW_MS - 600_000, "slow", "", labels, "3")
     return Ended(alert, NOW_MS - 300_000, reason, times)
 
 
@@ -286,5 +286,36 @@ def test_a_click_on_its_graph_goes_to_that_moment() -> None:
         ((at_ms, _),) = past.asked
         assert at_ms is not None
         assert NOW_MS - 330_000 < at_ms < NOW_MS - 270_000, "in the middle of ten minutes"
+
+    run(look)
+
+
+def test_it_opens_at_the_alert_that_is_asked_for_and_silences_that() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        app.take(snapshot(Story(alerts=rows()), seconds=6))
+        app.open("alerts", under="q")
+        text = await press(app, pilot)
+        assert next(line for line in text.splitlines() if line.startswith("▌")).split()[-3] == "QueueLong"
+        app.silence("f")
+        assert "alertname       =  KvCacheFull" in await press(app, pilot)
+
+    run(look)
+
+
+def test_an_alert_that_ends_keeps_the_cursor() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        await opened(app, pilot, past)
+        app.take(snapshot(Story(alerts=rows()[:1]), seconds=7))
+        assert "▌  warning   pending" in await press(app, pilot)
+        past.alerting.over = (over(HOT),)
+        app._monotonic.now += 6  # type: ignore[attr-defined]
+        app._age()
+        text = await press(app, pilot)
+        assert names(text) == ["QueueLong", "GpuTooHot"]
+        assert "▌  warning   resolved" in text
+        # Who moved meanwhile stays where he is.
+        await press(app, pilot, "up")
+        app.take(snapshot(Story(alerts=rows()[:1]), seconds=8))
+        assert "▌  warning   pending" in await press(app, pilot)
 
     run(look)

@@ -14,7 +14,7 @@ from monitor.tui.rows import Row
 
 LEAST = 4
 """Lines of the smallest chart."""
-_TALLEST = 24
+_TALLEST = 30
 _STEPS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 _WORDS = {">": "above", "<": "below", ">=": "from", "<=": "up to", "==": "at", "!=": "not at"}
 

@@ -7,23 +7,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from rich.style import Style
 from textual.binding import Binding, BindingType
 
-from monitor.client.alertmanager import SilenceRow
+from monitor.client.alertmanager_wire import SilenceRow
 from monitor.client.ended import Ended, is_same
 from monitor.client.errors import ClientError
-from monitor.client.format import clean, duration, figure
+from monitor.client.format import clean
 from monitor.client.results import Lens
 from monitor.client.rules import Drawn, Rule, curve_queries, curves_of, rule_of
 from monitor.client.silences import LabelMatcher, held, holding
 from monitor.client.snapshot import Alert
 from monitor.client.wire import Query
-from monitor.tui.palette import DIM, FAINT, GOOD, NOTICE, PLAIN, STRONG, severity
+from monitor.tui.palette import DIM, GOOD, NOTICE, PLAIN, severity
 from monitor.tui.panels.alert_detail import Known, told
 from monitor.tui.panels.chart import Spot
 from monitor.tui.panels.compared import LEAST, ComparedCharts
 from monitor.tui.rows import Row, View
+from monitor.tui.screens.alert_entries import entry_of, key_of, over_entry, state_of
 from monitor.tui.screens.listing import Column, Entry, ListScreen
 from monitor.tui.screens.page import ELSEWHERE, MOVE
 from monitor.tui.screens.silence_window import SilenceWindow
@@ -71,6 +71,8 @@ class AlertsScreen(ListScreen):
         """The state that is shown alone; "" for all."""
         self._wanted = ""
         """The alert that the cursor is to be on, by its fingerprint."""
+        self._lost = ""
+        """What the cursor was on and is gone: it comes back as over, some seconds later."""
         self._rules: Sequence[Rule] | None = None
         self._rules_refused = ""
         self._ended: Sequence[Ended] = ()
@@ -116,7 +118,10 @@ class AlertsScreen(ListScreen):
 
     def draw(self) -> None:
         self._spots = []
+        under = self._cursor
         super().draw()
+        if under and self._cursor != under and not self._lost:
+            self._lost = under
         # The series of the alert under the cursor are watched: of another rule's, others.
         alert = self._alert_under()
         rule = rule_of(self._rules or (), alert.labels) if alert is not None else None
@@ -127,6 +132,11 @@ class AlertsScreen(ListScreen):
     def _alert_under(self) -> Alert | None:
         thing = self.under.thing if self.under is not None else None
         return thing.alert if isinstance(thing, Ended) else thing if isinstance(thing, Alert) else None
+
+    def action_move(self, by: int) -> None:
+        """Move the cursor."""
+        self._lost = ""
+        super().action_move(by)
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
@@ -164,7 +174,7 @@ class AlertsScreen(ListScreen):
     def above(self, view: View, width: int) -> Sequence[Row]:
         rows = []
         if self.size.height >= 30 and view.snapshot is not None:
-            active = [_state(one) for one in self._active(view)]
+            active = [state_of(one) for one in self._active(view)]
             row = Row().put("   ")
             for word, number, style in (
                 ("firing", active.count("firing"), severity("warning")),
@@ -219,8 +229,14 @@ class AlertsScreen(ListScreen):
         """What is over, and does not fire again, as far as it was read for this moment."""
         if view.snapshot is None or (self._ended_of is None) != (view.at_ms is None):
             return []
-        active = view.snapshot.alerts
-        return [one for one in self._ended if not any(is_same(one.alert.labels, other.labels) for other in active)]
+        active: dict[str, list[Alert]] = {}
+        for alert in view.snapshot.alerts:
+            active.setdefault(alert.name, []).append(alert)
+        return [
+            one
+            for one in self._ended
+            if not any(is_same(one.alert.labels, other.labels) for other in active.get(one.alert.name, ()))
+        ]
 
     def entries(self, view: View) -> list[Entry]:
         if view.snapshot is None:
@@ -228,10 +244,12 @@ class AlertsScreen(ListScreen):
         now_ms = view.snapshot.now_ms
         wanted = next((one for one in view.snapshot.alerts if self._wanted and one.fingerprint == self._wanted), None)
         if wanted is not None:
-            self._wanted, self._cursor = "", _key(wanted)
-        found = [_active(one, now_ms) for one in self._active(view) if self._takes(_state(one))]
+            self._wanted, self._cursor = "", key_of(wanted)
+        if self._lost and any(key_of(one.alert) == self._lost for one in self._over(view)):
+            self._lost, self._cursor = "", self._lost
+        found = [entry_of(one, now_ms) for one in self._active(view) if self._takes(state_of(one))]
         if self._takes("resolved"):
-            found += [_over(one, now_ms) for one in self._over(view)]
+            found += [over_entry(one, now_ms) for one in self._over(view)]
         return found
 
     def _takes(self, state: str) -> bool:
@@ -292,66 +310,3 @@ class AlertsScreen(ListScreen):
         if self.answers is None:
             return [Drawn("", None, problem=self.refused or "reading …")]
         return curves_of(rule, self.answers, alert.labels)
-
-
-def _state(alert: Alert) -> str:
-    return alert.state if alert.state != "firing" else alert.muted or "firing"
-
-
-def _active(alert: Alert, now_ms: int) -> Entry:
-    quiet = alert.state != "firing" or bool(alert.muted)
-    style = DIM if quiet else PLAIN
-    lasting = None if alert.since_ms is None else max(0, now_ms - alert.since_ms) / 1000
-    return _entry(alert, lasting, "", None, DIM if quiet else severity(alert.severity), style, quiet)
-
-
-def _over(one: Ended, now_ms: int) -> Entry:
-    alert = one.alert
-    lasting = None if alert.since_ms is None else (one.ended_ms - alert.since_ms) / 1000
-    ago = max(0, now_ms - one.ended_ms) / 1000
-    entry = _entry(alert, lasting, f"{duration(ago)} ago", -ago, DIM, DIM, True, FAINT)
-    return Entry(entry.key, entry.cells, entry.text, entry.sort, one, alert.since_ms or one.ended_ms, entry.copies)
-
-
-def _entry(
-    alert: Alert,
-    lasting: float | None,
-    ago: str,
-    ended: float | None,
-    grave: Style,
-    style: Style,
-    quiet: bool,
-    words: Style | None = None,
-) -> Entry:
-    state = _state(alert)
-    value = _number(alert.value)
-    summary = alert.summary or _labels(alert)
-    cells = (
-        (alert.severity or "alert", grave),
-        (state, style),
-        (duration(lasting), DIM),
-        (ago, DIM),
-        (alert.name, DIM if quiet else STRONG),
-        ("" if value is None else figure(value), style),
-        (summary, words or style),
-    )
-    text = " ".join((alert.name, alert.severity, state, alert.summary, _labels(alert)))
-    copies = f'ALERTS{{alertname="{alert.name}"}}'
-    sort = (alert.severity, state, lasting, ended, alert.name, value, summary)
-    # An alert that ends keeps its place under the cursor.
-    return Entry(_key(alert), cells, text, sort, alert, alert.since_ms, copies)
-
-
-def _key(alert: Alert) -> str:
-    return repr(sorted(alert.labels.items()))
-
-
-def _labels(alert: Alert) -> str:
-    return ", ".join(f"{key}={value}" for key, value in alert.labels.items() if key != "alertname")
-
-
-def _number(value: str) -> float | None:
-    try:
-        return float(value)
-    except ValueError:
-        return None
