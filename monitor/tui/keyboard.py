@@ -1,8 +1,8 @@
 """Keys in the order in which they were pressed, however fast they come: over a slow line many come at once.
 
 Textual gives a key to the screen, and only when the screen has let it pass and it has come back through a queue, it
-looks for what the key is bound to. By then the screen has the keys behind it: of ``/gpu``, typed fast, the letters would
-come before the slash.
+looks for what the key is bound to. By then the screen has the keys behind it: of ``/gpu``, typed fast, the letters
+would be dealt with before the slash.
 """
 
 from __future__ import annotations
