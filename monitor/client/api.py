@@ -143,6 +143,7 @@ class Client:
         decoder = msgspec.json.Decoder(Frame)
         parser = SseParser()
         timeout = httpx.Timeout(5.0, read=SILENCE_SECONDS)
+        self._check_open()
         try:
             async with self._http.stream(
                 "POST",
@@ -184,6 +185,7 @@ class Client:
     ) -> httpx.Response:
         """One request, with ``fields`` in its address and a form or JSON in its body. Raises ``ClientError``, for any
         status but 200 too."""
+        self._check_open()
         try:
             response = await self._http.request(
                 method,
@@ -198,6 +200,11 @@ class Client:
             raise self._unreachable(error) from error
         self._check(response)
         return response
+
+    def _check_open(self) -> None:
+        # Who shares the client may have closed it between two requests, because of an error that only he has seen.
+        if self._http.is_closed:
+            raise Unreachable("the connection was closed", self.target)
 
     def _check(self, response: httpx.Response) -> None:
         if response.status_code == 200:

@@ -99,6 +99,20 @@ async def failing(target: str) -> Unreachable:
     return error.value
 
 
+def test_a_client_that_somebody_closed_meanwhile_says_so_as_any_lost_connection(tmp_path: Path) -> None:
+    async def ask(target: str) -> None:
+        client = Client(target)
+        await client.capabilities()
+        await client.close()
+        with pytest.raises(Unreachable, match="closed"):
+            await client.capabilities()
+        with pytest.raises(Unreachable, match="closed"):
+            await anext(client.stream([]))
+
+    with FakeDaemon(tmp_path / "d.sock").serving() as target:
+        asyncio.run(ask(target))
+
+
 def test_no_socket(tmp_path: Path) -> None:
     error = asyncio.run(failing(f"unix:{tmp_path}/none.sock"))
     assert error.what == "there is no such socket"
