@@ -28,9 +28,9 @@ def processes(story: Story, hostname: str, rows: Sequence[GpuProcess], now_ms: i
         head = min(row.pid for row in mine) - 40
         core = head + 22
         started_ms = round(story.origin_ms - story.up_seconds[number] * 1000)
-        same = {"user": "vllm", "server": server, "cgroup": f"/system.slice/vllm-{facts.port}.service"}
+        cgroup = f"/system.slice/vllm-{facts.port}.service"
         wave = math.sin(now_ms / 9000 + number) * 0.5 + math.sin(now_ms / 2300 + number) * 0.3
-        one = GpuProcess("", "", head, None, OFF_GPU, "vllm serve", **same)
+        one = GpuProcess("", "", head, None, OFF_GPU, "vllm serve", "vllm", server=server, cgroup=cgroup)
         command = f"python3 /opt/vllm/bin/vllm serve {facts.model} --port {facts.port} --tensor-parallel-size 4"
         found.append(
             replace(
@@ -68,7 +68,9 @@ def processes(story: Story, hostname: str, rows: Sequence[GpuProcess], now_ms: i
                 started_ms=started_ms + _UP_SHORT_MS,
                 parent=core,
                 threads=164,
-                **same,
+                user="vllm",
+                server=server,
+                cgroup=cgroup,
             )
             for row in mine
         ]
