@@ -12,6 +12,8 @@ from array import array
 from bisect import bisect_left
 from typing import TypeAlias
 
+from rich.style import Style
+
 from monitor.client.braille import LEFT, RIGHT, cell
 from monitor.client.snapshot import History
 
@@ -39,6 +41,9 @@ class Plot:
         self._headroom = headroom
         self._key: tuple[object, ...] = ()
         self._done: dict[int, tuple[str, ...]] = {}
+        self._past: tuple[tuple[int, ...], list[str]] = ((), [])
+        self.kept: dict[int, tuple[object, list[tuple[str, Style]]]] = {}
+        """Its lines as they were drawn last, with what they were drawn of, for who draws it."""
 
     def rows(
         self, history: History | None, now_ms: int, width: int, height: int, high: float, low: float = 0.0
@@ -53,14 +58,17 @@ class Plot:
         dots = 4 * height - self._headroom
         key = (history.epoch, height, high, low, cell_ms)
         if key != self._key:
-            self._key, self._done = key, {}
+            self._key, self._done, self._past = key, {}, ((), [])
         times, values = history.times, history.values
         last = right_edge(history, now_ms, cell_ms) // cell_ms
         shown = min(width, MAX_CELLS)
         first = last - shown + 1
-        columns: list[tuple[str, ...]] = []
         settled = times[-1] // cell_ms
-        for number in range(first, last + 1):
+        past = (first, max(first, min(settled, last + 1)), width)
+        # All but the newest cells are joined once for as long as they stay in their place.
+        known = self._past[0] == past
+        columns: list[tuple[str, ...]] = []
+        for number in range(past[1] if known else first, last + 1):
             column = self._done.get(number)
             if column is None:
                 begin = number * cell_ms
@@ -78,8 +86,11 @@ class Plot:
             columns.append(column)
         if len(self._done) > 2 * MAX_CELLS:
             self._done = {n: c for n, c in self._done.items() if n >= first}
-        blank = " " * (width - shown)
-        return [blank + "".join(column[row] for column in columns) for row in range(height)]
+        if not known:
+            blank = " " * (width - shown)
+            old, columns = columns[: past[1] - first], columns[past[1] - first :]
+            self._past = past, [blank + "".join(column[row] for column in old) for row in range(height)]
+        return [text + "".join(column[row] for column in columns) for row, text in enumerate(self._past[1])]
 
 
 def cell_span(history: History, width: int) -> int:

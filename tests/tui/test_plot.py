@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from array import array
 
 import pytest
@@ -145,3 +146,20 @@ def test_a_span_that_is_to_be_drawn_whole_fills_the_width(width: int) -> None:
     assert cell_ms * (width - 3) < (whole.span_ms or 0) <= cell_ms * width
     (drawn,) = Plot().rows(whole, past.times[-1], width, 1, 1.0)
     assert drawn[2:].count(" ") == 0
+
+
+@pytest.mark.parametrize("line", [False, True])
+def test_what_is_remembered_changes_nothing(line: bool) -> None:
+    chance = random.Random(5)
+    times: list[int] = []
+    values: list[float] = []
+    at_ms = 1_000_000
+    kept = Plot(line=line)
+    for tick in range(400):
+        at_ms += 1000 if chance.random() < 0.95 else 90_000  # a hole now and then
+        times.append(at_ms)
+        values.append(math.nan if chance.random() < 0.1 else chance.uniform(0, 100))
+        past = History(array("q", times), array("d", values), 1)
+        now_ms = at_ms + (60_000 if tick % 50 == 0 else 0)
+        width = 30 if tick % 90 < 60 else 200
+        assert kept.rows(past, now_ms, width, 3, 100) == Plot(line=line).rows(past, now_ms, width, 3, 100), tick

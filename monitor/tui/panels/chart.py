@@ -146,22 +146,38 @@ def plotted(chart: Chart, now_ms: int, width: int, height: int, marks: Sequence[
     over = [(one.plot.rows(one.history, now_ms, width, height, chart.high, chart.low), one.style) for one in chart.over]
     struck = _struck(chart.history, now_ms, width, marks)
     levels = _levels(chart, height)
+    standing = tuple((x, one.style) for x, one in struck.items())
+    kept = chart.plot.kept
     rows = []
     for y, text in enumerate(texts):
         across = levels.get(y)
         if across is None and not struck and not over:
             rows.append(Row().graph(text, chart.style))
             continue
+        others = [(drawn[y], style) for drawn, style in over]
+        # Most of a plot is as it was a second ago, and to draw it cell by cell is dear.
+        key = (text, chart.style, tuple(others), across and across.style, standing)
+        if y not in kept or kept[y][0] != key:
+            kept[y] = key, _runs(_overlaid(text, chart.style, others), across, struck)
         row = Row()
-        begin = 0
-        cells = _overlaid(text, chart.style, [(others[y], style) for others, style in over])
-        styled = [_cell(x, char, style, across, struck) for x, (char, style) in enumerate(cells)]
-        for x in range(1, len(styled) + 1):
-            if x == len(styled) or styled[x][1] is not styled[begin][1]:
-                row.graph("".join(char for char, _ in styled[begin:x]), styled[begin][1])
-                begin = x
+        for run, style in kept[y][1]:
+            row.graph(run, style)
         rows.append(row)
     return rows
+
+
+def _runs(
+    cells: Sequence[tuple[str, Style]], across: Threshold | None, struck: Mapping[int, Mark]
+) -> list[tuple[str, Style]]:
+    """Cells with their threshold and marks, those of one style together."""
+    styled = [_cell(x, char, style, across, struck) for x, (char, style) in enumerate(cells)]
+    runs = []
+    begin = 0
+    for x in range(1, len(styled) + 1):
+        if x == len(styled) or styled[x][1] is not styled[begin][1]:
+            runs.append(("".join(char for char, _ in styled[begin:x]), styled[begin][1]))
+            begin = x
+    return runs
 
 
 _ABOVE_0 = 0x3F
