@@ -1,4 +1,4 @@
-"""The probes' screen: what each server answered, its canary's state, how long it took; and a plain Prometheus' probes."""
+"""The probes' screen: what each server answered, its canary's state, how long it took; and of a Prometheus."""
 
 from __future__ import annotations
 
