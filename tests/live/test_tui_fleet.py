@@ -70,7 +70,7 @@ def test_a_prometheus_of_two_nodes_is_a_fleet_and_each_screen_has_what_it_can(tm
             other = "node1" if name == "node2" else "node2"
             await pilot.press("enter")
             text = await until(app, pilot, "the node", lambda text: f"vLLM {name}:8000" in text)
-            assert text.startswith(f"gpumon  {name}  9 2 nodes of 127.0.0.1:")
+            assert text.startswith(f"gpumon  {name}  9 fleet: 2 nodes of 127.0.0.1:")
             assert "a Prometheus: no processes" in text
             assert "nvml ok" in text, "sources are told by their series"
             assert f"{other}:8000" not in text

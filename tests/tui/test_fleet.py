@@ -113,7 +113,7 @@ def test_enter_opens_a_node_alone_and_escape_leads_back() -> None:
         text = await press(app, pilot, "down", "enter")
         (opened,) = dialled.opened
         assert (opened.name, opened.part and opened.part.matchers) == ("h200-03", ',instance="h200-03:9519"')
-        assert text.startswith("gpumon  h200-03  9 20 nodes of prometheus:9090")
+        assert text.startswith("gpumon  h200-03  9 fleet: 20 nodes of prometheus:9090")
         assert "llama" in text.lower(), "the node's servers"
         assert dialled.running == ["h200-03"], "nobody listens to the fleet meanwhile"
         text = await press(app, pilot, "escape")
@@ -192,3 +192,21 @@ def test_without_a_fleet_it_says_how_to_get_one() -> None:
         assert dialled.opened == []
 
     run(1, (80, 24), look, snapshot(seconds=5))
+
+
+def test_that_any_certificate_is_taken_is_said_where_it_is_seen() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], dialled: Dialled) -> None:
+        assert "any certificate is taken (--insecure)" in "\n".join(text_of(app)[:3])
+
+    plain = snapshot(seconds=5)
+    run(1, (80, 24), look, replace(plain, node=replace(plain.node, insecure=True)))
+    many = fleet(3)
+    run(3, (80, 24), look, replace(many, node=replace(many.node, insecure=True)))
+
+
+def test_a_node_is_found_by_name_and_opened() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], dialled: Dialled) -> None:
+        await press(app, pilot, "colon", *"node 17", "enter")
+        assert [one.name for one in dialled.opened] == ["h200-17"]
+
+    run(20, (120, 40), look)

@@ -20,7 +20,7 @@ def header(view: View, width: int) -> list[Line]:
         room = _right_width(view, snapshot)
         left.put(" " + (snapshot.node.hostname or snapshot.node.target), STRONG)
         if snapshot.node.fleet:
-            left.put("  9", KEY).put(f" {snapshot.node.fleet}", DIM)
+            left.put("  9", KEY).put(f" fleet: {snapshot.node.fleet}", DIM)
         for text in _facts(snapshot):
             if left.width + 3 + len(text) + room + 2 <= width:
                 left.put("  ").put(text, DIM)

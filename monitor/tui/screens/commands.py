@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from monitor.client.fleet_rows import state
 from monitor.client.format import clock, duration
 from monitor.client.snapshot import Snapshot
 from monitor.tui.keys import Bound, bound, reworded, shown
@@ -91,6 +92,10 @@ def _things(app: GpumonApp, snapshot: Snapshot) -> list[Choice]:
     made = [
         Choice(f"alert {one.name}", partial(app.open, "alerts", under=one.fingerprint), more=one.summary)
         for one in snapshot.alerts
+    ]
+    made += [
+        Choice(f"node {one.name}", partial(app.open_node, one.address), more=f"open, {state(one).word}")
+        for one in snapshot.fleet
     ]
     made += [
         Choice(f"silence {one.name}", partial(app.silence, one.fingerprint), more=one.summary)
