@@ -22,6 +22,8 @@ from monitor.yaml_reader import format_duration
 
 _TEMPLATE = re.compile(r"\{\{.*?\}\}")
 _LABELS = {"description": "why", "action": "do", "runbook_url": "runbook", "dashboard_url": "board"}
+_GROUP_FROM = 140
+"""Columns of the terminal."""
 _STATES = ("", "fails", "firing", "pending", "never matched")
 _ORDER = {"fails": 0, "firing": 1, "pending": 2}
 _WORKS = {"ok": "ok", "err": "fails", "unknown": "not yet"}
@@ -94,8 +96,8 @@ class RulesScreen(ListScreen):
             Column("active", 8, right=True),
             Column("evaluated", 11, right=True, from_width=100),
             Column("took", 9, right=True, from_width=100),
-            Column("  group", 18, from_width=140),
-            Column("  remark"),
+            Column("  group", 18, from_width=_GROUP_FROM),
+            Column("remark" if self.size.width >= _GROUP_FROM else "  remark"),  # behind a number there is a gap
         )
 
     def nothing(self, view: View) -> str:

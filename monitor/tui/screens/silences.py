@@ -200,4 +200,5 @@ def _span(row: SilenceRow) -> str:
     begins, ends = row.starts_at_ms, row.ends_at_ms
     if begins is None or ends is None:
         return ""
-    return f"{clock(begins, date=True)} to {clock(ends, date=True)}, {duration((ends - begins) / 1000)}"
+    # The server takes its own clock for the begin, which is a little later than what it was asked for.
+    return f"{clock(begins, date=True)} to {clock(ends, date=True)}, {duration((ends - begins) / 1000 + 1)}"
