@@ -67,6 +67,27 @@ def test_the_cursor_goes_down_the_cards_and_enter_opens_the_one_that_it_is_on() 
     run(Node(EIGHT), (200, 50), look)
 
 
+def test_a_click_chooses_a_card_then_opens_it_and_on_a_graph_goes_to_that_moment() -> None:
+    node = Node(EIGHT)
+
+    async def look(app: GpumonApp, pilot: Pilot[None]) -> None:
+        text = await press(app, pilot, "2")
+        line = next(number for number, line in enumerate(text.splitlines()) if "GPU 6" in line)
+        column = text.splitlines()[line].index("GPU 6")
+        await pilot.click(offset=(column, line))
+        assert app.page.under.thing.index == "6"  # type: ignore[attr-defined]
+        await pilot.click(offset=(column, line))
+        assert "GPU 6" in await press(app, pilot)
+        assert app.page.NAME == "GPU"
+        await press(app, pilot, "escape")
+        graph = next(number for number, one in enumerate(text.splitlines()) if number > line and "utilization" in one)
+        await pilot.click(offset=(column + 10, graph + 2))
+        assert "PAST" in await press(app, pilot)
+        assert app.page.NAME == "GPUs"
+
+    run(node, (200, 50), look)
+
+
 def test_v_turns_between_cards_and_lines() -> None:
     async def look(app: GpumonApp, pilot: Pilot[None]) -> None:
         assert cards(await press(app, pilot, "2")) == 8

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from monitor.client.format import celsius, cut, duration, megahertz, percent, size, throughput, used_of
 from monitor.client.mig import Part
 from monitor.client.snapshot import Gpu, Snapshot
 from monitor.client.wire import ProcessRow
 from monitor.tui.palette import CURSOR, DIM, NOTICE, PLAIN, STALE, STRONG
-from monitor.tui.panels.chart import Chart, draw
+from monitor.tui.panels.chart import Chart, Spot, draw
 from monitor.tui.panels.gpu_charts import Charts, Known, Marks, gib, state
 from monitor.tui.rows import Row, View
 from monitor.tui.rows import field as labelled
@@ -61,6 +61,15 @@ class CardPanel:
     def __init__(self) -> None:
         self._charts = Charts()
         self._marks = Marks()
+        self.spots: list[Spot] = []
+        """Where the graphs are, in cells of its own."""
+        self._size = (1, 1, 1)
+        """How many cards are beside each other, their width with the gap, and their lines."""
+
+    def number_at(self, x: int, y: int) -> int:
+        """The number of the card that a cell is in, as if there were cards everywhere."""
+        across, wide, tall = self._size
+        return y // tall * across + min(x // wide, across - 1)
 
     def rows(self, view: View, cards: Sequence[Card], place: int, width: int, height: int) -> list[Row] | None:
         """All of them, with the cursor on number ``place``; None where they do not fit."""
@@ -70,12 +79,18 @@ class CardPanel:
             return None
         across, tall = found
         wide = (width - _GAP * (across - 1)) // across
+        self._size = (across, wide + _GAP, tall)
+        self.spots = []
         rows: list[Row] = []
         for begin in range(0, len(cards), across):
             band = [Row() for _ in range(tall)]
             for x, card in enumerate(cards[begin : begin + across]):
                 left = x * (wide + _GAP)
+                known = len(self.spots)
                 drawn = self._card(view, snapshot, card, begin + x == place, wide, tall)
+                self.spots[known:] = [
+                    replace(one, x=one.x + left + 2, y=one.y + len(rows)) for one in self.spots[known:]
+                ]
                 for row, part in zip(band, drawn, strict=False):
                     row.to(left).extend(part)
             rows += band
@@ -91,12 +106,12 @@ class CardPanel:
         if who is not None and height > _HEIGHT:
             rows.append(who)
         rows += _parts(card, inner, most - len(rows))
-        rows += self._graphs(view, snapshot, card, inner, most - len(rows))
+        rows += self._graphs(view, snapshot, card, inner, most - len(rows), len(rows))
         rows += [Row() for _ in range(height - len(rows))]
         style = CURSOR if under else STALE
         return [Row().put("▌ " if under else "  ", style).extend(row) for row in rows[:height]]
 
-    def _graphs(self, view: View, snapshot: Snapshot, card: Card, width: int, height: int) -> list[Row]:
+    def _graphs(self, view: View, snapshot: Snapshot, card: Card, width: int, height: int, line: int) -> list[Row]:
         charts = [chart for _, chart in self._charts.of(card.gpu, card.known) if chart.history is not None]
         found = _grid(len(charts), width, height)
         if found is None:
@@ -107,7 +122,16 @@ class CardPanel:
         for y in range(down):
             some: Sequence[Chart] = charts[y * across : (y + 1) * across]
             tall = height // down + (y < height % down)
-            rows += draw(some, snapshot.now_ms, width, tall, across=across, marks=marks)
+            rows += draw(
+                some,
+                snapshot.now_ms,
+                width,
+                tall,
+                across=across,
+                marks=marks,
+                spots=self.spots,
+                line=line + len(rows),
+            )
         return rows
 
 

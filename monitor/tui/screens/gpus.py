@@ -17,7 +17,7 @@ from monitor.client.results import Lens
 from monitor.client.snapshot import Gpu, History, Snapshot
 from monitor.client.wire import ProcessRow, Query
 from monitor.tui.palette import CRITICAL, DIM, PLAIN, STALE, STRONG, UTILIZATION, WARNING
-from monitor.tui.panels.chart import Chart, plotted
+from monitor.tui.panels.chart import Chart, Spot, plotted
 from monitor.tui.panels.gpu_cards import Card, CardPanel, places
 from monitor.tui.panels.gpu_charts import Known, Marks, gib, state
 from monitor.tui.panels.header import header
@@ -64,6 +64,8 @@ class GpusScreen(ListScreen):
         self._marks = Marks()
         self._lines = False
         self._few = False
+        self._origin = 0
+        """The line of the screen in which the cards begin."""
         self._across = 0
         """How many cards are beside each other; 0 where there are none."""
 
@@ -211,7 +213,27 @@ class GpusScreen(ListScreen):
         if rows is not None:
             found = places(cards, width, height)
             self._across = found[0] if found is not None else 0
+            self._origin = self.size.height - 1 - height
         return rows
+
+    def picked(self, x: int, y: int) -> None:
+        """A card is chosen, and once more opened."""
+        if not self._across:
+            super().picked(x, y)
+            return
+        gpus = [number for number, one in enumerate(self._entries) if isinstance(one.thing, Gpu)]
+        number = self._cards.number_at(x, y - self._origin)
+        if y < self._origin or not number < len(gpus):
+            return
+        if gpus[number] == self._place:
+            self.action_go()
+        else:
+            super().action_move(gpus[number] - self._place)
+
+    def spot_at(self, x: int, y: int) -> Spot | None:
+        spots = self._cards.spots if self._across else ()
+        down = self._origin
+        return next((replace(one, y=one.y + down) for one in spots if one.moment(x, y - down) is not None), None)
 
     def _known(self, gpu: Gpu) -> Known:
         rates = self._rates(gpu)
