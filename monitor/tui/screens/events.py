@@ -40,7 +40,6 @@ _LANES_FROM = 34
 _SMALL = 30
 _AROUND_MS = 60_000
 """What happened so near to an event is told with it."""
-_DAY_MS = 86_400_000
 _KINDS = ("all", *GROUPS)
 
 
@@ -115,7 +114,7 @@ class EventsScreen(ListScreen):
     def entries(self, view: View) -> list[Entry]:
         if view.happened is not self._of:
             self._of, self._lasting = view.happened, spans(view.happened or ())
-        today = None if view.snapshot is None else view.snapshot.now_ms // _DAY_MS
+        today = None if view.snapshot is None else clock(view.snapshot.now_ms, date=True)[:10]
         firing = frozenset(
             (one.name, tuple(sorted(one.labels.items())))
             for one in (view.snapshot.alerts if view.snapshot is not None else ())
