@@ -198,7 +198,7 @@ class Daemon:
         await asyncio.gather(*late, return_exceptions=True)
         await self._telling.close_files()
         if self._history is not None:
-            self._history.event(told.ended(self._clock.now_ms(), self._ends))
+            self._history.event(told.ended(self._clock.now_ms(), self._ends, failed=self._failed is not None))
             await self._history.close()
         if self._lock is not None:
             state_lock.leave(self._lock)

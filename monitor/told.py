@@ -53,9 +53,10 @@ def began(now_ms: int, alive_ms: int | None, clean: bool, boot_ms: int | None) -
     return Event(now_ms, "daemon_started", severity, title, {}, detail)
 
 
-def ended(now_ms: int, why: str) -> Event:
-    """It ends, as it was told to."""
-    return Event(now_ms, "daemon_stopped", "info", f"gpumon ends: {why}" if why else "gpumon ends")
+def ended(now_ms: int, why: str, *, failed: bool = False) -> Event:
+    """It ends, as it was told to, or because a part of it failed."""
+    severity = "critical" if failed else "info"
+    return Event(now_ms, "daemon_stopped", severity, f"gpumon ends: {why}" if why else "gpumon ends")
 
 
 def reloaded(now_ms: int, old: Config, new: Config, before: RuleSet, after: RuleSet) -> Event:

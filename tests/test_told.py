@@ -58,6 +58,12 @@ def test_after_a_restart_of_the_machine_it_says_that() -> None:
     assert "crashed" not in event.detail
 
 
+def test_an_end_says_why_and_a_failure_is_grave() -> None:
+    assert told.ended(NOW, "SIGTERM").title == "gpumon ends: SIGTERM"
+    assert told.ended(NOW, "SIGTERM").severity == "info"
+    assert told.ended(NOW, "rules failed: ValueError", failed=True).severity == "critical"
+
+
 def test_a_reload_names_what_differs_and_no_value(tmp_path: Path) -> None:
     old = loads("node: {hostname: n1}\napi: {token: 'sesame-1'}\n")
     new = replace(loads("node: {hostname: n1}\napi: {token: 'sesame-2'}\n"), vllm=Polling(True, 5.0, 2.0))
