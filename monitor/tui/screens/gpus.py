@@ -6,24 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from rich.style import Style
 from textual.binding import Binding, BindingType
 
 from monitor.client import gpu_queries
 from monitor.client.errors import ClientError
-from monitor.client.format import ABSENT, celsius, clock, duration, megahertz, percent, size, throughput, used_of
+from monitor.client.format import duration
 from monitor.client.mig import Part, parts_of
 from monitor.client.results import Lens
 from monitor.client.snapshot import Gpu, History, Snapshot
 from monitor.client.wire import ProcessRow, Query
-from monitor.tui.palette import CRITICAL, DIM, PLAIN, STALE, STRONG, UTILIZATION, WARNING
+from monitor.tui.palette import DIM, STALE, STRONG, UTILIZATION
 from monitor.tui.panels.chart import Chart, Spot, plotted
 from monitor.tui.panels.gpu_cards import Card, CardPanel, places
-from monitor.tui.panels.gpu_charts import Known, Marks, gib, state
+from monitor.tui.panels.gpu_charts import Known, Marks
 from monitor.tui.panels.header import header
 from monitor.tui.plot import MAX_CELLS, Plot, cell_span
 from monitor.tui.rows import Row, View
-from monitor.tui.screens.listing import Cell, Column, Entry, ListScreen, words
+from monitor.tui.screens import gpu_entries
+from monitor.tui.screens.listing import Column, Entry, ListScreen
 from monitor.tui.screens.page import ELSEWHERE, MOVE
 from monitor.tui.server import Asked
 
@@ -131,51 +131,11 @@ class GpusScreen(ListScreen):
         parts = self._parts()
         found = []
         for gpu in _gpus(snapshot):
-            one = self._entry(gpu, _name(gpu, several), snapshot)
+            of = self.processes.get(gpu.index, ())
+            one = gpu_entries.entry(gpu, _name(gpu, several), snapshot, self._rates(gpu), of, int(self._wide))
             found.append(one)
-            found += [_part(part, one) for part in parts.get(gpu.key, ())]
+            found += [gpu_entries.part_entry(part, one) for part in parts.get(gpu.key, ())]
         return found
-
-    def _entry(self, gpu: Gpu, name: str, snapshot: Snapshot | None) -> Entry:
-        style = STALE if gpu.stale else PLAIN
-        text, look = state(gpu)
-        if gpu.stale and gpu.at_ms and snapshot is not None:
-            text = f"gone {duration((snapshot.now_ms - gpu.at_ms) / 1000)}"
-        rates = self._rates(gpu)
-        cells: tuple[Cell, ...] = (
-            (name, STRONG),
-            (percent(gpu.utilization), style),
-            (used_of(gib(gpu.memory_used), gib(gpu.memory_total), "GiB", int(self._wide)), style),
-            (celsius(gpu.temperature), _heat(gpu, style)),
-            (celsius(gpu.memory_temperature), style),
-            (used_of(gpu.power, gpu.power_limit, "W"), style),
-            (megahertz(gpu.sm_clock), style),
-            (percent(rates["tensor"]), style),
-            (percent(rates["dram"]), style),
-            (f"  {text}", look),
-            (self._who(gpu), DIM),
-        )
-        sort = (
-            f"{gpu.instance} {gpu.index:>6}",
-            gpu.utilization,
-            gpu.memory_used,
-            gpu.temperature,
-            gpu.memory_temperature,
-            gpu.power,
-            gpu.sm_clock,
-            rates["tensor"],
-            rates["dram"],
-            text,
-            gpu.engine,
-        )
-        names = " ".join(one.name for one in self.processes.get(gpu.index, ()))
-        words = " ".join((name, gpu.model, gpu.uuid, gpu.engine, text, names))
-        copies = f"DCGM_FI_DEV_GPU_UTIL{{{gpu_queries.labels_of(gpu.instance, gpu.index)}}}"
-        return Entry(f"{gpu.key}", cells, words, sort, gpu, copies=copies, opens=("gpu", {"key": gpu.key}))
-
-    def _who(self, gpu: Gpu) -> str:
-        shown = sorted(self.processes.get(gpu.index, ()), key=lambda one: -(one.memory_bytes or 0))
-        return gpu.engine or (shown[0].name if shown else "")
 
     def _parts(self) -> dict[tuple[str, str], tuple[Part, ...]]:
         return parts_of(self.answers.rows("mig")) if self.answers is not None else {}
@@ -334,30 +294,7 @@ class GpusScreen(ListScreen):
             return [row, Row().put("  enter opens its GPU", DIM)]
         if not isinstance(gpu, Gpu):
             return ()
-        rows = [Row().put(f"  GPU {gpu.index}  {gpu.model}", STRONG).put(f"  {gpu.uuid}", DIM)]
-        rates = self._rates(gpu)
-        numbers: list[tuple[str, str]] = [
-            ("HBM", celsius(gpu.memory_temperature)),
-            ("memory clock", megahertz(gpu.memory_clock)),
-            ("P-state", ABSENT if gpu.pstate is None else f"P{gpu.pstate}"),
-            ("fan", percent(gpu.fan)),
-            ("tensor", percent(rates["tensor"])),
-            ("DRAM", percent(rates["dram"])),
-            ("PCIe in", throughput(rates["pcie_rx"])),
-            ("PCIe out", throughput(rates["pcie_tx"])),
-            ("NVLink in", throughput(rates["nvlink_rx"])),
-            ("NVLink out", throughput(rates["nvlink_tx"])),
-        ]
-        known = [f"{name} {text}" for name, text in numbers if text != ABSENT]
-        if known:
-            rows += words("", ["  ".join(known)], width)
-        if gpu.engine:
-            rows += words("engine", [gpu.engine], width)
-        for one in sorted(self.processes.get(gpu.index, ()), key=lambda one: -(one.memory_bytes or 0)):
-            rows += words("process", [f"{one.pid} {one.name} {size(one.memory_bytes)} {one.user}"], width)
-        if gpu.at_ms:
-            rows.append(Row().put(f"  last read {clock(gpu.at_ms, date=True)}", DIM))
-        return rows
+        return gpu_entries.detail(gpu, self._rates(gpu), self.processes.get(gpu.index, ()), width)
 
 
 def _gpus(snapshot: Snapshot | None) -> Sequence[Gpu]:
@@ -371,28 +308,3 @@ def _several(snapshot: Snapshot | None) -> bool:
 def _name(gpu: Gpu, several: bool) -> str:
     """Its index, with the node's name where there are several."""
     return f"{gpu.instance.rpartition(':')[0] or gpu.instance}/{gpu.index}" if several else gpu.index
-
-
-def _part(part: Part, parent: Entry) -> Entry:
-    """A MIG instance's line. It is ordered as its GPU is, and so stays under it."""
-    cells: tuple[Cell, ...] = (
-        (f"└ {part.profile or 'MIG'}", PLAIN),
-        (percent(part.active), PLAIN),
-        (used_of(gib(part.memory_used), gib(part.memory_total), "GiB", 1), PLAIN),
-        *[("", PLAIN)] * 4,
-        (percent(part.tensor), PLAIN),
-        (percent(part.dram), PLAIN),
-        (f"  instance {part.id}", DIM),
-        ("", PLAIN),
-    )
-    return replace(
-        parent, key=f"{parent.key} {part.id}", cells=cells, text=f"{parent.text} {part.profile} MIG", thing=part
-    )
-
-
-def _heat(gpu: Gpu, style: Style) -> Style:
-    if gpu.temperature is None or gpu.stale:
-        return style
-    if gpu.slowdown_temperature is not None and gpu.temperature >= gpu.slowdown_temperature:
-        return CRITICAL
-    return WARNING if gpu.max_temperature is not None and gpu.temperature >= gpu.max_temperature else style

@@ -13,7 +13,7 @@ from monitor.client.results import Lens
 from monitor.client.snapshot import Host
 from monitor.client.wire import Query
 from monitor.tui.palette import DIM, NOTICE, TITLE, WARNING
-from monitor.tui.panels import host_sheet
+from monitor.tui.panels import host_sheet, host_tables
 from monitor.tui.panels.blocks import beside, share
 from monitor.tui.panels.host_charts import Charts
 from monitor.tui.rows import Row, View
@@ -110,9 +110,9 @@ class HostScreen(SelectingScreen):
         blocks = [
             host_sheet.processors(host, told, each),
             host_sheet.memory(told, each),
-            host_sheet.filesystems(told, each),
-            host_sheet.disks(told, each),
-            host_sheet.networks(told, self._range, each),
+            host_tables.filesystems(told, each),
+            host_tables.disks(told, each),
+            host_tables.networks(told, self._range, each),
             host_sheet.faults(told, self._range, each),
         ]
         if columns == 1:
