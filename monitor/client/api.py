@@ -117,9 +117,10 @@ class Client:
         """The exposition that a Prometheus scrapes, as it came."""
         return (await self._send("GET", "/metrics")).text
 
-    async def rules(self) -> msgspec.Raw:
-        """The ``data`` of ``/api/v1/rules``, Prometheus' JSON as it came."""
-        return self._data(await self._get("/api/v1/rules"), msgspec.Raw)
+    async def rules(self, kind: str = "") -> msgspec.Raw:
+        """The ``data`` of ``/api/v1/rules``, Prometheus' JSON as it came. ``kind`` ``alert`` or ``record`` is for those
+        alone."""
+        return self._data(await self._get("/api/v1/rules", {"type": kind} if kind else None), msgspec.Raw)
 
     async def query(self, expr: str, at_ms: int | None = None) -> tuple[Series, ...]:
         """An instant query; a scalar comes as one series without labels. ``at_ms`` None means now, for the server."""

@@ -10,6 +10,9 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
+
+import msgspec
 
 from monitor.client import discover, queries
 from monitor.client.access import Part, address
@@ -78,6 +81,7 @@ async def snapshots(client: Client, *, interval: float = 1.0) -> AsyncGenerator[
     facts, told = await facts_of(client)
     if told is None:
         # It is asked instead of listened to.
+        facts = replace(facts, rules=await has_rules(client))
         builder = SnapshotBuilder(facts, range_seconds=_PROMETHEUS_RANGE)
         asked = queries.overview(
             window="2m",
@@ -131,6 +135,24 @@ async def facts_of(client: Client) -> tuple[NodeFacts, Capabilities | None]:
         fleet=clean(client.address.fleet),
     )
     return facts, told
+
+
+async def has_rules(client: Client) -> bool | None:
+    """Whether a Prometheus has rules that alert: without any, that none fires says nothing. None where it does not
+    say, as others that speak its query API. Raises ``ClientError`` when the server is gone."""
+    try:
+        groups = msgspec.json.decode(await client.rules("alert"), type=_Groups)
+    except (Refused, msgspec.DecodeError):
+        return None
+    return any(one.rules for one in groups.groups)
+
+
+class _Group(msgspec.Struct):
+    rules: tuple[msgspec.Raw, ...] = ()
+
+
+class _Groups(msgspec.Struct):
+    groups: tuple[_Group, ...] = ()
 
 
 class Asking:

@@ -19,7 +19,7 @@ from monitor.client.api import Client
 from monitor.client.builder import make_alerts
 from monitor.client.errors import ClientError, Refused
 from monitor.client.events import Connecting, Event
-from monitor.client.feed import PAUSES, Asking, facts_of
+from monitor.client.feed import PAUSES, Asking, facts_of, has_rules
 from monitor.client.fleet_parts import Exporter, exporters, parts
 from monitor.client.fleet_rows import elsewhere, of_daemon, of_prometheus, worst_first
 from monitor.client.format import clean, count
@@ -44,7 +44,14 @@ _FIRST_SECONDS = 0.7
 
 
 def picture(
-    nodes: Sequence[FleetNode], target: str, now_ms: int, *, seq: int = 1, insecure: bool = False, others: int = 0
+    nodes: Sequence[FleetNode],
+    target: str,
+    now_ms: int,
+    *,
+    seq: int = 1,
+    insecure: bool = False,
+    others: int = 0,
+    rules: bool | None = None,
 ) -> Snapshot:
     """A picture of a fleet. ``others`` is its ``elsewhere``."""
     facts = NodeFacts(
@@ -53,6 +60,7 @@ def picture(
         mode="fleet",
         simulated=bool(nodes) and any(one.simulated for one in nodes),
         insecure=insecure,
+        rules=rules,
     )
     return Snapshot(seq, now_ms, facts, fleet=tuple(nodes), elsewhere=others)
 
@@ -64,6 +72,7 @@ class Fleet:
         self._client = client
         self._monotonic = monotonic
         self._members: tuple[Row, ...] = ()
+        self._rules: bool | None = None
         self._asked = -1e9
         self._results: Results | None = None
         self._asking: Asking | None = None
@@ -74,6 +83,7 @@ class Fleet:
         """All nodes now. Raises ``ClientError``."""
         if self._monotonic() - self._asked >= _MEMBERS_SECONDS:
             self._members = rows(await self._client.query(fleet_queries.MEMBERS, now_ms))
+            self._rules = await has_rules(self._client)
             self._asked = self._monotonic()
         if self._asking is None or self._results is None:
             self._asking = Asking(self._client, _queries(RANGE_SECONDS))
@@ -112,6 +122,7 @@ class Fleet:
             seq=self._seq,
             insecure=access.insecure,
             others=elsewhere(answers, found),
+            rules=self._rules,
         )
 
     async def _seek(self, known: dict[str, Exporter], at_ms: int) -> None:

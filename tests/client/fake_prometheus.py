@@ -32,6 +32,7 @@ class FakePrometheus(FakeDaemon):
         super().__init__(path)
         self.rows = rows
         self.alert_rows: list[dict[str, Any]] = []
+        self.rules: list[dict[str, Any]] = []
         self.past: dict[str, Past] = {}
         """Of range queries, by their expression, in place of ``rows``."""
         self.asked: Counter[str] = Counter()
@@ -41,6 +42,7 @@ class FakePrometheus(FakeDaemon):
                 Route("/api/v1/query", self._instant, methods=["POST"]),
                 Route("/api/v1/query_range", self._matrix, methods=["POST"]),
                 Route("/api/v1/alerts", self._firing),
+                Route("/api/v1/rules", self._rules),
             ]
         )
 
@@ -70,6 +72,10 @@ class FakePrometheus(FakeDaemon):
 
     async def _firing(self, request: Request) -> Response:
         return JSONResponse({"status": "success", "data": {"alerts": self.alert_rows}})
+
+    async def _rules(self, request: Request) -> Response:
+        assert request.query_params["type"] == "alert"
+        return JSONResponse({"status": "success", "data": {"groups": [{"name": "g", "rules": self.rules}]}})
 
 
 def _vector(result: list[dict[str, Any]], kind: str) -> Response:

@@ -261,6 +261,20 @@ def test_the_past_of_a_fleet_is_asked_at_its_moment(tmp_path: Path) -> None:
     assert server.times == {"", f"{START_MS // 1000 - 3600}.000"}
 
 
+@pytest.mark.parametrize("rules", [[], [{"name": "Hot", "type": "alerting"}]])
+def test_that_there_are_no_rules_is_known(tmp_path: Path, rules: list[dict[str, str]]) -> None:
+    server = prometheus(tmp_path / "p.sock")
+    server.rules = list(rules)
+
+    async def look(target: str) -> tuple[bool | None, bool | None]:
+        picture = await first_of(target)
+        node = await first_of(picture.fleet[0].address)
+        return picture.node.rules, node.node.rules
+
+    with server.serving() as target:
+        assert asyncio.run(look(target)) == (bool(rules), bool(rules))
+
+
 def test_alerts_began_and_ended_where_their_series_did() -> None:
     minute = STEP_MS // 1000
     evaluated = [at * STEP_MS for at in (1, 2, 3, 4, 7, 8)]  # the server itself was away at 5 and 6
@@ -329,6 +343,20 @@ def test_each_daemon_is_a_row_and_one_that_is_gone_delays_nobody(tmp_path: Path)
     assert [one.name for one in there] == ["n0", "n1"]
     assert all(one.up and one.severity == "critical" for one in there), "alerts come with the stream"
     assert picture.node.hostname == "3 nodes"
+
+
+def test_a_prometheus_among_several_addresses_gives_its_nodes(tmp_path: Path) -> None:
+    async def look(targets: list[str]) -> Snapshot:
+        async with aclosing(Several([Address(one) for one in targets]).pictures(interval=0.02)) as pictures:
+            async for one in pictures:
+                if isinstance(one, Snapshot) and all(node.up is not None for node in one.fleet):
+                    return one
+        raise AssertionError
+
+    with prometheus(tmp_path / "p.sock").serving() as one, FakeDaemon(tmp_path / "d.sock").serving() as other:
+        picture = asyncio.run(look([one, other]))
+    assert sorted(node.name for node in picture.fleet) == ["a", "b", "c", "d", "h200-07"]
+    assert {node.name: node.address.part is None for node in picture.fleet}["h200-07"]
 
 
 def test_a_daemon_that_ends_keeps_its_name_and_loses_its_readings(

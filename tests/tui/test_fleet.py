@@ -210,3 +210,15 @@ def test_a_node_is_found_by_name_and_opened() -> None:
         assert [one.name for one in dialled.opened] == ["h200-17"]
 
     run(20, (120, 40), look)
+
+
+def test_that_nothing_can_fire_is_said_in_words() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], dialled: Dialled) -> None:
+        text = "\n".join(text_of(app))
+        assert "no rules that alert" in text
+
+    quiet = fleet(1)
+    nodes = tuple(replace(one, firing=0, alert="", severity="") for one in quiet.fleet)
+    run(1, (80, 24), look, replace(quiet, node=replace(quiet.node, rules=False), fleet=nodes, elsewhere=0))
+    plain = snapshot(seconds=5)
+    run(1, (80, 24), look, replace(plain, node=replace(plain.node, mode="prometheus", rules=False)))

@@ -177,7 +177,8 @@ def _about(snapshot: Snapshot) -> list[str]:
     if node.mode == "fleet":
         return []
     if node.mode == "prometheus":
-        return [f"a Prometheus: {'' if snapshot.sources else 'no sources, '}no processes"]
+        rules = "no rules that alert, " if node.rules is False else ""
+        return [f"a Prometheus: {rules}{'' if snapshot.sources else 'no sources, '}no processes"]
     if node.mode == "demo":
         return ["demo: nothing here is real"]
     if node.mode == "private":

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.style import Style
+from textual.geometry import Size
 
 from monitor.client.fleet_rows import HOT_MARGIN, State, state
 from monitor.client.format import cells, celsius, count, duration, number, percent, rate, seconds
@@ -73,6 +74,8 @@ class FleetScreen(ListScreen):
         super().__init__()
         self._plots: dict[str, Plot] = {}
         self._charts = FleetCharts()
+        self._made: tuple[Snapshot | None, Size, list[Entry]] | None = None
+        """What was made of which picture, for which size."""
 
     # -- what is in it -----------------------------------------------------------------------------------------------
 
@@ -90,8 +93,12 @@ class FleetScreen(ListScreen):
         return [*columns, *fixed, Column(f"  utilization, {past(nodes)}" if graph else "", from_width=_GRAPH_FROM)]
 
     def entries(self, view: View) -> list[Entry]:
-        now_ms = 0 if view.snapshot is None else view.snapshot.now_ms
-        return [self._entry(one, now_ms) for one in _nodes(view)]
+        # The same picture is drawn again each second, and whenever the cursor moves.
+        if self._made is None or self._made[0] is not view.snapshot or self._made[1] != self.size:
+            now_ms = 0 if view.snapshot is None else view.snapshot.now_ms
+            room = max(0, min(MAX_CELLS, self.size.width - self._before_graph()))
+            self._made = (view.snapshot, self.size, [self._entry(one, now_ms, room) for one in _nodes(view)])
+        return self._made[2]
 
     def nothing(self, view: View) -> str:
         if view.snapshot is None:
@@ -100,14 +107,13 @@ class FleetScreen(ListScreen):
             return "no node tells anything: neither gpumon, dcgm-exporter nor vLLM has been scraped within the hour"
         return "one node: give --url of a Prometheus, or several of them, for a fleet"
 
-    def _entry(self, node: FleetNode, now_ms: int) -> Entry:
+    def _entry(self, node: FleetNode, now_ms: int, room: int) -> Entry:
         how = state(node)
         quiet = node.up is not True
         style = STALE if quiet else PLAIN
         why = _why(node, how)
         values = _values(node)
         beside = [(text, _warned(node, title, style)) for title, (text, _) in values.items()]
-        room = max(0, min(MAX_CELLS, self.size.width - self._before_graph()))
         graph = ""
         if node.history is not None and room >= 8 and node.history.times:
             plot = self._plots.setdefault(node.name, Plot())
@@ -275,8 +281,10 @@ def _totals(snapshot: Snapshot, width: int) -> list[Row]:
     fields = [Row().put(count(len(nodes), "node"), STRONG)]
     if down:
         fields[0].put(f", {down} down", CRITICAL)
-    text = f"{firing} firing" if firing else "none firing"
-    fields.append(Row().put("alerts ", DIM).put(text, WARNING if firing else GOOD))
+    text, style = (f"{firing} firing", WARNING) if firing else ("none firing", GOOD)
+    if snapshot.node.rules is False:
+        text, style = "none: this Prometheus has no rules that alert", NOTICE
+    fields.append(Row().put("alerts ", DIM).put(text, style))
     if snapshot.elsewhere:
         fields[-1].put(f" ({snapshot.elsewhere} of no node)", DIM)
     fields.append(Row().put(count(len(gpus), "GPU"), STRONG))
