@@ -180,7 +180,7 @@ def test_a_prometheus_has_the_whole_expression_and_no_threshold() -> None:
         past.answers = (answers("whole_h", ({"gpu": "3"}, 91.0)),)
         text = await opened(app, pilot, past)
         assert past.watched[-1][0] == ("whole_h",)
-        assert "temp > 85 now 91" in text
+        assert "temp > 85 now 91   of all that the rule says, without its threshold" in text
         assert "fires" not in next(line for line in text.splitlines() if "now 91" in line)
 
     run(look)

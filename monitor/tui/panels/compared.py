@@ -15,6 +15,8 @@ from monitor.tui.rows import Row
 LEAST = 4
 """Lines of the smallest chart."""
 _TALLEST = 30
+_WORDY = 100
+"""Cells from which on it is said that a threshold is missing."""
 _STEPS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 _WORDS = {">": "above", "<": "below", ">=": "from", "<=": "up to", "==": "at", "!=": "not at"}
 
@@ -81,7 +83,8 @@ class ComparedCharts:
             self._plot(f"value {number}"),
             history,
             cut(" ".join(one.expr.split()), max(16, width - 40 - len(scale))).rstrip(),
-            "now " + figure(newest) if newest is not None else ABSENT,
+            ("now " + figure(newest) if newest is not None else ABSENT)
+            + ("" if one.op or width < _WORDY else "   of all that the rule says, without its threshold"),
             scale,
             high,
             UTILIZATION,

@@ -46,7 +46,7 @@ class AlertsScreen(ListScreen):
     KEYS = (
         *MOVE,
         ("s", "silence"),
-        ("v", "show some"),
+        ("v", "by state"),
         ("S", "silences"),
         ("R", "rules"),
         ("enter", "go to its begin"),
@@ -59,10 +59,10 @@ class AlertsScreen(ListScreen):
         ("resolved", "it fired within the last day, and is over"),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "silence", "silence"),
-        Binding("v", "next_state", "show some"),
-        Binding("S", "silences", "silences"),
-        Binding("R", "rules", "rules"),
+        Binding("s", "silence", "silence this alert"),
+        Binding("v", "next_state", "those of one state alone"),
+        Binding("S", "silences", "all silences"),
+        Binding("R", "rules", "all rules"),
     ]
 
     def __init__(self) -> None:

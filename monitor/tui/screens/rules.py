@@ -34,13 +34,13 @@ class RulesScreen(ListScreen):
 
     NAME = "rules"
     READ_SECONDS = 5.0
-    KEYS = (*MOVE, ("v", "show some"), ("y", "copy PromQL"), ("o", "order"), ("esc", "back"), *ELSEWHERE)
+    KEYS = (*MOVE, ("v", "by state"), ("y", "copy PromQL"), ("o", "order"), ("esc", "back"), *ELSEWHERE)
     WORDS: ClassVar[tuple[tuple[str, str], ...]] = (
         ("never matched", "no series that the rule asks for was ever there: it cannot fire as things are"),
         ("recording", "it gives a series of its own, and alerts nobody"),
         ("evaluated", "how long ago, and how long it took"),
     )
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("v", "next_state", "show some")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("v", "next_state", "those of one state alone")]
 
     def __init__(self) -> None:
         super().__init__()
