@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from array import array
 
+from rich.style import Style
+
 from monitor.client.snapshot import History
 from monitor.tui.palette import CRITICAL, GOOD, NOTICE, UTILIZATION
 from monitor.tui.panels.chart import Chart, Mark, plotted, spot_of
@@ -56,3 +58,22 @@ def test_those_of_the_graphs_time_are_found_among_thousands() -> None:
     older = [mark(1000 + i) for i in range(3000)]
     cells = drawn([*newer, mark(20), mark(80), *older])
     assert sum(char == "┊" for char, _ in cells) == 2
+
+
+def test_marks_that_would_cover_the_graph_give_way_to_the_gravest() -> None:
+    many = [mark(20.0 * i + 5, 3 if i == 3 else i % 3) for i in range(10)]
+    assert sum(char == "┊" for char, _ in drawn(many)) == 10, "a quarter is no cover yet"
+    more = sorted([*many, *(mark(20.0 * i + 15, i % 2) for i in range(10))], key=lambda one: -one.at_ms)
+    styles = [style for char, style in drawn(more) if char == "┊"]
+    assert CRITICAL in styles
+    assert GOOD not in styles
+    assert 0 < len(styles) <= 10
+
+
+def test_an_end_leaves_the_curve_its_colour_and_what_began_does_not() -> None:
+    def styles(weight: int) -> set[Style]:
+        rows = plotted(Chart(Plot(), HISTORY, "x", "", "", 5, UTILIZATION), END, 40, 1, [mark(100, weight)])
+        return {style for run, style in rows[0].line() if run.strip()}
+
+    assert styles(0) == {UTILIZATION}
+    assert styles(3) == {UTILIZATION, CRITICAL}

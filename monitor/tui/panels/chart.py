@@ -15,6 +15,9 @@ from monitor.tui.palette import CURSOR, DIM, KEY, NOTICE, STRONG
 from monitor.tui.plot import Plot, cell_span, right_edge
 from monitor.tui.rows import Row
 
+_GRAVE = 3
+"""The weight of the gravest marks, which are always drawn."""
+
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
@@ -200,7 +203,9 @@ def _overlaid(text: str, style: Style, over: Sequence[tuple[str, Style]]) -> lis
 def _cell(x: int, char: str, style: Style, across: Threshold | None, struck: Mapping[int, Mark]) -> tuple[str, Style]:
     mark = struck.get(x)
     if mark is not None:
-        return ("┊" if char == " " else char), mark.style
+        if char == " ":
+            return "┊", mark.style
+        return char, mark.style if mark.weight else style  # an end leaves the curve its colour
     if across is not None and char == " ":
         return "╌", across.style
     return char, style
@@ -218,7 +223,8 @@ def _levels(chart: Chart, height: int) -> dict[int, Threshold]:
 
 
 def _struck(history: History | None, now_ms: int, width: int, marks: Sequence[Mark]) -> dict[int, Mark]:
-    """The heaviest mark of each cell across a plot that has one. ``marks`` are the newest first."""
+    """The heaviest mark of each cell across a plot that has one. ``marks`` are the newest first. Where they would cover
+    a quarter of it, what is lighter is left out, so that the plot itself can be seen."""
     if not marks:
         return {}
     spot = spot_of(history, now_ms, 0, 0, width, 1)
@@ -232,6 +238,10 @@ def _struck(history: History | None, now_ms: int, width: int, marks: Sequence[Ma
         x = width - 1 - (spot.end_ms - 1 - one.at_ms) // spot.cell_ms
         if x not in found or found[x].weight < one.weight:
             found[x] = one
+    for weight in range(_GRAVE):
+        if 4 * len(found) <= width:
+            break
+        found = {x: one for x, one in found.items() if one.weight > weight}
     return found
 
 

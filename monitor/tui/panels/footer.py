@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from monitor.client.format import count
 from monitor.tui.palette import DIM, KEY
 from monitor.tui.rows import Line, Row, View
 
@@ -20,7 +21,7 @@ def footer(view: View, width: int, keys: Sequence[tuple[str, str]]) -> Line:
         node = view.snapshot.node
         text = f"{node.target}  gpumon {node.version} " if node.version else f"{node.target} "
         if view.snapshot.dropped:
-            text = f"{view.snapshot.dropped} frames lost  " + text
+            text = f"{count(view.snapshot.dropped, 'frame')} lost  " + text
         if row.width + len(text) <= width:
             row.to(width - len(text)).put(text, DIM)
     return row.line()
