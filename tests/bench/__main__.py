@@ -2,8 +2,8 @@
 
     python -m tests.bench [--seconds 60] [NAME…]
 
-NAME is one of the measurements: scrape, rules, rule_sets, store, history, start, daemon, delivery, tui, and tui_hours,
-which is run only when it is named: with --minutes. Numbers are of this machine, as it is now.
+NAME is one of the measurements: scrape, rules, rule_sets, store, history, start, daemon, delivery, tui, tui_slow, and
+tui_hours, which is run only when it is named: with --minutes. Numbers are of this machine, as it is now.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from monitor.store.head import Head
 from tests.bench.history import history
 from tests.bench.rules import rule_sets
 from tests.bench.store import store
-from tests.bench.tui import tui, tui_hours
+from tests.bench.tui import tui, tui_hours, tui_slow
 from tests.bench.weigh import cpu_ms, line, weigh
 from tests.live import install_prometheus, servers
 from tests.live.cache import InstallError
@@ -271,7 +271,9 @@ def _deliver(kind: str) -> list[float]:
     return taken
 
 
-MEASUREMENTS = {one.__name__: one for one in (scrape, rules, rule_sets, store, history, start, daemon, delivery, tui)}
+MEASUREMENTS = {
+    one.__name__: one for one in (scrape, rules, rule_sets, store, history, start, daemon, delivery, tui, tui_slow)
+}
 
 
 def main() -> int:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -27,6 +28,7 @@ from tests.daemons import RunningDaemon, daemon, wait_for
 from tests.live.cache import InstallError
 from tests.live.servers import free_port
 from tests.nvml_stub.control import Stub, compile_library
+from tests.tui.pty.terminal import Terminal, terminal
 
 SIZE = (200, 50)
 GPUS = 8
@@ -212,7 +214,7 @@ def tui(seconds: float) -> None:
         )
         line(
             "the same, to the terminal",
-            f"{both[0].rate:.1f} kB/s",
+            f"{both[0].rate:.2f} kB/s",
             f"vllmstat 0.9.1 {beside.rate:.1f} kB/s" if beside else "",
             "half of the peer's",
         )
@@ -229,7 +231,7 @@ def tui(seconds: float) -> None:
             first.press(keys)
             time.sleep(2)
             (weight,) = weigh_panes([first], max(5.0, seconds / 4))
-            line(f"TUI, {name}: CPU, to the terminal", f"{weight.cpu:.2f} %", f"{weight.rate:.1f} kB/s")
+            line(f"TUI, {name}: CPU, to the terminal", f"{weight.cpu:.2f} %", f"{weight.rate:.2f} kB/s")
 
 
 def _paint(ours: Sequence[str], theirs: Sequence[str], env: Mapping[str, str]) -> None:
@@ -242,6 +244,49 @@ def _paint(ours: Sequence[str], theirs: Sequence[str], env: Mapping[str, str]) -
                     taken[which].append(one.first_paint)
     peer = f"vllmstat 0.9.1 {statistics.median(taken[1]) * 1000:.0f} ms" if theirs else ""
     line("TUI: from the command to its first paint", f"{statistics.median(taken[0]) * 1000:.0f} ms", peer, "500 ms")
+
+
+_CLOCK = re.compile(r"\d\d:\d\d:\d\d")
+
+
+def _is_on(shown: Terminal, title: str) -> bool:
+    return any(one.startswith(title) for one in shown.lines[1:5])
+
+
+def tui_slow(seconds: float) -> None:
+    """A line of 64 kbit/s with 300 ms each way: how old the picture is, and how long a key takes to be seen."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        node = stack.enter_context(daemon(folder, "--simulate", "--past", "3600"))
+        for size in ((80, 24), SIZE):
+            shown = stack.enter_context(terminal(_ours(node), size, rate=8000, delay=0.3))
+            shown.see("GPU", "vLLM")
+            shown.pump_for(4)
+            oldest, taken = 0.0, []
+            for key, title in (
+                ("2", "GPUs  "),
+                ("4", "alerts  "),
+                ("7", "events  "),
+                ("3", "vLLM  "),
+                ("1", "GPU "),
+            ) * 2:
+                pressed = time.monotonic()
+                shown.press(key)
+                shown.wait(partial(_is_on, shown, title), title)
+                taken.append(time.monotonic() - pressed)
+                until = time.monotonic() + seconds / 20
+                while time.monotonic() < until:
+                    shown.pump(0.05)
+                    found = _CLOCK.search(shown.lines[0])
+                    if found is not None:
+                        now = time.localtime()
+                        hours, minutes, past = map(int, found[0].split(":"))
+                        age = (now.tm_hour - hours) * 3600 + (now.tm_min - minutes) * 60 + now.tm_sec - past
+                        oldest = max(oldest, age)
+            name = f"TUI over 64 kbit/s and 300 ms, {size[0]}×{size[1]}"
+            line(f"{name}: the oldest picture", f"{oldest:.0f} s", "", "3 s")
+            worst = f"worst {max(taken):.1f} s of {len(taken)}"
+            line(f"{name}: another screen, from its key", f"{statistics.median(taken):.1f} s", worst, "2 s")
 
 
 def tui_hours(seconds: float) -> None:

@@ -9,11 +9,13 @@ from rich.style import Style
 from textual.app import App
 from textual.binding import Binding, BindingType
 
+from monitor.client.format import throughput
 from monitor.tui.keys import Bound, bound, reworded, shown
 from monitor.tui.palette import DIM, KEY, STRONG, TITLE
 from monitor.tui.rows import Row
 from monitor.tui.screens.page import Page
 from monitor.tui.screens.window import Window
+from monitor.tui.terminal import TerminalApp
 
 _LABEL = 21
 _MOUSE = (
@@ -54,6 +56,7 @@ class HelpScreen(Window):
         self._everywhere = bound(app, type(app), taken)
         self._title = page.NAME
         self._words = page.WORDS
+        self._output = app.output if isinstance(app, TerminalApp) else None
 
     def rows(self, width: int, height: int) -> Sequence[Row]:
         rows = [Row().put(f"Keys of this screen: {self._title}", TITLE).rule(width), *_keys(self._here, width)]
@@ -61,7 +64,11 @@ class HelpScreen(Window):
         rows += [Row(), Row().put("Mouse", TITLE).rule(width)]
         rows += [line for word, what in _MOUSE for line in _told(word, what, width)]
         rows += [Row(), Row().put("Words", TITLE).rule(width)]
-        return rows + [line for word, what in (*self._words, *_WORDS) for line in _told(word, what, width)]
+        rows += [line for word, what in (*self._words, *_WORDS) for line in _told(word, what, width)]
+        if self._output is not None:
+            sends = f"{throughput(self._output.rate())} to this terminal, over the last 10 s"
+            rows += [Row(), *_told("sends", sends, width)]
+        return rows
 
     def action_scroll_by(self, by: int) -> None:
         """Scroll."""

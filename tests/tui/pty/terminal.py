@@ -124,6 +124,12 @@ class Terminal:
             else:
                 select.select([self.master], [], [], wait)
 
+    def pump_for(self, seconds: float) -> None:
+        """Let bytes come and go for so long."""
+        limit = time.monotonic() + seconds
+        while time.monotonic() < limit:
+            self.pump()
+
     def _pump(self) -> bool:
         now = time.monotonic()
         size = 65536

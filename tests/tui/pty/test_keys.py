@@ -72,6 +72,21 @@ def test_a_key_opens_its_screen(shown: Terminal, key: str, name: str) -> None:
     on(shown, name)
 
 
+def test_a_screen_is_never_what_it_was_when_it_was_left(shown: Terminal) -> None:
+    shown.press("2")
+    on(shown, "GPUs")
+    left = clock(shown)
+    shown.press("1")
+    on(shown, "overview")
+    shown.wait(lambda: clock(shown) > left, "a later moment")
+    shown.press("2")
+    seen = []
+    while not is_on(shown, "GPUs"):
+        shown.pump()
+        seen.append(clock(shown))
+    assert left not in seen
+
+
 @pytest.mark.parametrize("key", ["p", "space"])
 def test_pause_lets_the_picture_stand_and_go_on(shown: Terminal, key: str) -> None:
     shown.press(key)
