@@ -7,6 +7,7 @@ from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
 from monitor.tui.app import GpumonApp
+from monitor.tui.screens.engine import EngineScreen
 from monitor.tui.screens.silence_window import SilenceWindow
 from tests.tui.screen import settle, text_of
 from tests.tui.test_travel import Past, run
@@ -36,5 +37,15 @@ def test_a_window_gets_what_is_typed_behind_the_key_that_opens_it() -> None:
         await pilot.pause()
         assert isinstance(app.screen, SilenceWindow)
         assert app.screen.comment.text == "why not"
+
+    run(look)
+
+
+def test_a_list_can_be_opened_and_an_entry_of_it_in_one_go() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        all_at_once(app, "3", "enter")
+        await pilot.pause()
+        await settle(app, pilot)
+        assert isinstance(app.page, EngineScreen)
 
     run(look)

@@ -119,19 +119,25 @@ class ListScreen(Page):
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
-    def draw(self) -> None:
-        if not self.is_mounted or not self.size:
-            return
-        width, height = self.size
-        view = self.view
-        columns = self.columns(view)
+    def _find(self) -> tuple[Sequence[Column], int]:
+        """Find what is to be listed; the columns, and how many there would be without a filter."""
+        columns = self.columns(self.view)
         self._restore(columns)
         wanted = self._filter.lower()
-        every = self.entries(view)
+        every = self.entries(self.view)
         self._entries = [one for one in every if all(word in one.text.lower() for word in wanted.split())]
         self._sort()
         self._find_cursor()
-        lines = [*header(view, width), self._title(len(every)).line()]
+        return columns, len(every)
+
+    def draw(self) -> None:
+        if not self.is_mounted or not self.size:
+            self._find()  # keys that are typed behind the one that opens a list find it as it will be
+            return
+        width, height = self.size
+        view = self.view
+        columns, every = self._find()
+        lines = [*header(view, width), self._title(every).line()]
         lines += [row.line() for row in self.above(view, width)]
         pictured = self.pictured(view, self._entries, self._place, width, height - len(lines) - 1)
         if pictured is not None:
