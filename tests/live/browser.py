@@ -65,7 +65,9 @@ class Page:
 
     async def press(self, key: str) -> None:
         """Type a letter."""
-        await self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=key, windowsVirtualKeyCode=ord(key.upper()))
+        await self.call(
+            "Input.dispatchKeyEvent", type="keyDown", key=key, text=key, windowsVirtualKeyCode=ord(key.upper())
+        )
         await self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=ord(key.upper()))
 
     async def wait(self, what: Callable[[], object], words: str) -> None:
