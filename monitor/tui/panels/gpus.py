@@ -26,6 +26,8 @@ from monitor.tui.plot import MAX_CELLS, Plot, cell_span
 from monitor.tui.rows import Line, Row, View, title
 
 _GIB = 1024**3
+_MARKED = 20
+"""A graph of so many cells has room for marks of what happened."""
 _DETAILED = 104
 """From this width on, a second line of a GPU has numbers too."""
 
@@ -114,7 +116,7 @@ class GpuPanel:
             history = snapshot.history(graph.id, gpu.key)
             style = {"gpu_util_h": UTILIZATION, "gpu_temp_h": TEMPERATURE}.get(graph.id, MEMORY)
             chart = Chart(plot, history, "", "", "", high, STALE if gpu.stale else style, low)
-            drawn.append(plotted(chart, snapshot.now_ms, graph.width, height, marks))
+            drawn.append(plotted(chart, snapshot.now_ms, graph.width, height, marks if graph.width >= _MARKED else ()))
         lines = []
         for y in range(height):
             row = Row()
