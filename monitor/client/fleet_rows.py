@@ -15,6 +15,8 @@ HOT_MARGIN = 5.0
 """°C to the temperature at which a GPU slows down."""
 FULL_CACHE = 0.95
 _BUSY = 0.10
+_DAEMON_SECONDS = 15.0
+_PROMETHEUS_SECONDS = 180.0
 _SEVERITIES = {"critical": 0, "page": 0, "error": 1, "warning": 2, "": 2, "info": 4}
 _SUMS = {
     "DCGM_FI_DEV_POWER_USAGE": "power",
@@ -46,6 +48,8 @@ def state(node: FleetNode) -> State:
         return State(0, "down", gone + (node.reason or "no answer"))
     if node.up is None:
         return State(13, "asking", node.reason)
+    if is_old(node):
+        return State(2, "old", f"nothing read for {duration(node.age_seconds)}")
     grave = _SEVERITIES.get(node.severity, 3) if node.severity or node.alert else 9
     if grave <= 1:
         return State(1, node.severity)
@@ -58,6 +62,13 @@ def state(node: FleetNode) -> State:
     if grave <= 3:
         return State(4, node.severity or "alert")
     return _unalerted(node)
+
+
+def is_old(node: FleetNode) -> bool:
+    """Whether what is known of a node is not of now. A daemon tells each 3 s, a Prometheus scrapes each minute at the
+    slowest."""
+    limit = _DAEMON_SECONDS if node.address.part is None else _PROMETHEUS_SECONDS
+    return node.up is True and node.age_seconds is not None and node.age_seconds > limit
 
 
 def _unalerted(node: FleetNode) -> State:

@@ -97,6 +97,7 @@ def test_the_worst_comes_first_and_says_why() -> None:
     ordered = [
         replace(well, name="down", up=False, reason="connection refused", age_seconds=720.0),
         replace(well, name="critical", severity="critical", alert="GpuLost", firing=1),
+        replace(well, name="old", age_seconds=40.0),
         replace(well, name="server", servers_up=1, servers_down=1),
         replace(well, name="two warnings", severity="warning", alert="X", firing=2),
         replace(well, name="warning", severity="warning", alert="X", firing=1, utilization=(0.0,)),
@@ -112,6 +113,7 @@ def test_the_worst_comes_first_and_says_why() -> None:
     assert [one.name for one in worst_first(reversed(ordered))] == [one.name for one in ordered]
     words = {one.name: state(one) for one in ordered}
     assert words["down"] == State(0, "down", "12 min, connection refused")
+    assert words["old"] == State(2, "old", "nothing read for 40 s")
     assert words["server"].detail == "1 server of 2"
     assert (words["hot"].word, words["hot"].detail) == ("hot", "83 °C, slows in 4 °C")
     assert [words[one].word for one in ("busy2", "idle", "asking")] == ["busy", "idle", "asking"]

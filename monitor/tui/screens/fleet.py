@@ -8,7 +8,7 @@ from typing import ClassVar
 from rich.style import Style
 from textual.geometry import Size
 
-from monitor.client.fleet_rows import HOT_MARGIN, State, state
+from monitor.client.fleet_rows import HOT_MARGIN, State, is_old, state
 from monitor.client.format import cells, celsius, count, duration, number, percent, rate, seconds
 from monitor.client.snapshot import FleetNode, Snapshot
 from monitor.tui.palette import (
@@ -67,6 +67,7 @@ class FleetScreen(ListScreen):
         ("vLLM", "servers that answer, of those that are known"),
         ("half told", "one of its exporters is not scraped: what it tells is missing"),
         ("throttled", "heat, the power brake or hardware holds a GPU's clocks down; a power limit does not count"),
+        ("old", "it answers, and has told nothing new for too long: what is shown is the past"),
         ("age", "since its readings were taken"),
     )
 
@@ -109,7 +110,7 @@ class FleetScreen(ListScreen):
 
     def _entry(self, node: FleetNode, now_ms: int, room: int) -> Entry:
         how = state(node)
-        quiet = node.up is not True
+        quiet = node.up is not True or is_old(node)
         style = STALE if quiet else PLAIN
         why = _why(node, how)
         values = _values(node)
