@@ -127,6 +127,7 @@ def one(lens: Lens, instance: str, index: str) -> tuple[Query, ...]:
         Query("active", f"gpumon_gpu_throttle_active{{{whole}}}"),
         Query("active_share", f"avg_over_time(gpumon_gpu_throttle_active{{{whole}}}{span})"),
         Query("energy", f"increase(DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{{{whole}}}{span})"),
+        Query("mean_power", f"avg_over_time(DCGM_FI_DEV_POWER_USAGE{{{whole}}}{span})"),
         Query("replays", f"increase(DCGM_FI_DEV_PCIE_REPLAY_COUNTER{{{whole}}}{span})"),
         Query("links", f"gpumon_gpu_nvlink_up{{{whole}}}"),
         Query("xid", f"gpumon_gpu_xid_errors_total{{{any_of}}}"),

@@ -74,6 +74,12 @@ def test_what_holds_its_clocks_down_is_told_now_and_as_a_share_of_the_range() ->
     assert "GPU 0  hw thermal, power cap" in text, "the first line says it, too"
 
 
+def test_energy_is_of_the_range_and_power_its_mean() -> None:
+    head = boards(1, per_second={"DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION": 400_000.0}, power_mw=400_000)
+    text = " ".join(screen(Node(head), (160, 60), *OPEN).split())
+    assert "energy 33 Wh in the last 5 min mean power 400 W" in text
+
+
 def test_a_sick_gpu_says_what_is_wrong() -> None:
     slow = {
         "DCGM_FI_DEV_ECC_DBE_VOL_TOTAL": 2,

@@ -43,6 +43,14 @@ def test_at_80_columns_every_gpu_has_a_line_and_none_is_hidden(count: int) -> No
     assert len(text.splitlines()) == 24
 
 
+def test_a_narrow_line_has_the_gravest_reason_and_the_rank_in_full() -> None:
+    text = screen(Node(simulated()), (80, 24), "2")
+    assert "h200-07:8000 r3" in text
+    text = screen(Node(boards(8, reasons=0x44)), (80, 24), "2")
+    assert text.count("hw thermal ") == 8
+    assert "…" not in text
+
+
 def test_the_cursor_goes_down_the_cards_and_enter_opens_the_one_that_it_is_on() -> None:
     async def look(app: GpumonApp, pilot: Pilot[None]) -> None:
         async def under(*keys: str) -> str:

@@ -298,7 +298,10 @@ def _energy(told: Told, range_seconds: int) -> list[Text]:
     if used is not None:
         hours = used / 3.6e6
         words = f"{hours / 1000:.1f} kWh" if hours >= 1000 else f"{hours:.0f} Wh"
-        texts.append((f"{words} in the last {duration(range_seconds)}, {used / 1000 / range_seconds:.0f} W", PLAIN))
+        texts.append((f"{words} in the last {duration(range_seconds)}", PLAIN))
+    mean = told.answers.value("mean_power")
+    if mean is not None:
+        texts.append((f"mean power {mean:.0f} W", PLAIN))
     if total is not None:
         texts.append((f"{total / 3.6e9:.1f} kWh since the driver was loaded", DIM))
     return texts

@@ -24,26 +24,28 @@ def entry(
     snapshot: Snapshot | None,
     rates: Mapping[str, float | None],
     processes: Sequence[ProcessRow],
-    decimals: int,
+    *,
+    wide: bool,
 ) -> Entry:
-    """A GPU's line; ``rates`` are those of a card."""
+    """A GPU's line; ``rates`` are those of a card. Where it is not ``wide`` it says the same in fewer cells."""
     style = STALE if gpu.stale else PLAIN
     text, look = state(gpu)
     if gpu.stale and gpu.at_ms and snapshot is not None:
         text = f"gone {duration((snapshot.now_ms - gpu.at_ms) / 1000)}"
     first = sorted(processes, key=lambda one: -(one.memory_bytes or 0))[:1]
+    who = gpu.engine or (first[0].name if first else "")
     cells: tuple[Cell, ...] = (
         (name, STRONG),
         (percent(gpu.utilization), style),
-        (used_of(gib(gpu.memory_used), gib(gpu.memory_total), "GiB", decimals), style),
+        (used_of(gib(gpu.memory_used), gib(gpu.memory_total), "GiB", int(wide)), style),
         (celsius(gpu.temperature), _heat(gpu, style)),
         (celsius(gpu.memory_temperature), style),
         (used_of(gpu.power, gpu.power_limit, "W"), style),
         (megahertz(gpu.sm_clock), style),
         (percent(rates["tensor"]), style),
         (percent(rates["dram"]), style),
-        (f"  {text}", look),
-        (gpu.engine or (first[0].name if first else ""), DIM),
+        (f"  {text if wide else text.partition(',')[0]}", look),
+        (who if wide else who.replace(" rank ", " r"), DIM),
     )
     sort = (
         f"{gpu.instance} {gpu.index:>6}",

@@ -101,17 +101,19 @@ class GpusScreen(ListScreen):
         parts = any(part for part in self._parts().values())
         first = max(4, name + 1, 13 if parts else 0)
 
+        gap = int(self._wide)
+
         def wide(width: int) -> int:
             return 0 if self.size.width >= width else 10_000
 
         return (
             Column("gpu", first),
             Column("util", 6, right=True),
-            Column("memory", 16 if self._wide else 13, right=True),
-            Column("temp", 7, right=True),
+            Column("memory", 16 if self._wide else 12, right=True),
+            Column("temp", 6 + gap, right=True),
             Column("HBM", 7, right=True, from_width=wide(104)),
-            Column("power", 11, right=True),
-            Column("SM clock", 10, right=True),
+            Column("power", 10 + gap, right=True),
+            Column("SM clock", 9 + gap, right=True),
             Column("tensor", 8, right=True, from_width=wide(132)),
             Column("DRAM", 7, right=True, from_width=wide(142)),
             Column("  state", 15 if self._wide else 13),
@@ -132,7 +134,7 @@ class GpusScreen(ListScreen):
         found = []
         for gpu in _gpus(snapshot):
             of = self.processes.get(gpu.index, ())
-            one = gpu_entries.entry(gpu, _name(gpu, several), snapshot, self._rates(gpu), of, int(self._wide))
+            one = gpu_entries.entry(gpu, _name(gpu, several), snapshot, self._rates(gpu), of, wide=self._wide)
             found.append(one)
             found += [gpu_entries.part_entry(part, one) for part in parts.get(gpu.key, ())]
         return found
