@@ -131,6 +131,7 @@ async def facts_of(client: Client) -> tuple[NodeFacts, Capabilities | None]:
         speed=told.speed,
         notifies=told.notifies,
         heartbeat=told.heartbeat,
+        name=clean(client.address.name),
         insecure=client.address.access.insecure,
         fleet=clean(client.address.fleet),
     )

@@ -258,6 +258,8 @@ class NodeFacts:
     """Whether any certificate was taken for the server's."""
     fleet: str = ""
     """What it was opened from, in words; "" for a node that stands alone."""
+    name: str = ""
+    """What the person calls it, where that is not its own name."""
     rules: bool | None = None
     """Whether the server has rules that alert; None where it was not asked. A daemon without any says so itself."""
 

@@ -5,7 +5,7 @@ latencies seconds, rates a second, and every share a ratio of 0 to 1. What is ab
 
     {"schema": 1, "now_ms": …,
      "node":    {"target", "hostname", "instance", "version", "mode", "simulated", "speed", "notifies", "heartbeat",
-                 "driver", "cuda", "insecure", "fleet", "rules"},
+                 "driver", "cuda", "insecure", "fleet", "name", "rules"},
      "gpus":    [{"instance", "index", "uuid", "model", "at_ms", "stale", "utilization", "memory_busy", "memory_used",
                   "memory_total", "temperature", "memory_temperature", "slowdown_temperature", "max_temperature",
                   "memory_max_temperature", "power", "power_limit", "sm_clock", "max_sm_clock", "memory_clock",

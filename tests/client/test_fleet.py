@@ -24,6 +24,8 @@ from monitor.client.results import Lens
 from monitor.client.snapshot import FleetNode, Happening, Snapshot
 from monitor.client.wire import Query, Series
 from monitor.promql.plan import plan
+from monitor.tui.panels.header import header
+from monitor.tui.rows import View
 from tests.client.fake_daemon import FakeDaemon
 from tests.client.fake_prometheus import FakePrometheus, Rows
 from tests.client.story import START_MS
@@ -345,6 +347,13 @@ def test_each_daemon_is_a_row_and_one_that_is_gone_delays_nobody(tmp_path: Path)
     assert [one.name for one in there] == ["n0", "n1"]
     assert all(one.up and one.severity == "critical" for one in there), "alerts come with the stream"
     assert picture.node.hostname == "3 nodes"
+
+
+def test_a_daemon_that_was_given_a_name_is_shown_by_it(tmp_path: Path) -> None:
+    with FakeDaemon(tmp_path / "a.sock").serving() as target:
+        picture = asyncio.run(first_of(Address(target, name="rack 7", fleet="2 nodes")))
+    assert (picture.node.name, picture.node.hostname, picture.node.fleet) == ("rack 7", "h200-07", "2 nodes")
+    assert "".join(text for text, _ in header(View(picture), 100)[0]).startswith("gpumon  rack 7 (h200-07)  9 fleet: 2")
 
 
 def test_a_prometheus_among_several_addresses_gives_its_nodes(tmp_path: Path) -> None:

@@ -18,7 +18,10 @@ def header(view: View, width: int) -> list[Line]:
     snapshot = view.snapshot
     if snapshot is not None:
         room = _right_width(view, snapshot)
-        left.put(" " + (snapshot.node.hostname or snapshot.node.target), STRONG)
+        node = snapshot.node
+        left.put(" " + (node.name or node.hostname or node.target), STRONG)
+        if node.name and node.hostname and node.name != node.hostname:
+            left.put(f" ({node.hostname})", DIM)
         if snapshot.node.fleet:
             left.put("  9", KEY).put(f" fleet: {snapshot.node.fleet}", DIM)
         for text in _facts(snapshot):
