@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from monitor.client.alertmanager_wire import NewSilence, SilenceMatcher, SilenceRow
 from monitor.client.snapshot import Alert
 from monitor.client.wire import parse_time
+from monitor.durations import parse_duration_ms
 from monitor.matchers import LabelMatcher, MatcherError, Op, all_match, parse_matcher
-from monitor.yaml_reader import parse_duration_ms
 
 __all__ = [
     "OPS",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 
-from monitor.yaml_reader import parse_duration_ms
+from monitor.durations import parse_duration_ms
 
 _AGO = re.compile(r"-?\s*((?:\d+\s*[a-z]+\s*)+?)\s*(ago)?")
 _CLOCK = re.compile(r"(?:(yesterday|today)\s+)?([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?")

@@ -11,10 +11,10 @@ from monitor.client.ended import Ended
 from monitor.client.format import clock, duration
 from monitor.client.rules import Rule
 from monitor.client.snapshot import Alert
+from monitor.durations import format_duration
 from monitor.tui.palette import DIM, GOOD, NOTICE, PLAIN, STRONG, severity
 from monitor.tui.panels.wrapped import wrapped
 from monitor.tui.rows import Row
-from monitor.yaml_reader import format_duration
 
 _RUNBOOKS = ("runbook_url", "runbook")
 

@@ -12,13 +12,13 @@ from textual.binding import Binding, BindingType
 
 from monitor.client.format import ABSENT, duration, seconds
 from monitor.client.rules import Rule
+from monitor.durations import format_duration
 from monitor.tui.palette import CRITICAL, DIM, FAINT, GOOD, NOTICE, PLAIN, STRONG, severity
 from monitor.tui.panels.wrapped import LABEL, wrapped
 from monitor.tui.rows import Row, View
 from monitor.tui.screens.listing import Column, Entry, ListScreen
 from monitor.tui.screens.page import ELSEWHERE, MOVE
 from monitor.tui.server import Asked
-from monitor.yaml_reader import format_duration
 
 _TEMPLATE = re.compile(r"\{\{.*?\}\}")
 _LABELS = {"description": "why", "action": "do", "runbook_url": "runbook", "dashboard_url": "board"}

@@ -25,13 +25,13 @@ from monitor.client.silences import (
     user,
 )
 from monitor.client.snapshot import Alert
+from monitor.durations import format_duration
 from monitor.tui.palette import CRITICAL, CURSOR, DIM, FAINT, GOOD, NOTICE, PLAIN, STRONG
 from monitor.tui.panels.wrapped import wrapped
 from monitor.tui.rows import Row
 from monitor.tui.screens.listing import ListScreen
 from monitor.tui.screens.window import Window
 from monitor.tui.typed import Typed
-from monitor.yaml_reader import format_duration
 
 _NAME = 16
 _LABEL = 12
