@@ -208,7 +208,8 @@ class ListScreen(Page):
         if self.said:
             row.put("   ", DIM).put(cut(self.said, max(10, self.size.width - row.width - 3)), NOTICE)
         if self._copied:
-            row.put("   copied ", KEY).put(cut(self._copied, max(10, self.size.width - row.width - 3)), DIM)
+            row.put("   copied ", KEY).put(cut(self._copied, max(10, self.size.width - row.width - 16)), DIM)
+            row.put("  Y", KEY).put(" select it", DIM)
         return row
 
     def _said(self) -> str:
