@@ -66,12 +66,12 @@ def entry(
     return Entry(f"{gpu.key}", cells, text_of, sort, gpu, copies=copies, opens=("gpu", {"key": gpu.key}))
 
 
-def part_entry(part: Part, parent: Entry) -> Entry:
+def part_entry(part: Part, parent: Entry, *, wide: bool) -> Entry:
     """A MIG instance's line. It is ordered as its GPU is, and so stays under it."""
     cells: tuple[Cell, ...] = (
         (f"└ {part.profile or 'MIG'}", PLAIN),
         (percent(part.active), PLAIN),
-        (used_of(gib(part.memory_used), gib(part.memory_total), "GiB", 1), PLAIN),
+        (used_of(gib(part.memory_used), gib(part.memory_total), "GiB", int(wide)), PLAIN),
         *[("", PLAIN)] * 4,
         (percent(part.tensor), PLAIN),
         (percent(part.dram), PLAIN),

@@ -136,7 +136,7 @@ class GpusScreen(ListScreen):
             of = self.processes.get(gpu.index, ())
             one = gpu_entries.entry(gpu, _name(gpu, several), snapshot, self._rates(gpu), of, wide=self._wide)
             found.append(one)
-            found += [gpu_entries.part_entry(part, one) for part in parts.get(gpu.key, ())]
+            found += [gpu_entries.part_entry(part, one, wide=self._wide) for part in parts.get(gpu.key, ())]
         return found
 
     def _parts(self) -> dict[tuple[str, str], tuple[Part, ...]]:
