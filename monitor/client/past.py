@@ -68,7 +68,7 @@ class Pictures:
             facts, told = await self._who(client)
             self.oldest_ms = told.oldest_ms if told is not None else None
             if at_ms is not None and self.oldest_ms is not None:
-                at_ms = max(at_ms, self.oldest_ms + 60_000)  # where there is something to see
+                at_ms = max(at_ms, self.oldest_ms + 5_000)  # where there is something to see
             if at_ms is None:
                 at_ms = told.now_ms if told is not None else round(datetime.now(UTC).timestamp() * 1000)
             if self._fleet:
