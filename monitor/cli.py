@@ -67,10 +67,7 @@ def tui(
     if web:
         from monitor.commands import web as in_browser
 
-        given = [word for url in urls for word in ("--url", url)]
-        given += ["--nodes", str(nodes_file)] if nodes_file is not None else []
-        given += ["--alertmanager", alertmanager] if alertmanager else []
-        given += ["--no-color"] if no_color else []
+        given = in_browser.without(sys.argv[sys.argv.index("tui") + 1 :])
         sys.exit(in_browser.run(given, listen or in_browser.DEFAULT, readonly=readonly))
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if not terminal and "TEXTUAL_DRIVER" not in os.environ:

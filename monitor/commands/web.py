@@ -39,6 +39,18 @@ def run(arguments: Sequence[str], listen: str, *, readonly: bool) -> int:
     return server.run()
 
 
+def without(words: Sequence[str]) -> list[str]:
+    """The words of a command line but for those that are about the browser."""
+    left: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word == "--listen":
+            next(rest, None)
+        elif word != "--web" and not word.startswith("--listen="):
+            left.append(word)
+    return left
+
+
 def address(listen: str) -> tuple[str, int]:
     """Host and port of ``HOST:PORT`` or ``[IPV6]:PORT``. Raises ``click.UsageError``."""
     host, colon, port = listen.rpartition(":")

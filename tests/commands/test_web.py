@@ -68,6 +68,11 @@ def test_without_the_extra_it_says_how_it_is_installed(monkeypatch: pytest.Monke
     assert "gpumon-node[web]" in raised.value.message
 
 
+def test_a_page_is_begun_with_all_else_that_was_said() -> None:
+    words = ["--url", "http://a", "--web", "--listen", "0.0.0.0:1", "--token-file", "t", "--listen=b:2", "--no-color"]
+    assert web.without(words) == ["--url", "http://a", "--token-file", "t", "--no-color"]
+
+
 def refused(path: str, *, only_here: bool = True, **headers: str) -> str:
     server = WebServer("gpumon tui", "127.0.0.1", 8765, TOKEN, only_here=only_here)
     return server._refused(make_mocked_request("GET", path, headers={"Host": "127.0.0.1:8765", **headers}))
