@@ -358,7 +358,7 @@ def processes(rows: Sequence[ProcessRow] | None, why: str, now_ms: int, width: i
         for label, text in (("SM", one.sm_ratio), ("CPU", one.cpu_ratio)):
             if text is not None:
                 row.extend(field(label, percent(text), 6)).put(" ")
-        words = " ".join(word for word in (one.user, one.name, one.container) if word)
+        words = " ".join(word for word in (one.name, one.user, one.container) if word)
         age = "" if one.started_ms is None else f"  {duration((now_ms - one.started_ms) / 1000)}"
         row.put(cut(words, max(0, width - row.width - len(age)))).put(age, DIM)
         lines.append(row)
