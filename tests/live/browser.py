@@ -58,10 +58,9 @@ class Page:
         await self.call("Network.enable")
         await self.call("Page.navigate", url=url)
 
-    async def click(self, x: int, y: int) -> None:
-        """Click there."""
-        for kind in ("mousePressed", "mouseReleased"):
-            await self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+    async def focus(self, selector: str) -> None:
+        """Let keys go to an element."""
+        await self.call("Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)}).focus()")
 
     async def press(self, key: str) -> None:
         """Type a letter."""

@@ -37,7 +37,7 @@ def test_a_browser_shows_the_node_and_takes_keys(tmp_path: Path) -> None:
             await one.wait(lambda: "°C" in text(bytes(one.received)), "the overview")
             seen = Image.open(io.BytesIO(await one.picture())).convert("RGB")
             assert len(seen.getcolors(1 << 24) or ()) > 50, "the page is drawn"
-            await one.click(700, 450)
+            await one.focus("textarea")
             await one.press("4")
             await one.wait(lambda: "severity" in text(bytes(one.received)), "the alerts")
             assert {re.sub(r"/.*", "", re.sub(r"^\w+://", "", asked)) for asked in one.elsewhere} == {listen}
