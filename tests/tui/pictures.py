@@ -7,6 +7,8 @@ and light. What these terminals hold is drawn here, with DejaVu Sans Mono; brail
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,6 +19,7 @@ from pathlib import Path
 import httpx
 from PIL import Image, ImageDraw, ImageFont
 
+from monitor.rules.rule_file import default_rules_path
 from tests.daemons import RunningDaemon, daemon
 from tests.tui.pty.terminal import Terminal, terminal, tui
 
@@ -163,7 +166,10 @@ def nodes(stack: ExitStack, folder: Path) -> Iterator[RunningDaemon]:
         own = folder / f"h200-{number:02}"
         own.mkdir()
         config = own / "gpumon.yaml"
-        config.write_text(f'node: {{hostname: h200-{number:02}, instance: "h200-{number:02}:9519"}}\n')
+        rules = own / "alerts.yaml"  # so that no path of this checkout is in a picture
+        shutil.copy(default_rules_path(), rules)
+        node = f'node: {{hostname: h200-{number:02}, instance: "h200-{number:02}:9519"}}'
+        config.write_text(f"{node}\nalerting: {{rule_files: [{rules}]}}\n")
         options = ("--simulate", "--past", "3600", "--config", str(config), *more)
         yield stack.enter_context(daemon(own, *options))
 
@@ -177,6 +183,8 @@ def main() -> None:
         fleet = list(nodes(stack, place))
         urls = [f"unix:{one.socket}" for one in fleet]
         wait_for_trouble(fleet[0])
+        silence = ["silence", "add", "GpuStraggler", "gpu=3", "--for", "2h", "--comment", "the fan is being replaced"]
+        subprocess.run([sys.executable, "-m", "monitor", *silence, "--url", urls[0]], check=True, timeout=30)
         shown: dict[str, list[tuple[Terminal, Painter, str]]] = {"node": [], "fleet": []}
         for columns, lines in SIZES:
             cell = (10, 20) if columns == 80 else (8, 16)
