@@ -6,10 +6,13 @@ LEFT = (0x40, 0x04, 0x02, 0x01)
 """The dots of a cell's left column from the bottom upwards, as bits of the character."""
 RIGHT = (0x80, 0x20, 0x10, 0x08)
 
+_CELLS = (" ", *(chr(0x2800 | bits) for bits in range(1, 256)))
+"""One text for each: graphs hold thousands."""
+
 
 def cell(bits: int) -> str:
     """The character; the empty one is a space: one byte instead of three."""
-    return chr(0x2800 | bits) if bits else " "
+    return _CELLS[bits]
 
 
 class Dots:

@@ -11,6 +11,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 from collections import deque
@@ -294,12 +295,17 @@ def terminal(
     command: Sequence[str], size: tuple[int, int] = (80, 24), *, env: Mapping[str, str] | None = None,
     rate: float | None = None, delay: float = 0.0, answers: bool = True, controls: bool = True,
 ) -> Iterator[Terminal]:  # fmt: skip
-    """A terminal with ``command`` in it, for as long as the block runs."""
-    one = Terminal(command, size, env=env, rate=rate, delay=delay, answers=answers, controls=controls)
-    try:
-        yield one
-    finally:
-        one.close()
+    """A terminal with ``command`` in it, for as long as the block runs. It keeps and finds no settings but those that
+    ``env`` leads to."""
+    with tempfile.TemporaryDirectory() as folder:
+        homes = dict.fromkeys(("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"), folder)
+        one = Terminal(
+            command, size, env={**homes, **(env or {})}, rate=rate, delay=delay, answers=answers, controls=controls
+        )
+        try:
+            yield one
+        finally:
+            one.close()
 
 
 def tui(url: str, *more: str) -> list[str]:
