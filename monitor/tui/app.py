@@ -282,6 +282,7 @@ class GpumonApp(PersonalApp):
         name = "fleet" if self.nodes.at_fleet else name
         page = self._pages[name]
         if page is not self.page:
+            page.opened(self._monotonic())
             page.show(self.view())  # else what it showed when it was left is drawn first
             if self.page is not self._pages["overview"]:
                 self.pop_screen()

@@ -5,7 +5,7 @@ something is wanted again while it is being read, it is read once more, at the e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +14,10 @@ from monitor.client.format import clean
 from monitor.tui.screens.page import Page
 
 if TYPE_CHECKING:
+    from textual.worker import Worker
+
+    from monitor.client.results import Lens
+    from monitor.client.wire import Query
     from monitor.tui.app import GpumonApp
     from monitor.tui.server import Asked
 
@@ -32,8 +36,14 @@ class Reading:
         self._app = app
         self._server = server
         self._read = -1e9
+        self._filled: Page | None = None
+        """The screen that reads what is no query,"""
+        self._more = False
+        """and whether it was to read that anew meanwhile."""
         self._watched: Page | None = None
         """The screen whose answers of one moment are being read."""
+        self._asked: tuple[Lens, Sequence[Query]] | None = None
+        """What they are answers to."""
         self._again = False
         """Whether another moment was wanted meanwhile."""
 
@@ -72,18 +82,27 @@ class Reading:
 
     # -- what the open screen reads ----------------------------------------------------------------------------------
 
+    def _at_work(self, name: str) -> list[Worker[object]]:
+        return [one for one in self._app.workers if one.name == name and one.is_running]
+
     def again(self, now: float) -> None:
         """Read anew whatever the open screen reads."""
+        self._more = True
         self.page(now)
         self._watch_page()
 
     def page(self, now: float) -> None:
-        """Let the open screen read what is neither in the picture nor a query."""
+        """Let the open screen read what is neither in the picture nor a query. What another screen reads is let go."""
         self._read = now
-        running = any(one.name == "list" and one.is_running for one in self._app.workers)
-        if self._server is None or running:
+        if self._server is None:
             return
         page = self._app.page
+        running = self._at_work("list")
+        if running and self._filled is page:
+            return
+        for worker in running:
+            worker.cancel()
+        self._filled = page
         if page.READ_SECONDS is not None:
             self._run(partial(self._fill, page, self._server), name="list")
         elif page.HEEDS:
@@ -91,35 +110,49 @@ class Reading:
 
     async def _fill(self, page: Page, server: Asked) -> None:
         travel = self._app.travel
-        try:
-            await page.read(server, travel.at_ms, travel.range_seconds or RANGE)
-            page.refused = ""
-        except ClientError as error:
-            page.refused = clean(error.what)
-        if page is self._app.page:
-            page.show(self._app.view())
+        self._more = True
+        while self._more:
+            self._more = False
+            try:
+                await page.read(server, travel.at_ms, travel.range_seconds or RANGE)
+                if not _has_queries(page):  # else their refusal is no longer told
+                    page.refused = ""
+            except ClientError as error:
+                page.refused = clean(error.what)
+            if page is self._app.page:
+                page.show(self._app.view())
 
     def _watch_page(self) -> None:
         """Listen to what the open screen's own queries say, and to none of the screen before."""
         page = self._app.page
-        running = [one for one in self._app.workers if one.name == "watch" and one.is_running]
-        if running and self._watched is page and self._app.travel.at_ms is not None:
+        running = self._at_work("watch")
+        if running and self._watched is page and self._app.travel.at_ms is not None and self._is_about_the_same(page):
             self._again = True
             return
         for worker in running:
             worker.cancel()
         self._watched = None
-        if self._server is not None and type(page).asked is not Page.asked:
+        if self._server is not None and _has_queries(page):
             self._run(partial(self._watch, page, self._server), name="watch")
+
+    def _is_about_the_same(self, page: Page) -> bool:
+        """Whether what is being read is what the screen wants still, be it of another moment."""
+        return self._asked is None or tuple(page.asked(self._asked[0])) == self._asked[1]
 
     async def _watch(self, page: Page, server: Asked) -> None:
         travel = self._app.travel
+
+        def asked(lens: Lens) -> Sequence[Query]:
+            self._asked = lens, tuple(page.asked(lens))
+            return self._asked[1]
+
         while True:
             at_ms, range_seconds = travel.at_ms, travel.range_seconds or RANGE
-            self._watched, self._again = (None if at_ms is None else page), False
+            self._watched, self._again, self._asked = (None if at_ms is None else page), False, None
             try:
-                async for answers in server.watch(page.asked, at_ms, range_seconds):
+                async for answers in server.watch(asked, at_ms, range_seconds):
                     first, page.answers, page.refused = page.answers is None, answers, ""
+                    page.answered = self._app.clock()
                     # What comes live is drawn with the next picture of the node, which comes as often.
                     if first or at_ms is not None:
                         page.show(self._app.view())
@@ -143,3 +176,7 @@ class Reading:
     async def _fetch(self) -> None:
         await self._app.travel.fetch(self._app.clock())
         self._app.show_page()
+
+
+def _has_queries(page: Page) -> bool:
+    return type(page).asked is not Page.asked

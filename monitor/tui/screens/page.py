@@ -22,6 +22,7 @@ MOVE = (("↑ ↓", "move"), ("/", "filter"))
 ELSEWHERE = (("1-9", "screens"), ("?", "help"), (":", "find"), ("q", "quit"))
 """Keys that every screen has."""
 
+_OLD_SECONDS = 5.0
 _HEADER = 4
 """In so many lines the header's badges are looked for."""
 
@@ -49,6 +50,8 @@ class Page(Moused, LiveScreen):
         self.view = View(message="starting")
         self.answers: Answers | None = None
         """What its queries say; None before they said anything."""
+        self.answered = 0.0
+        """When they said it, in monotonic seconds."""
         self.refused = ""
         """Why what it reads beside the view did not come."""
         self.behind = "overview"
@@ -65,6 +68,11 @@ class Page(Moused, LiveScreen):
     def about(self, **about: object) -> None:
         """Be about another thing. What was read of the last one is forgotten."""
         self.answers, self.refused = None, ""
+
+    def opened(self, now: float) -> None:
+        """It is opened at this monotonic time. What its queries said long ago is no reading of now."""
+        if now - self.answered > _OLD_SECONDS:
+            self.answers = None
 
     def asked(self, lens: Lens) -> Sequence[Query]:
         """The queries that are watched while it is open."""
