@@ -180,6 +180,9 @@ class Asking:
                     return query.id, _instant(await self._client.query(query.expr, now_ms), query.id, self._shapes)
                 return query.id, await _window(self._client, query, now_ms, self._shapes, self._reached)
             except Refused as error:
+                # What was known of it is forgotten with that: the next answer is a whole one.
+                self._shapes.pop(query.id, None)
+                self._reached.pop(query.id, None)
                 return query.id, Result(error=error.what)
 
 
@@ -204,11 +207,14 @@ async def poll(
         if alerts:
             try:
                 rows = await client.alerts()
-            except Refused:
-                rows = ()  # a server of Prometheus' query API without rules, such as a proxy
+            except Refused as error:
+                if error.status < 500:
+                    rows = ()  # a server of Prometheus' query API without rules, such as a proxy
+                # Else it is busy or half down: that it does not tell them now does not end them.
         sources = None
         if alerts and part is not None:
-            rows = tuple(one for one in rows or () if part.has(one.labels.get("instance", "")))
+            if rows is not None:
+                rows = tuple(one for one in rows if part.has(one.labels.get("instance", "")))
             sources = await sources_of(client, now_ms)
         yield Frame(seq, now_ms, results, rows, sources)
         await asyncio.sleep(interval)

@@ -13,10 +13,11 @@ from monitor.client import feed as feeding
 from monitor.client.api import Client
 from monitor.client.errors import Refused
 from monitor.client.events import Connecting, ConnectionLost, Event
-from monitor.client.feed import live, poll, take_snapshot
+from monitor.client.feed import Asking, live, poll, take_snapshot
 from monitor.client.queries import overview
+from monitor.client.results import Results
 from monitor.client.snapshot import Snapshot
-from monitor.client.wire import AlertRow, Query, Series
+from monitor.client.wire import AlertRow, Frame, Query, Series
 from monitor.promql.plan import plan
 from tests.client.fake_daemon import FakeDaemon
 from tests.client.story import START_MS
@@ -125,3 +126,50 @@ def test_a_prometheus_is_asked_for_the_past_once_and_then_for_what_is_new() -> N
     assert len(first.results["r_h"].times) == 7
     assert second.results["r_h"].times == [1_010_000, 1_020_000]
     assert not second.results["r_h"].reset
+
+
+def test_a_query_that_was_refused_once_answers_again_without_a_new_connection() -> None:
+    class Busy(Prometheus):
+        refuses = False
+
+        async def query(self, expr: str, at_ms: int) -> tuple[Series, ...]:
+            self._check()
+            return await super().query(expr, at_ms)
+
+        async def query_range(self, expr: str, start_ms: int, end_ms: int, step: float) -> tuple[Series, ...]:
+            self._check()
+            return await super().query_range(expr, start_ms, end_ms, step)
+
+        def _check(self) -> None:
+            if self.refuses:
+                raise Refused("too many queries", self.target, status=503)
+
+    server: Any = Busy()
+    results = Results("http://x", 60_000)
+
+    async def ask() -> None:
+        asking = Asking(server, [Query("a", "up"), Query("r_h", "up", 60, 10)])
+        for number, server.refuses in enumerate((False, True, False, False)):
+            now_ms = 1_000_000 + number * 20_000
+            results.apply(Frame(number, now_ms, await asking.results(now_ms)))
+            assert (sorted(results.problems) == ["a", "r_h"]) is server.refuses
+
+    asyncio.run(ask())
+    assert [value for _, _, value in results.rows("a")] == [2.5]
+    ((_, history),) = results.windows["r_h"].histories()
+    assert (history.times[0], history.times[-1]) == (1_000_000, 1_060_000)
+
+
+@pytest.mark.parametrize(("status", "told"), [(404, ()), (503, None)])
+def test_alerts_that_a_busy_prometheus_does_not_tell_are_not_over(status: int, told: object) -> None:
+    class Silent(Prometheus):
+        async def alerts(self) -> tuple[AlertRow, ...]:
+            raise Refused("not now", self.target, status=status)
+
+    server: Any = Silent()
+
+    async def frame() -> Frame:
+        async with aclosing(poll(server, [], interval=0)) as frames:
+            return await anext(frames)
+
+    assert asyncio.run(frame()).alerts == told, "none, or as they were before"
