@@ -24,7 +24,7 @@ from monitor.store.history_inbox import Inbox, Known, Owed, OwedRow
 from monitor.store.history_journal import pack_singles
 from monitor.store.history_rows import window_of
 from monitor.store.history_salvage import Salvage, start_anew
-from monitor.store.history_schema import HistoryError, in_words, is_corrupt, lock, make_folder
+from monitor.store.history_schema import HistoryError, in_words, is_corrupt, lock, make_folder, row_id
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,8 @@ class Writer:
         self.last_commit_ms: int | None = None
         self.newest_ms: int | None = None
         self.oldest_ms: int | None = None
+        self._oldest_within: tuple[tuple[int, int], ...] = ()
+        """The blocks that it was found in, with how many series each had."""
         self.series = 0
         self.written_bytes = 0
         self.corrupt_files = 0
@@ -241,8 +243,7 @@ class Writer:
 
     def _measure(self, file: File) -> None:
         now_ms = self.inbox.now_ms
-        starts = [block.start_ms for block in file.live()]
-        self.oldest_ms = min(starts, default=now_ms if self.oldest_ms is None else self.oldest_ms)
+        self._measure_oldest(file)
         if now_ms is not None:
             self.newest_ms = max(self.newest_ms or now_ms, now_ms)
         self.series = file.connection.execute("SELECT count(*) FROM series").fetchone()[0]
@@ -251,6 +252,28 @@ class Writer:
                 self.written_bytes = int(next(line for line in about if line.startswith("wchar")).split()[1])
         except (OSError, StopIteration, ValueError):
             pass  # it is not told to everybody
+
+    def _measure_oldest(self, file: File) -> None:
+        """The time of the oldest sample. Blocks begin at a full hour, so those that may have it are looked into, once
+        for what is in them."""
+        blocks = sorted(file.live(), key=lambda block: block.start_ms)
+        if not blocks:
+            self.oldest_ms = self.inbox.now_ms if self.oldest_ms is None else self.oldest_ms
+            return
+        within = tuple((block.ident, len(block.series)) for block in blocks if block.start_ms == blocks[0].start_ms)
+        if within == self._oldest_within and self.oldest_ms is not None:
+            return
+        oldest: int | None = None
+        for block in blocks:
+            if oldest is not None and block.start_ms >= oldest:
+                break
+            span = (row_id(block.ident, 0), row_id(block.ident + 1, 0))
+            query = "SELECT min(start_ms) FROM chunks WHERE id >= ? AND id < ?"
+            first_ms = file.connection.execute(query, span).fetchone()[0]
+            if first_ms is not None and (oldest is None or first_ms < oldest):
+                oldest = first_ms
+        self.oldest_ms = blocks[0].start_ms if oldest is None else oldest
+        self._oldest_within = within
 
     def suspect(self) -> None:
         """A reader found the file broken: see for yourself, soon. From any thread."""

@@ -287,7 +287,18 @@ def test_what_is_too_old_goes(path: Path) -> None:
         (samples,) = kept(history).values()
         assert T0 + 2 * HOUR < samples[0][0] < T0 + 3 * HOUR + 10 * SECOND
         assert samples[-1][0] == T0 + 5 * HOUR
-        assert history.status.oldest_ms == samples[0][0] - SECOND
+        assert history.status.oldest_ms == samples[0][0]
+
+
+def test_the_oldest_is_a_sample_not_the_hour_that_its_block_begins_at(path: Path) -> None:
+    one = Told("a")
+    with running(path) as history:
+        put = feed(history, [one], T0 + 37 * MINUTE, 1200)
+        seal_all(history, [one], put)
+        assert history.flush()
+        (samples,) = kept(history).values()
+        assert samples[0][0] % HOUR > 37 * MINUTE
+        assert history.status.oldest_ms == samples[0][0]
 
 
 def test_a_clock_that_leaps_deletes_nothing_at_once(path: Path) -> None:
