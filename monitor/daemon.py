@@ -120,8 +120,8 @@ class Daemon:
         config = self._config
         alive_at_ms = state_lock.last_alive_ms(config.state_directory)
         self._lock = state_lock.take(config.state_directory)
-        clean = state_lock.ended_by_itself(self._lock)
         self._server.bind(config.api.socket, config.api.listen)
+        clean = state_lock.ended_by_itself(self._lock)  # a start that fails before is no run
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number)

@@ -202,6 +202,17 @@ def test_what_it_does_itself_is_among_the_events(tmp_path: Path) -> None:
         assert "ended without a word" in title
 
 
+def test_a_start_that_fails_is_no_run_that_ended_without_a_word(tmp_path: Path) -> None:
+    with daemon(tmp_path, "--simulate") as one:
+        assert one.end() == 0
+    command = [sys.executable, "-m", "monitor", "daemon", "--simulate", "--listen", "none"]
+    nowhere = ["--socket", "/proc/no/such.sock", "--state-dir", str(tmp_path / "state")]
+    failed = subprocess.run([*command, *nowhere], capture_output=True, text=True, timeout=PATIENCE)
+    assert failed.returncode == 1
+    with daemon(tmp_path, "--simulate") as one:
+        assert "it had been away for" in told_by(one)[-1][1]
+
+
 def test_state_belongs_to_one_daemon(tmp_path: Path) -> None:
     with daemon(tmp_path, "--simulate"):
         command = [sys.executable, "-m", "monitor", "daemon", "--simulate", "--listen", "none"]

@@ -87,8 +87,8 @@ class Pictures:
             sources = (
                 await sources_of(client, at_ms, "it was down") if told is not None or client.part is not None else None
             )
-        except ClientError:
-            await self.close()
+        except ClientError as error:
+            await self._give_up(client, error)
             raise
         builder = SnapshotBuilder(facts, range_seconds=range_seconds, whole=True, oldest_ms=self.oldest_ms)
         return builder.apply(Frame(1, at_ms, results, alerts, sources))
@@ -118,8 +118,8 @@ class Pictures:
                 async for frame in frames:
                     results.apply(frame)
                     yield results.answers(frame.now_ms)
-        except ClientError:
-            await self.close()
+        except ClientError as error:
+            await self._give_up(client, error)
             raise
 
     async def happened(self, since_ms: int = 0) -> tuple[Happening, ...]:
@@ -132,10 +132,8 @@ class Pictures:
                 return await self._alerts_changed(client, since_ms, round(datetime.now(UTC).timestamp() * 1000))
             events = await client.events(since_ms)
             changes = await client.transitions(since_ms)
-        except Refused:
-            raise
-        except ClientError:
-            await self.close()
+        except ClientError as error:
+            await self._give_up(client, error)
             raise
         found = [
             Happening(
@@ -168,8 +166,8 @@ class Pictures:
             if client.part is not None:
                 selector = f"{selector[:-1]}{client.part.matchers}}}"
             return await readings(client, selector, at_ms, range_seconds, grain(range_seconds))
-        except ClientError:
-            await self.close()
+        except ClientError as error:
+            await self._give_up(client, error)
             raise
 
     async def processes(self) -> tuple[ProcessRow, ...]:
@@ -181,8 +179,8 @@ class Pictures:
             if error.status == 404:
                 raise ClientError("a Prometheus knows of no process: a daemon does", client.target) from None
             raise
-        except ClientError:
-            await self.close()
+        except ClientError as error:
+            await self._give_up(client, error)
             raise
 
     async def close(self) -> None:
@@ -190,6 +188,14 @@ class Pictures:
         if self._client is not None:
             client, self._client = self._client, None
             await client.close()
+
+    async def _give_up(self, client: QueryClient, error: ClientError) -> None:
+        """Open another connection the next time, unless the server answered: others may be listening over this one."""
+        if isinstance(error, Refused):
+            return
+        if self._client is client:
+            self._client = None
+        await client.close()
 
     def _open(self) -> QueryClient:
         found = discover.find(self._url)

@@ -101,12 +101,12 @@ class Travel:
             while self.asked:
                 self.asked = False
                 wanted = (self.at_ms, self.range_seconds or _USUAL)
+                self._fetched_at = now
                 try:
                     picture = await self._ask(*wanted)
                 except ClientError as error:
                     self.refused = clean(error.what)
                     continue
-                self._fetched_at = now
                 if wanted == (self.at_ms, self.range_seconds or _USUAL):
                     self._picture, self.refused = picture, ""
                     if self.at_ms is not None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
 
-from monitor.client.errors import ClientError
+from monitor.client.errors import ClientError, Refused
 from monitor.client.past import Pictures, grain
 from monitor.client.snapshot import Snapshot
+from monitor.client.wire import Query
 from monitor.samples import Labels, make_labels
 from tests.commands.serving import T0, head_of, serving
 
@@ -87,3 +89,20 @@ def test_a_server_that_is_gone_is_an_error_and_the_next_try_is_fresh() -> None:
                 await pictures.at(None, 300)
 
     asyncio.run(main())
+
+
+def test_what_one_screen_is_refused_ends_no_other_ones_stream() -> None:
+    with serving(head_of(stored())) as target:
+
+        async def main() -> None:
+            pictures = Pictures(target)
+            try:
+                async with aclosing(pictures.watch(lambda _: [Query("t", "time()")], None, 600)) as answers:
+                    await anext(answers)
+                    with pytest.raises(Refused):
+                        await anext(pictures.watch(lambda _: [Query("x", "up{")], None, 600))
+                    assert (await anext(answers)).value("t") is not None
+            finally:
+                await pictures.close()
+
+        asyncio.run(main())

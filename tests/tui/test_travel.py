@@ -38,6 +38,8 @@ class Past:
         self.watched: list[tuple[tuple[str, ...], int | None, int]] = []
         self.found: tuple[Reading, ...] = ()
         self.alerting = FakeAlerting()
+        self.bare = False
+        """Whether nothing is stored of any moment."""
 
     async def at(self, at_ms: int | None, range_seconds: int) -> Snapshot:
         self.asked.append((at_ms, range_seconds))
@@ -46,6 +48,8 @@ class Past:
         if self.error:
             raise Refused(self.error, "unix:x", "", 500)
         seconds = 0 if at_ms is None else (at_ms - START_MS) // 1000
+        if self.bare:
+            return replace(snapshot(seconds=1), now_ms=START_MS + seconds * 1000, gpus=(), engines=(), host=None)
         return replace(snapshot(seconds=1), now_ms=START_MS + seconds * 1000)
 
     async def watch(
@@ -197,6 +201,31 @@ def test_a_new_critical_alert_reaches_who_is_in_the_past() -> None:
     run(look)
 
 
+def test_news_that_is_longer_than_the_line_is_cut_and_the_key_to_it_stays() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        await press(app, pilot, "left")
+        summary = "GPU 4 of vm:9519 is slowed down by its hardware: it is far too hot for what it is to do"
+        long = AlertRow(CRITICAL.labels, {"summary": summary}, "firing")
+        app.take(snapshot(Story(alerts=(*ALERTS, long)), seconds=6))
+        await settle(app, pilot)
+        news = next(one for one in text_of(app) if "firing now" in one)
+        assert news.endswith("…  l: go there")
+        assert len(news) <= 80
+
+    run(look, (80, 24))
+
+
+def test_a_moment_of_which_nothing_is_stored_waits_for_nothing() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        past.bare = True
+        text = await press(app, pilot, "left")
+        assert "nothing is stored of this moment" in text
+        assert "waiting for the first" not in text
+        assert "no server is stored of this moment" in await press(app, pilot, "3")
+
+    run(look)
+
+
 def test_a_lost_connection_is_told_in_the_past_too() -> None:
     async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
         await press(app, pilot, "left")
@@ -224,3 +253,18 @@ def test_who_has_nobody_to_ask_stays_where_he_is() -> None:
     travel.step(-1, LIVE)
     asyncio.run(travel.fetch(0.0))
     assert travel.asked
+
+
+def test_graphs_that_are_refused_are_asked_for_no_oftener_than_others() -> None:
+    async def refuse(at_ms: int | None, range_seconds: int) -> Snapshot:
+        raise Refused("too many queries", "http://x", "", 503)
+
+    async def main() -> None:
+        travel = Travel(refuse, 1800)
+        travel.asked = True
+        await travel.fetch(100.0)
+        assert travel.refused == "too many queries"
+        assert not travel.is_due(101.0)
+        assert travel.is_due(106.0)
+
+    asyncio.run(main())
