@@ -77,3 +77,10 @@ def test_an_end_leaves_the_curve_its_colour_and_what_began_does_not() -> None:
 
     assert styles(0) == {UTILIZATION}
     assert styles(3) == {UTILIZATION, CRITICAL}
+
+
+def test_a_full_graph_is_marked_at_its_top_and_keeps_its_colour_below() -> None:
+    rows = plotted(Chart(Plot(), HISTORY, "x", "", "", 5, UTILIZATION), END, 40, 3, [mark(100, 3)])
+    assert [run for run, style in rows[0].line() if style is CRITICAL] == ["▾"]
+    for row in rows[1:]:
+        assert {style for run, style in row.line() if run.strip()} == {UTILIZATION}

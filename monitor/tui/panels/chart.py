@@ -161,7 +161,7 @@ def plotted(chart: Chart, now_ms: int, width: int, height: int, marks: Sequence[
         # Most of a plot is as it was a second ago, and to draw it cell by cell is dear.
         key = (text, chart.style, tuple(others), across and across.style, standing)
         if y not in kept or kept[y][0] != key:
-            kept[y] = key, _runs(_overlaid(text, chart.style, others), across, struck)
+            kept[y] = key, _runs(_overlaid(text, chart.style, others), across, struck, top=y == 0, alone=height == 1)
         row = Row()
         for run, style in kept[y][1]:
             row.graph(run, style)
@@ -170,10 +170,15 @@ def plotted(chart: Chart, now_ms: int, width: int, height: int, marks: Sequence[
 
 
 def _runs(
-    cells: Sequence[tuple[str, Style]], across: Threshold | None, struck: Mapping[int, Mark]
+    cells: Sequence[tuple[str, Style]],
+    across: Threshold | None,
+    struck: Mapping[int, Mark],
+    *,
+    top: bool,
+    alone: bool,
 ) -> list[tuple[str, Style]]:
-    """Cells with their threshold and marks, those of one style together."""
-    styled = [_cell(x, char, style, across, struck) for x, (char, style) in enumerate(cells)]
+    """Cells of a row, the plot's first or its only one, with their threshold and marks; those of one style together."""
+    styled = [_cell(x, char, style, across, struck, top, alone) for x, (char, style) in enumerate(cells)]
     runs = []
     begin = 0
     for x in range(1, len(styled) + 1):
@@ -200,12 +205,20 @@ def _overlaid(text: str, style: Style, over: Sequence[tuple[str, Style]]) -> lis
     return cells
 
 
-def _cell(x: int, char: str, style: Style, across: Threshold | None, struck: Mapping[int, Mark]) -> tuple[str, Style]:
+def _cell(
+    x: int, char: str, style: Style, across: Threshold | None, struck: Mapping[int, Mark], top: bool, alone: bool
+) -> tuple[str, Style]:
+    """A mark takes a curve's place in the first row alone, where it must be seen; below, the curve keeps its colour,
+    which says of what it is."""
     mark = struck.get(x)
     if mark is not None:
         if char == " ":
             return "┊", mark.style
-        return char, mark.style if mark.weight else style  # an end leaves the curve its colour
+        if alone:
+            return char, mark.style if mark.weight else style  # an end leaves the curve its colour
+        if top and mark.weight:
+            return "▾", mark.style
+        return char, style
     if across is not None and char == " ":
         return "╌", across.style
     return char, style

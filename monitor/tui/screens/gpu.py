@@ -50,7 +50,7 @@ class GpuScreen(SelectingScreen):
     WORDS = (
         ("clocks held down", "what makes the GPU run slower than it could, as the driver counts it"),
         ("╌╌╌", "a threshold: its word is in the chart's title"),
-        ("┊", "something happened then: see events"),
+        ("▾ ┊", "something happened then: see events"),
     )
     BINDINGS: ClassVar[list[BindingType]] = [Binding("r", "readings", "every reading")]
 

@@ -28,7 +28,7 @@ _WORDS = (
     ("–", "absent: not supported, or not answered; never the same as 0"),
     ("grey", "old: its age stands beside it"),
     ("PAST", "the picture is of the moment that the clock says, not of now"),
-    ("┊ in a graph", "something happened: red an alert or a fault, green its end"),
+    ("▾ ┊ in graphs", "something happened: red an alert or a fault, green its end"),
 )
 
 
