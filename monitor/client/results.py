@@ -37,17 +37,18 @@ class Answers:
 
     def rows(self, id: str, **labels: str) -> list[Row]:
         """The series of an instant query that have these labels."""
-        return [row for row in self.instants.get(id, ()) if all(row[0].get(k) == v for k, v in labels.items())]
+        wanted = labels.items()
+        return [row for row in self.instants.get(id, ()) if wanted <= row[0].items()]
 
     def value(self, id: str, **labels: str) -> float | None:
         """The value of the first such series, or None."""
-        rows = self.rows(id, **labels)
-        return rows[0][2] if rows else None
+        wanted = labels.items()
+        return next((value for known, _, value in self.instants.get(id, ()) if wanted <= known.items()), None)
 
     def history(self, id: str, **labels: str) -> History | None:
         """The past of the first series of a range query that has these labels, or None."""
         for known, history in self.histories.get(id, ()):
-            if all(known.get(k) == v for k, v in labels.items()):
+            if labels.items() <= known.items():
                 return history
         return None
 

@@ -27,6 +27,8 @@ _HAPPENED_SECONDS = 5.0
 """How often it is asked what has happened."""
 _AGAIN_SECONDS = 2.0
 """After so long what was refused is asked for again."""
+_LATE_SECONDS = 1.5
+"""A picture that has not come for so long is not waited for."""
 
 
 class Reading:
@@ -40,6 +42,8 @@ class Reading:
         """The screen that reads what is no query,"""
         self._more = False
         """and whether it was to read that anew meanwhile."""
+        self._wanted = False
+        """Whether somebody waits for it. What is read by and by is drawn with the next picture, where that comes."""
         self._watched: Page | None = None
         """The screen whose answers of one moment are being read."""
         self._asked: tuple[Lens, Sequence[Query]] | None = None
@@ -87,7 +91,7 @@ class Reading:
 
     def again(self, now: float) -> None:
         """Read anew whatever the open screen reads."""
-        self._more = True
+        self._more = self._wanted = True
         self.page(now)
         self._watch_page()
 
@@ -119,8 +123,10 @@ class Reading:
                     page.refused = ""
             except ClientError as error:
                 page.refused = clean(error.what)
-            if page is self._app.page:
-                page.show(self._app.view())
+            view = self._app.view()
+            if page is self._app.page and (self._wanted or view.age_seconds > _LATE_SECONDS):
+                self._wanted = False
+                page.show(view)
 
     def _watch_page(self) -> None:
         """Listen to what the open screen's own queries say, and to none of the screen before."""

@@ -163,3 +163,20 @@ def test_a_screen_that_is_opened_again_does_not_show_what_it_knew_long_ago() -> 
         assert host.answers is None
 
     run(look)
+
+
+def test_what_is_read_by_and_by_is_drawn_with_the_next_picture_where_one_comes() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], server: Slow, clock: Clock) -> None:
+        app.open("processes")
+        await settle(app, pilot)
+        for age, is_drawn in ((0.0, False), (2.0, True)):
+            clock.now += 5
+            app.take(LIVE)
+            clock.now += age
+            before, reads = app.page.view, server.reads
+            app._reading.tick(clock.now)
+            await settle(app, pilot)
+            assert server.reads == reads + 1
+            assert (app.page.view is not before) is is_drawn
+
+    run(look)
