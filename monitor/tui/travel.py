@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from monitor.client.errors import ClientError
 from monitor.client.format import clean
-from monitor.client.snapshot import Alert, Snapshot
+from monitor.client.snapshot import Alert, FleetNode, Snapshot
 from monitor.tui.rows import View
 
 Ask: TypeAlias = Callable[["int | None", int], Awaitable[Snapshot]]
@@ -152,7 +152,9 @@ class Travel:
         if self.at_ms is None:
             snapshot = live.snapshot
             if picture is not None and snapshot is not None:
-                snapshot = replace(snapshot, histories=picture.histories)
+                snapshot = replace(
+                    snapshot, histories=picture.histories, fleet=_with_graphs(snapshot.fleet, picture.fleet)
+                )
             return replace(live, snapshot=snapshot, range_seconds=shown, asking=waits, refused=self.refused)
         return replace(
             live,
@@ -165,6 +167,23 @@ class Travel:
             refused=self.refused,
             news=_words(self._news),
         )
+
+
+def _with_graphs(live: Sequence[FleetNode], read: Sequence[FleetNode]) -> tuple[FleetNode, ...]:
+    """The nodes of now with the graphs of a chosen range; one of which none was read keeps its own."""
+    graphs = {(one.name, one.address): one for one in read if one.history is not None}
+    return tuple(
+        node
+        if (one := graphs.get((node.name, node.address))) is None
+        else replace(
+            node,
+            history=one.history,
+            generation_history=one.generation_history,
+            power_history=one.power_history,
+            running_history=one.running_history,
+        )
+        for node in live
+    )
 
 
 def _critical(snapshot: Snapshot) -> list[Alert]:

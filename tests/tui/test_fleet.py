@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import pytest
 from textual.pilot import Pilot
 
 from monitor.client.access import Address
-from monitor.client.snapshot import Snapshot
+from monitor.client.snapshot import FleetNode, Snapshot
 from monitor.tui.app import GpumonApp
 from monitor.tui.server import Asked, Feed
 from tests.client.fleet_story import fleet
@@ -49,7 +50,14 @@ class Dialled:
 class FleetPast(Past):
     async def at(self, at_ms: int | None, range_seconds: int) -> Snapshot:
         self.asked.append((at_ms, range_seconds))
-        return fleet(12, at_ms=at_ms or START_MS)
+        picture = fleet(12, at_ms=at_ms or START_MS)
+        return replace(picture, fleet=tuple(with_range(one, range_seconds) for one in picture.fleet))
+
+
+def with_range(node: FleetNode, seconds: int) -> FleetNode:
+    """A node whose graphs look back so far."""
+    history = node.history
+    return node if history is None else replace(node, history=replace(history, span_ms=seconds * 1000))
 
 
 Look = Callable[[GpumonApp, Pilot[None], Dialled], Awaitable[None]]
@@ -169,6 +177,28 @@ def test_the_fleet_has_a_past_and_a_node_is_opened_in_it() -> None:
         assert "PAST" in text.split("\n")[0]
 
     run(20, (120, 40), look)
+
+
+def test_a_chosen_range_is_that_of_a_live_fleets_graphs_too() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], dialled: Dialled) -> None:
+        assert "last 30 min, 0 to 100 %" in "\n".join(text_of(app))
+        text = await press(app, pilot, "]")
+        assert "last 30 min" in text.split("\n")[0]
+        text = await press(app, pilot, "]")
+        assert "last 60 min" in text.split("\n")[0]
+        assert "last 60 min, 0 to 100 %" in text
+        assert "last 30 min" not in text
+        assert "PAST" not in text
+
+    run(12, (160, 50), look)
+
+
+def test_power_in_the_graphs_is_in_kilowatts() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], dialled: Dialled) -> None:
+        power = next(one for one in text_of(app) if re.search(r"power \d\.\d kW +0 to", one))
+        assert "k W" not in power
+
+    run(12, (160, 50), look)
 
 
 def test_escape_in_the_fleet_stays_there_and_a_filter_finds_by_words() -> None:

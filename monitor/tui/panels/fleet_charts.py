@@ -11,6 +11,7 @@ from monitor.client.format import duration, number, percent, rate
 from monitor.client.snapshot import FleetNode, History, Snapshot
 from monitor.tui.palette import GENERATION, RUNNING, TEMPERATURE, UTILIZATION
 from monitor.tui.panels.chart import Chart, Mark, draw
+from monitor.tui.panels.engine_numbers import watts
 from monitor.tui.plot import Plot, greatest, nice_ceiling
 from monitor.tui.rows import Row
 
@@ -57,6 +58,8 @@ class FleetCharts:
     ) -> Chart:
         top = nice_ceiling(greatest(history), least)
         plot = self._plots.setdefault(title, Plot())
+        if unit == "W":
+            return Chart(plot, history, title, watts(now), f"0 to {watts(top)}", top, style)
         return Chart(plot, history, title, rate(now, unit), f"0 to {number(top)} {unit}", top, style)
 
 
