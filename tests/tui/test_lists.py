@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 
 from textual.pilot import Pilot
 
@@ -128,6 +129,15 @@ def test_what_cannot_be_read_says_why_and_what_is_empty_says_that() -> None:
         assert "events cannot be read: a Prometheus knows none" in await press(app, pilot, "7")
 
     run(look)
+
+
+def test_what_an_empty_list_says_is_read_to_its_end_on_a_narrow_terminal() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        app.take(replace(snapshot(seconds=6), engines=()))
+        text = " ".join((await press(app, pilot, "3")).split())
+        assert "gpumon finds those of this node by itself, `--vllm URL` names one" in text
+
+    run(look, (80, 24))
 
 
 def test_what_fires_is_seen_on_a_list_too() -> None:

@@ -71,6 +71,7 @@ def test_without_a_canary_it_says_how_one_gets_one_and_promises_nothing() -> Non
         past.answers = (Answers(NOW, {"took": ((A, NOW, 0.002),), "code": ((A, NOW, 200.0),)}, {}),)
         text = await press(app, pilot, "8")
         assert "no server has a canary: `canary: true`" in text
+        assert "A private daemon sends none." in " ".join(text.split()), "to its end"
         assert "/health" in line(text, "n1:8000")
         assert all(len(one) <= 80 for one in text.splitlines())
 

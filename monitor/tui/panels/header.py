@@ -50,9 +50,10 @@ def header(view: View, width: int) -> list[Line]:
     if bar is not None:
         rows.append(bar)
     if view.news:
-        rows.append(Row().put(" firing now ", ALARM).put(f" {view.news}", STRONG).put("  l: go there", DIM))
+        room = max(10, width - len(" firing now    l: go there"))
+        rows.append(Row().put(" firing now ", ALARM).put(f" {cut(view.news, room)}", STRONG).put("  l: go there", DIM))
     if view.refused:
-        rows.append(Row().put(" not read ", BADGE).put(f" {view.refused}", NOTICE))
+        rows.append(Row().put(" not read ", BADGE).put(f" {cut(view.refused, max(10, width - 11))}", NOTICE))
     if view.note:
         rows.append(Row().put(f" {view.note}", NOTICE))
     if view.error and snapshot is not None:

@@ -66,6 +66,8 @@ class EnginesScreen(ListScreen):
         )
 
     def nothing(self, view: View) -> str:
+        if view.at_ms is not None:
+            return "no server is stored of this moment"
         return "no server is known: gpumon finds those of this node by itself, `--vllm URL` names one"
 
     def above(self, view: View, width: int) -> Sequence[Row]:

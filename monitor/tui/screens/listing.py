@@ -16,6 +16,7 @@ from monitor.client.format import cut, fit
 from monitor.tui.palette import CURSOR, DIM, KEY, NOTICE, STRONG, TITLE
 from monitor.tui.panels.footer import footer
 from monitor.tui.panels.header import header
+from monitor.tui.panels.wrapped import wrapped
 from monitor.tui.rows import Row, View
 from monitor.tui.screens.entries import Cell, Column, Entry, ordered, words
 from monitor.tui.screens.page import Page
@@ -156,9 +157,11 @@ class ListScreen(Page):
         shown = self._entries[self._top : self._top + room]
         for number, one in enumerate(shown, self._top):
             lines.append(self._row(one, columns, width, number == self._place).line())
+        said: list[Row] = []
         if not shown:
-            lines.append(Row().put(f"  {self._said()}", DIM).line())
-        lines += [()] * (room - max(1, len(shown)))
+            said = wrapped("", self._said(), width, DIM, indent=2)[:room]
+            lines += [row.line() for row in said]
+        lines += [()] * (room - len(shown or said))
         lines += [row.line() for row in detail]
         lines = [*lines[: height - 1], *[()] * (height - 1 - len(lines)), footer(view, width, self.KEYS)]
         self.query_one("#body", Canvas).show(lines, faded=view.old)

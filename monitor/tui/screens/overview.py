@@ -262,7 +262,9 @@ class OverviewScreen(Page):
             if view.cure:
                 rows.append(Row().put("  ").put(view.cure, NOTICE))
             rows.append(Row())
-        text = view.message or ("waiting for the first readings" if view.snapshot is not None else "")
+        text = view.message
+        if not text and view.snapshot is not None:
+            text = "waiting for the first readings" if view.at_ms is None else "nothing is stored of this moment"
         rows.append(Row().put("  ").put(text, DIM))
         self._draw("message", [row.line() for row in rows])
 

@@ -16,6 +16,7 @@ from monitor.client.wire import Query
 from monitor.tui.happenings import GLYPHS, STYLES, group_of, level_of
 from monitor.tui.palette import CRITICAL, DIM, GOOD, LATENCY, NOTICE, PLAIN, STRONG
 from monitor.tui.panels.chart import Chart
+from monitor.tui.panels.wrapped import wrapped
 from monitor.tui.plot import Plot, greatest, nice_ceiling
 from monitor.tui.rows import Row, View, title
 from monitor.tui.screens.page import ELSEWHERE
@@ -92,7 +93,7 @@ class ProbesScreen(SelectingScreen):
                 Row().put("  no server is asked anything, as far as is known here: there are no probe_… series", DIM)
             )
         if not any(one.kind == "canary" for one in probes) and not _plain(view):
-            rows += [Row().put(f"  {cut(_NO_CANARY, width - 3)}", DIM)]
+            rows += wrapped("", _NO_CANARY, width, DIM, indent=2)
         runs = self._runs(view, width)
         charts = [(self._chart(one, answers), _promql(one)) for one in probes if self._took(one, answers) is not None]
         if charts:

@@ -12,6 +12,7 @@ from monitor.tui.palette import DIM, NOTICE, TITLE
 from monitor.tui.panels.chart import Spot
 from monitor.tui.panels.footer import footer
 from monitor.tui.panels.header import header
+from monitor.tui.panels.wrapped import wrapped
 from monitor.tui.rows import Line, Row, View
 from monitor.tui.screens.page import Page
 from monitor.tui.widgets.canvas import Canvas
@@ -74,7 +75,7 @@ class SheetScreen(Page):
         lines.append(title.line())
         self.first = len(lines)
         if not rows:
-            lines.append(Row().put(f"  {self.nothing(view)}", DIM).line())
+            rows = wrapped("", self.nothing(view), width, DIM, indent=2)
         lines += [row.line() for row in rows[self.top : self.top + room]]
         lines = [*lines[: height - 1], *[()] * (height - 1 - len(lines)), footer(view, width, self.KEYS)]
         self.query_one("#body", Canvas).show(lines, faded=view.old)
