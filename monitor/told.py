@@ -5,7 +5,7 @@ changed, or why it was refused; who silenced what; that history is not written, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 from monitor import __version__
@@ -89,8 +89,10 @@ def reloaded(now_ms: int, old: Config, new: Config, before: RuleSet, after: Rule
 
 
 def refused(now_ms: int, problems: Sequence[Problem]) -> Event:
-    """A configuration was refused whole; the old one stays."""
-    first = str(problems[0]) if problems else "it cannot be read"
+    """A configuration was refused whole; the old one stays. What stands in its place may be a secret, and events are
+    read by anybody: nothing is quoted."""
+    said = [_unquoted(one) for one in problems]
+    first = said[0] if said else "it cannot be read"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return Event(
         now_ms,
@@ -98,8 +100,13 @@ def refused(now_ms: int, problems: Sequence[Problem]) -> Event:
         "warning",
         f"configuration not read again: {first}{more}",
         {"file": problems[0].path} if problems else {},
-        "The old one stays. " + " · ".join(str(one) for one in problems[:20]),
+        "The old one stays. `gpumon check` and the log say what stands there. " + " · ".join(said[:20]),
     )
+
+
+def _unquoted(problem: Problem) -> str:
+    message, quote, _ = problem.message.partition('"')
+    return str(replace(problem, message=f'{message}"…"' if quote else message))
 
 
 def history_turned(now_ms: int, ok: bool, problem: str, lost_samples: int) -> Event:

@@ -102,6 +102,15 @@ def test_a_refusal_says_where_first_and_all_in_the_detail() -> None:
     assert "/etc/gpumon.yaml:9:2: no receiver" in event.detail
 
 
+def test_a_refusal_tells_nobody_what_stands_in_the_file() -> None:
+    secrets = ('expected a mapping, found "Bearer "S3CRET""', 'unknown field "http://u:S3CRET@x" (did you mean "url"?)')
+    event = told.refused(NOW, [Problem("/etc/gpumon.yaml", 3, 1, one) for one in secrets])
+    assert "S3CRET" not in event.title + event.detail
+    assert 'gpumon.yaml:3:1: expected a mapping, found "…"' in event.title
+    assert 'gpumon.yaml:3:1: unknown field "…"' in event.detail
+    assert "gpumon check" in event.detail
+
+
 def test_history_that_fails_and_is_mended() -> None:
     bad = told.history_turned(NOW, False, "h.sqlite: the disk is full", 0)
     assert (bad.kind, bad.severity) == ("history_problem", "warning")
