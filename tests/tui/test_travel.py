@@ -238,6 +238,22 @@ def test_a_lost_connection_is_told_in_the_past_too() -> None:
     run(look)
 
 
+def test_what_to_do_about_a_lost_connection_is_told_to_the_end() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        why = "the socket is there, but nobody listens on it"
+        cure = (
+            "The daemon died or hangs: see `systemctl status gpumon`; without a daemon, remove it: rm /run/gpumon.sock"
+        )
+        app.take(ConnectionLost(Unreachable(why, "unix:/run/gpumon/gpumon.sock", cure), 2.0))
+        await settle(app, pilot)
+        text = " ".join(" ".join(text_of(app)).split())
+        assert why in text
+        assert cure in text
+        assert "trying again in 2 s" in text
+
+    run(look, (80, 24))
+
+
 def test_at_80_columns_the_moment_is_seen() -> None:
     async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
         text = await press(app, pilot, "right_square_bracket", "shift+left")

@@ -9,6 +9,7 @@ from rich.style import Style
 from monitor.client.format import clock, count, cut, duration, used_of
 from monitor.client.snapshot import Snapshot
 from monitor.tui.palette import ALARM, BADGE, BRAND, DIM, HERE, KEY, NOTICE, PAST, PLAIN, STRONG
+from monitor.tui.panels.wrapped import wrapped
 from monitor.tui.rows import Line, Row, View
 
 
@@ -57,13 +58,7 @@ def header(view: View, width: int) -> list[Line]:
     if view.note:
         rows.append(Row().put(f" {view.note}", NOTICE))
     if view.error and snapshot is not None:
-        lost = Row().put(" connection lost ", ALARM).put(f" {view.error}", NOTICE)
-        retry = f"  {view.message}" if view.message else ""
-        rows.append(lost.put(retry, DIM))
-        if view.cure and lost.width + 2 + len(view.cure) <= width:
-            lost.put("  " + view.cure, DIM)
-        elif view.cure:
-            rows.append(Row().put(view.cure, DIM))
+        rows += _lost(view, width)
     elif notes.width:
         if left.width + 3 + notes.width + 3 + right.width <= width:
             left.put("   ").extend(notes)
@@ -79,6 +74,19 @@ def header(view: View, width: int) -> list[Line]:
             rows[0].put(" " + cut(snapshot.node.hostname or snapshot.node.target, room), STRONG)
         rows[0].to(max(7, width - right.width)).extend(right)
     return [row.line() for row in rows]
+
+
+def _lost(view: View, width: int) -> list[Row]:
+    """Why there is no connection, what to do, and when it is tried again: to the end, as it is what helps now."""
+    badge = Row().put(" connection lost ", ALARM).put(" ")
+    first, *more = wrapped("", view.error, max(20, width - badge.width), NOTICE, indent=0)
+    rows = [badge.extend(first), *(Row().to(18).extend(one) for one in more)]
+    for text in (view.message, view.cure):
+        if text and rows[-1].width + 2 + len(text) <= width:
+            rows[-1].put("  " + text, DIM)
+        elif text:
+            rows += wrapped("", text, width, DIM, indent=1)
+    return rows
 
 
 SCREENS = (
