@@ -180,3 +180,15 @@ def test_what_is_read_by_and_by_is_drawn_with_the_next_picture_where_one_comes()
             assert (app.page.view is not before) is is_drawn
 
     run(look)
+
+
+def test_processes_are_not_asked_for_in_the_past_which_has_none() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], server: Slow, clock: Clock) -> None:
+        await pilot.press("left", "5")
+        await settle(app, pilot)
+        assert server.reads == 0
+        await pilot.press("l")
+        await settle(app, pilot)
+        assert server.reads == 1
+
+    run(look)

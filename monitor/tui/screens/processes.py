@@ -72,6 +72,8 @@ class ProcessesScreen(ListScreen):
         """Those that were sent SIGTERM, with when, by PID and start."""
 
     async def read(self, server: Asked, at_ms: int | None, range_seconds: int) -> None:
+        if at_ms is not None:
+            return  # they are not stored
         self.processes = await server.processes()
         # What was said of one of them is news for half a minute.
         self._said_for = self._said_for + 1 if self.said and self.said == self._said_before else 0
