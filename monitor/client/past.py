@@ -62,8 +62,10 @@ class Pictures:
         """Since when the server has samples, where it says so."""
 
     async def at(self, at_ms: int | None, range_seconds: int) -> Snapshot:
-        """The node at a moment, or now. Raises ``ClientError``."""
+        """The node at a moment, or the graphs of now: all else of now a feed tells each second. Raises
+        ``ClientError``."""
         client = self._client or self._open()
+        live = at_ms is None
         try:
             facts, told = await self._who(client)
             self.oldest_ms = told.oldest_ms if told is not None else None
@@ -82,11 +84,13 @@ class Pictures:
                 step_seconds=lens.step_seconds,
                 node=lens.node,
             )
+            if live:
+                asked = tuple(one for one in asked if one.range_seconds is not None)
             results = await Asking(client, asked).results(at_ms)
-            alerts = await _alerts(client, at_ms, daemon=told is not None)
-            sources = (
-                await sources_of(client, at_ms, "it was down") if told is not None or client.part is not None else None
-            )
+            alerts = None if live else await _alerts(client, at_ms, daemon=told is not None)
+            sources = None
+            if not live and (told is not None or client.part is not None):
+                sources = await sources_of(client, at_ms, "it was down")
         except ClientError as error:
             await self._give_up(client, error)
             raise

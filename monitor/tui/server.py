@@ -42,7 +42,7 @@ class Asked(Protocol):
     """What screens can ask for. Everything raises ``ClientError``."""
 
     async def at(self, at_ms: int | None, range_seconds: int) -> Snapshot:
-        """The node at a moment, or now, with graphs of so many seconds."""
+        """The node at a moment with graphs of so many seconds, or such graphs of now."""
         ...
 
     def watch(

@@ -48,7 +48,7 @@ def ask(*wanted: tuple[int | None, int]) -> list[Snapshot]:
 
 
 def test_a_picture_is_of_its_moment() -> None:
-    then, now = ask((T0 - 400_000, 600), (None, 300))
+    then, now = ask((T0 - 400_000, 600), (T0, 300))
     assert (then.now_ms, now.now_ms) == (T0 - 400_000, T0)
     assert (then.gpus[0].temperature, now.gpus[0].temperature) == (8.0, 14.0)
     assert then.gpus[0].model == "NVIDIA H200"
@@ -56,6 +56,14 @@ def test_a_picture_is_of_its_moment() -> None:
     assert [(one.name, one.up, one.reason) for one in then.sources] == [("nvml", True, "it was down")]
     assert [one.up for one in now.sources] == [False]
     assert then.sources[0].last_success_ms == T0 - 402_000
+
+
+def test_of_now_the_graphs_alone_are_asked_for() -> None:
+    then, now = ask((T0, 300), (None, 300))
+    assert now.histories.keys() == then.histories.keys() != set()
+    assert then.gpus[0].temperature is not None
+    assert now.gpus[0].temperature is None, "a feed tells it each second"
+    assert (len(then.sources), now.sources) == (1, ())
 
 
 def test_a_graph_ends_at_the_moment_and_goes_back_as_far_as_it_is_asked_to() -> None:
