@@ -202,6 +202,7 @@ def bind_unix(path: Path) -> socket.socket:
     mask = os.umask(0o117)  # from the first moment nobody else can connect
     try:
         bound.bind(os.fspath(path))
+        bound.listen(128)  # at once: who finds the socket is not to find that nobody listens on it
     except OSError as error:
         bound.close()
         if error.errno == errno.EADDRINUSE:
@@ -216,7 +217,6 @@ def bind_unix(path: Path) -> socket.socket:
             os.chown(path.parent, -1, group)
     except (KeyError, PermissionError):
         log.debug("no group %s, or no right to give the socket to it", GROUP)
-    bound.listen(128)
     return bound
 
 

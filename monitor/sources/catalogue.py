@@ -261,7 +261,7 @@ def _gpu_unit(row: nvml_table.Row) -> str:
 
 def server_entries() -> Iterator[Entry]:
     """What today's vLLM sends, as the simulated one does, which has the series of a real one."""
-    shape = VllmSeries("model", "host:8000", {}, started_seconds=0.0).shape
+    shape = VllmSeries("model", "host:8000", {}, started_seconds=0.0, drafts=True).shape
     labels: dict[str, dict[str, None]] = {}
     for series in shape.series:
         labels.setdefault(_family_of(series, shape.families), {}).update(

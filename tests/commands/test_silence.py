@@ -136,7 +136,7 @@ def test_an_alertmanager_is_silenced_instead_with_its_token(
     with served(tmp_path) as node:
         where = Where("unix:/nowhere", f"http://127.0.0.1:{node.port}")
         assert add(where, ["Hot"], comment="c", by="k") == 1
-        assert "A token for it is taken from $GPUMON_TOKEN" in capsys.readouterr().err
+        assert "A token comes from --token-file or $GPUMON_TOKEN" in capsys.readouterr().err
         monkeypatch.setenv("GPUMON_TOKEN", "wrong")
         assert add(where, ["Hot"], comment="c", by="k") == 1
         assert "the token is another one" in capsys.readouterr().err
