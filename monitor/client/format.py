@@ -101,7 +101,9 @@ def figure(value: float | None) -> str:
 
 
 def rate(value: float | None, unit: str) -> str:
-    """A rate with its unit: ``1.2k tok/s``."""
+    """A rate with its unit: ``1.2k tok/s``. One that is small is not 0: ``0.03 /s``, ``<0.01 /s``."""
+    if value is not None and 0 < value < 0.05:
+        return f"{value:.2f} {unit}" if value >= 0.01 else f"<0.01 {unit}"
     return ABSENT if value is None else f"{number(value)} {unit}"
 
 

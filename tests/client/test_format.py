@@ -54,6 +54,14 @@ def test_duration(value: float | None, text: str) -> None:
     assert words.duration(value) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (0.0, "0 /s"), (0.003, "<0.01 /s"), (0.03, "0.03 /s"), (0.06, "0.1 /s"), (1234, "1.2k /s")],
+)
+def test_a_rate_that_is_small_is_not_zero(value: float | None, text: str) -> None:
+    assert words.rate(value, "/s") == text
+
+
 def test_shares_below_one_percent_are_not_zero() -> None:
     assert words.percent(0.004) == "0.4 %"
     assert words.percent(0.0) == "0 %"

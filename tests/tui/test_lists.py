@@ -210,9 +210,10 @@ def test_a_servers_readings_likewise_and_80_columns_are_enough() -> None:
 
 def test_the_host_has_all_of_its_readings() -> None:
     async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
-        past.found = (reading("node_load1", 1.5),)
+        past.found = (reading("node_load1", 1.5), reading("node_disk_io_time_seconds_total", 0.0322, counts=True))
         text = await press(app, pilot, "6", "r")
-        assert "host  readings  1" in text
+        assert "host  readings  2" in text
+        assert "0.0322 /s" in text, "what is small is not 0"
         assert past.opened[-1][0].startswith('{__name__=~"node_.+"')
         await press(app, pilot, "y")
         assert app.clipboard == 'node_load1{rank="0"}'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from monitor.client.format import duration, number
+from monitor.client.format import duration, figure
 from monitor.client.snapshot import Reading
 from monitor.samples import escape
 from monitor.tui.palette import DIM, PLAIN, STRONG, UTILIZATION
@@ -89,7 +89,7 @@ class ReadingsScreen(ListScreen):
         low, high = _ends(one)
         plot = self._plots.setdefault(key, Plot())
         cells = [(f"{one.name}  {labels}" if labels else one.name, PLAIN)]
-        cells.append((number(one.value) + (" /s" if one.counts and one.value is not None else ""), STRONG))
+        cells.append((figure(one.value) + (" /s" if one.counts and one.value is not None else ""), STRONG))
         room = self._graph_width()
         if room >= 10:
             # From the lowest to the greatest: what moves by a hundredth is seen to move; what stands still is a line.
@@ -97,7 +97,7 @@ class ReadingsScreen(ListScreen):
             (drawn,) = plot.rows(one.history, one.history.times[-1], room, 1, top, bottom)
             cells.append((f"  {drawn}", UTILIZATION))
             if self._has_ends:
-                cells += [(number(low), DIM), (number(high), DIM)]
+                cells += [(figure(low), DIM), (figure(high), DIM)]
         cells.append(("", PLAIN))
         text = f"{one.name} {labels} {one.help}"
         return Entry(key, tuple(cells), text, (key, one.value), one, copies=_promql(one, self.selector))
