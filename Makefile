@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Files of tests run beside each other, one for each processor. `make test WORKERS=0` runs them one after another.
+WORKERS ?= auto
 
 .PHONY: help demo test lint check format test-live test-stories bench clean
 .DEFAULT_GOAL := help
@@ -27,7 +29,7 @@ demo: $(STAMP)
 	@$(BIN)/gpumon demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile
 
 format: $(STAMP)
 	$(BIN)/ruff format .
