@@ -140,6 +140,14 @@ def test_what_an_empty_list_says_is_read_to_its_end_on_a_narrow_terminal() -> No
     run(look, (80, 24))
 
 
+def test_where_no_card_fits_the_key_to_them_says_so() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        assert "no room" not in await press(app, pilot, "2")
+        assert "no room for cards" in await press(app, pilot, "v")
+
+    run(look, (80, 24))
+
+
 def test_what_fires_is_seen_on_a_list_too() -> None:
     async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
         await press(app, pilot, "4")

@@ -173,6 +173,7 @@ class GpusScreen(ListScreen):
                 at = len(cards) - 1
         rows = self._cards.rows(view, cards, at, width, height)
         if rows is not None:
+            self.said = ""
             found = places(cards, width, height)
             self._across = found[0] if found is not None else 0
             self._origin = self.size.height - 1 - height
@@ -213,8 +214,13 @@ class GpusScreen(ListScreen):
 
     def action_turn(self) -> None:
         """Cards, or a line each."""
-        self._lines = not self._lines
-        self.draw()
+        self.said = ""
+        if self._lines or self._across:
+            self._lines = not self._lines
+            self.draw()
+        if not self._lines and not self._across:
+            self.said = "no room for cards: make the window larger, or filter"
+            self.draw()
 
     def action_next(self, by: int) -> None:
         """The next GPU, or the one before."""
