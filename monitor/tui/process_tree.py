@@ -122,7 +122,8 @@ def _under(pid: int, below: Mapping[int, Sequence[Process]]) -> Iterable[Process
 def short(command: str) -> str:
     """A command line without the interpreter and the folders of its program."""
     words = command.split()
-    if len(words) > 1 and os.path.basename(words[0]).startswith("python") and not words[1].startswith("-"):
+    interpreted = len(words) > 1 and os.path.basename(words[0]).startswith("python")
+    if interpreted and not words[1].startswith("-") and words[1] != "…":  # a program, which is told
         words = words[1:]
     return " ".join((os.path.basename(words[0]) or words[0], *words[1:])) if words else ""
 

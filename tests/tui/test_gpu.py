@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from textual.pilot import Pilot
@@ -78,6 +79,7 @@ def test_energy_is_of_the_range_and_power_its_mean() -> None:
     head = boards(1, per_second={"DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION": 400_000.0}, power_mw=400_000)
     text = " ".join(screen(Node(head), (160, 60), *OPEN).split())
     assert "energy 33 Wh in the last 5 min mean power 400 W" in text
+    assert re.search(r" [1-9]\d* Wh since the driver was loaded", text), "not 0.0 kWh"
 
 
 def test_a_sick_gpu_says_what_is_wrong() -> None:

@@ -74,3 +74,8 @@ def test_commands_without_interpreter_and_folders() -> None:
     assert short("python3") == "python3"
     assert short("dir/") == "dir/"
     assert short("") == ""
+
+
+def test_an_interpreter_stands_for_a_program_that_is_not_told() -> None:
+    assert short("/usr/bin/python3 /opt/vllm/bin/vllm serve x") == "vllm serve x"
+    assert short("/usr/bin/python3 …") == "python3 …"

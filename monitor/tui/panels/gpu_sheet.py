@@ -296,15 +296,18 @@ def _energy(told: Told, range_seconds: int) -> list[Text]:
     total, used = told.get("TOTAL_ENERGY_CONSUMPTION"), told.answers.value("energy")
     texts: list[Text] = []
     if used is not None:
-        hours = used / 3.6e6
-        words = f"{hours / 1000:.1f} kWh" if hours >= 1000 else f"{hours:.0f} Wh"
-        texts.append((f"{words} in the last {duration(range_seconds)}", PLAIN))
+        texts.append((f"{_watt_hours(used)} in the last {duration(range_seconds)}", PLAIN))
     mean = told.answers.value("mean_power")
     if mean is not None:
         texts.append((f"mean power {mean:.0f} W", PLAIN))
     if total is not None:
-        texts.append((f"{total / 3.6e9:.1f} kWh since the driver was loaded", DIM))
+        texts.append((f"{_watt_hours(total)} since the driver was loaded", DIM))
     return texts
+
+
+def _watt_hours(millijoules: float) -> str:
+    hours = millijoules / 3.6e6
+    return f"{hours / 1000:.1f} kWh" if hours >= 1000 else f"{hours:.0f} Wh"
 
 
 def _cores(told: Told) -> list[Text]:

@@ -103,7 +103,7 @@ class ProcessesScreen(ListScreen):
     def columns(self, view: View) -> Sequence[Column]:
         wide = self.size.width
         known = self.processes or ()
-        longest = max((len(one.server) for one in known), default=6)
+        longest = max([6, *(len(one.server) for one in known)])
         gpu = max(5, min(9, 1 + max((len(_gpus(one)) for one in merged(known)), default=0)))
         return (
             Column("gpu", gpu),
