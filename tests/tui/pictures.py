@@ -132,7 +132,9 @@ def save(image: Image.Image, file: Path) -> None:
     """As small as it gets with as many colours as fit."""
     for colours in (48, 24, 16):
         out = io.BytesIO()
-        image.quantize(colours, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+        image.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+            out, "PNG", optimize=True
+        )
         if len(out.getvalue()) < LIMIT:
             file.write_bytes(out.getvalue())
             return
@@ -206,6 +208,9 @@ def main() -> None:
                     one.press(key)
                 run_all(panes, 0.3)
             run_all(panes, 3)
+            limit = time.monotonic() + 30
+            while any("reading …" in one.text for one in panes) and time.monotonic() < limit:
+                run_all(panes, 0.5)
             _take(shown["node"], name, folder)
             for one in panes:
                 one.press("escape")

@@ -174,3 +174,12 @@ def test_what_is_silenced_or_inhibited_is_dimmed_last_and_counted_apart() -> Non
     assert "1 firing  1 silenced  1 inhibited" in text
     assert text.index("Loud") < text.index("Held") < text.index("Quiet")
     assert "critical silenced" in text
+
+
+def test_lost_frames_are_told_for_as_long_as_they_are_many() -> None:
+    def last(dropped: int, seq: int) -> str:
+        return lines_at([replace(snapshot(seconds=5), dropped=dropped, seq=seq)], 200, 50)[-1]
+
+    assert "1 frame lost" in last(1, 20)
+    assert "lost" not in last(1, 60)
+    assert "3 frames lost" in last(3, 60)

@@ -8,6 +8,9 @@ from monitor.client.format import count
 from monitor.tui.palette import DIM, KEY
 from monitor.tui.rows import Line, Row, View
 
+_OF_SO_MANY = 50
+"""Of so many frames one may be lost: one at a slow start is no news for the rest of the day."""
+
 
 def footer(view: View, width: int, keys: Sequence[tuple[str, str]]) -> Line:
     """``keys`` are pairs of a key and what it does, the most needed first: those that do not fit are left out, but for
@@ -20,7 +23,7 @@ def footer(view: View, width: int, keys: Sequence[tuple[str, str]]) -> Line:
     if view.snapshot is not None:
         node = view.snapshot.node
         text = f"{node.target}  gpumon {node.version} " if node.version else f"{node.target} "
-        if view.snapshot.dropped:
+        if view.snapshot.dropped * _OF_SO_MANY > view.snapshot.seq:
             text = f"{count(view.snapshot.dropped, 'frame')} lost  " + text
         if row.width + len(text) <= width:
             row.to(width - len(text)).put(text, DIM)
