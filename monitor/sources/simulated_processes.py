@@ -31,7 +31,7 @@ def processes(story: Story, hostname: str, rows: Sequence[GpuProcess], now_ms: i
         cgroup = f"/system.slice/vllm-{facts.port}.service"
         wave = math.sin(now_ms / 9000 + number) * 0.5 + math.sin(now_ms / 2300 + number) * 0.3
         one = GpuProcess("", "", head, None, OFF_GPU, "vllm serve", "vllm", server=server, cgroup=cgroup)
-        command = f"python3 /opt/vllm/bin/vllm serve {facts.model} --port {facts.port} --tensor-parallel-size 4"
+        command = f"python3 /usr/local/bin/vllm serve {facts.model} --port {facts.port} --tensor-parallel-size 4"
         found.append(
             replace(
                 one,

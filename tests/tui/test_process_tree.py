@@ -66,7 +66,7 @@ def test_descendants_at_any_depth() -> None:
 
 
 def test_commands_without_interpreter_and_folders() -> None:
-    assert short("python3 /opt/x/bin/vllm serve m --port 1") == "vllm serve m --port 1"
+    assert short("python3 /usr/local/bin/vllm serve m --port 1") == "vllm serve m --port 1"
     assert short("/usr/bin/python3.12 train.py") == "train.py"
     assert short("python3 -m torch.distributed.run a.py") == "python3 -m torch.distributed.run a.py"
     assert short("/usr/local/bin/tritonserver --model /m") == "tritonserver --model /m"
@@ -77,5 +77,5 @@ def test_commands_without_interpreter_and_folders() -> None:
 
 
 def test_an_interpreter_stands_for_a_program_that_is_not_told() -> None:
-    assert short("/usr/bin/python3 /opt/vllm/bin/vllm serve x") == "vllm serve x"
+    assert short("/usr/bin/python3 /usr/local/bin/vllm serve x") == "vllm serve x"
     assert short("/usr/bin/python3 …") == "python3 …"

@@ -42,7 +42,7 @@ ROWS = (
     process(104, "VLLM::Worker_TP1", 102, "1", rank="1", sm_ratio=0.9),
     process(103, "VLLM::Worker_TP0", 102, "0", rank="0", sm_ratio=0.2),
     process(102, "VLLM::EngineCore", 100, cpu_ratio=1.0),
-    process(100, "vllm serve", 1, engine="", command="python3 /opt/bin/vllm serve org/m --port 8000", threads=212),
+    process(100, "vllm serve", 1, engine="", command="python3 /usr/bin/vllm serve org/m --port 8000", threads=212),
     process(
         900, "python", 899, "3", server="", engine="", user="alice", command="python train.py", container="docker:ab"
     ),
@@ -162,7 +162,7 @@ def test_detail_tells_all_that_is_known() -> None:
         past.rows = (replace_row(ROWS[3], cgroup="/system.slice/vllm.service"), *ROWS[:3])
         text = await press(app, pilot, "5")
         assert "pid 100  parent 1  212 threads" in text
-        assert "python3 /opt/bin/vllm serve org/m --port 8000" in text
+        assert "python3 /usr/bin/vllm serve org/m --port 8000" in text
         assert "/system.slice/vllm.service" in text
         await press(app, pilot, "down", "down", "y")
         assert app.clipboard == "103"
