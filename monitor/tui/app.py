@@ -184,6 +184,8 @@ class GpumonApp(PersonalApp):
 
     def _age(self) -> None:
         """A picture grows old without any event."""
+        if len(self.screen_stack) < 2:  # it is ending: a timer may tick once more
+            return
         if self._snapshot is not None and self._paused is None and self._monotonic() - self._received >= 2:
             self.show_page()
         self._reading.tick(self._monotonic())

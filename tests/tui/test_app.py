@@ -123,3 +123,14 @@ def test_the_screen_needs_no_http_to_be_painted() -> None:
     code = f"import sys; {shown}; print('httpx' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_tick_behind_the_end_is_no_error() -> None:
+    ended: list[GpumonApp] = []
+
+    async def look(app: GpumonApp, pilot: Pilot[None]) -> None:
+        ended.append(app)
+
+    run([snapshot(seconds=5)], (80, 24), look)
+    assert not ended[0].screen_stack
+    ended[0]._age()

@@ -26,5 +26,5 @@ def test_keys_in_any_order_leave_it_alive(url: str, seed: int, size: tuple[int, 
             shown.pump(0.005)
         shown.settle()
         assert shown.process.poll() is None, shown.text
-        shown.end(signal.SIGTERM)
+        assert shown.end(signal.SIGTERM) == 128 + signal.SIGTERM
         assert shown.is_restored
