@@ -204,6 +204,7 @@ def test_what_it_does_itself_is_among_the_events(tmp_path: Path) -> None:
 
 def test_a_start_that_fails_is_no_run_that_ended_without_a_word(tmp_path: Path) -> None:
     with daemon(tmp_path, "--simulate") as one:
+        wait_for(lambda: told_by(one), "its beginning")  # before that a signal just ends it
         assert one.end() == 0
     command = [sys.executable, "-m", "monitor", "daemon", "--simulate", "--listen", "none"]
     nowhere = ["--socket", "/proc/no/such.sock", "--state-dir", str(tmp_path / "state")]

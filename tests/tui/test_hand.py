@@ -4,12 +4,14 @@ terminals of any size."""
 from __future__ import annotations
 
 import asyncio
+import gc
 from dataclasses import replace
 from datetime import datetime
 
 import pytest
 from textual.events import Key
 from textual.pilot import Pilot
+from textual.strip import Strip
 
 from monitor.client.wire import AlertRow
 from monitor.tui.app import GpumonApp
@@ -358,3 +360,20 @@ def test_the_last_line_always_has_the_help() -> None:
     assert all("? help" in line for line in lines.values())
     assert all(len(line) <= width for width, line in lines.items())
     assert lines[59] == "a one thing  b another thing  ? help  q quit"
+
+
+def test_a_window_that_is_closed_leaves_nothing_behind() -> None:
+    def drawn() -> int:
+        gc.collect()
+        return sum(isinstance(one, Strip) for one in gc.get_objects())
+
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        counts = []
+        for _ in range(3):
+            for key in ("question_mark", "colon"):
+                await press(app, pilot, key)
+                await press(app, pilot, "escape")
+            counts.append(drawn())
+        assert counts[2] == counts[1]
+
+    run(look)

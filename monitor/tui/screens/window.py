@@ -50,6 +50,12 @@ class Window(Moused, ModalScreen[None]):
     def on_mount(self) -> None:
         self.draw()
 
+    def on_unmount(self) -> None:
+        """Let go of what was drawn: Textual keeps the caches of the last thousand widgets that there were, and with
+        them all that was in every window that was opened."""
+        for widget in (self, *self.query("*")):
+            widget._styles_cache.clear()
+
     def on_resize(self, event: Resize) -> None:
         self.draw()
 
