@@ -1,7 +1,7 @@
 """What a workload is given, and what it asks for: requests, the load that they make, a step that is measured.
 
-A workload knows no HTTP, no clock and no files. It makes ``StepPlan`` objects, has its ``Context`` measure them, looks at
-what came, and makes the next one.
+A workload knows no HTTP, no clock and no files. It makes ``StepPlan`` objects, has its ``Context`` measure them, looks
+at what came, and makes the next one.
 """
 
 from __future__ import annotations
