@@ -13,6 +13,7 @@ import errno
 import os
 import ssl
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -167,6 +168,37 @@ class Client:
         except (msgspec.DecodeError, ValueError) as error:
             raise ClientError(f"a frame that cannot be read: {error}", self.target, _VERSIONS) from error
         raise Unreachable("the daemon ended the stream", self.target)
+
+    async def get(self, path: str, kind: type[T], *, timeout: float | None = None) -> T:
+        """What a path below our own API gives, as a type."""
+        return self._decode((await self._send("GET", path, timeout=timeout)).content, kind)
+
+    async def post(self, path: str, body: object, kind: type[T], *, timeout: float | None = None) -> T:
+        """The same for a request that changes something; ``body`` becomes JSON."""
+        return self._decode((await self._send("POST", path, json=body, timeout=timeout)).content, kind)
+
+    async def delete(self, path: str) -> None:
+        """Have something deleted."""
+        await self._send("DELETE", path)
+
+    async def save(self, path: str, file: Path) -> None:
+        """Write what a path gives to a new file; where that fails, there is none. Raises ``FileExistsError`` where one is
+        there, and ``OSError`` where none can be written."""
+        self._check_open()
+        try:
+            async with self._http.stream("GET", path, timeout=httpx.Timeout(10.0, read=60.0)) as response:
+                if response.status_code != 200:
+                    await response.aread()
+                    self._check(response)
+                with file.open("xb") as out:
+                    try:
+                        async for chunk in response.aiter_bytes():
+                            out.write(chunk)
+                    except BaseException:
+                        file.unlink(missing_ok=True)
+                        raise
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._unreachable(error) from error
 
     async def _get(self, path: str, fields: Mapping[str, str] | None = None) -> bytes:
         return (await self._send("GET", path, fields=fields)).content
