@@ -145,6 +145,8 @@ class Record(msgspec.Struct):
     """By ``usage.prompt_tokens_details``, where the server gives it."""
     waited_s: float = 0.0
     """For a free place under the concurrency limit, after the moment at which it was due."""
+    ended_s: float | None = None
+    """When it was over and its place free, from the beginning of its step: after usage and [DONE], or as it failed."""
     group: str = ""
     """What sort of request it is in this workload: ``priority 1``, ``warm``, ``cold``."""
     text: str = ""
