@@ -182,8 +182,8 @@ class Client:
         await self._send("DELETE", path)
 
     async def save(self, path: str, file: Path) -> None:
-        """Write what a path gives to a new file; where that fails, there is none. Raises ``FileExistsError`` where one is
-        there, and ``OSError`` where none can be written."""
+        """Write what a path gives to a new file; where that fails, there is none. Raises ``FileExistsError`` where
+        there is one, and ``OSError`` where none can be written."""
         self._check_open()
         try:
             async with self._http.stream("GET", path, timeout=httpx.Timeout(10.0, read=60.0)) as response:
@@ -195,7 +195,7 @@ class Client:
                         async for chunk in response.aiter_bytes():
                             out.write(chunk)
                     except BaseException:
-                        file.unlink(missing_ok=True)
+                        os.unlink(file)
                         raise
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._unreachable(error) from error
