@@ -28,7 +28,7 @@ _RESAMPLE_WORK = 4_000_000
 _RESAMPLE_SIZE = 10_000
 
 
-# -- of a list of values ---------------------------------------------------------------------------------------------
+# -- of a list of values ----------------------------------------------------------------------------------------------
 
 
 def percentile(sorted_values: Sequence[float], q: float) -> float:
@@ -246,7 +246,7 @@ def _busiest_second(done: Sequence[Record]) -> tuple[int | None, int]:
     return max(chunks.values(), default=0), max(there.values())
 
 
-# -- of the part in which the load was steady ---------------------------------------------------------------------------
+# -- of the part in which the load was steady -------------------------------------------------------------------------
 
 
 def steady(records: Sequence[Record], concurrency: int, duration_s: float, slos: Sequence[Slo] = ()) -> Window | None:
@@ -323,7 +323,7 @@ def _longest_stretch(records: Sequence[Record], concurrency: int) -> tuple[float
     return (longest[0], longest[1]) if longest is not None and longest[1] > longest[0] else None
 
 
-# -- of two runs --------------------------------------------------------------------------------------------------------
+# -- of two runs ------------------------------------------------------------------------------------------------------
 
 
 def interval_of_change(

@@ -38,7 +38,7 @@ def failure(start_s: float, outcome: Outcome, error: str, ended_s: float | None 
     return Record(start_s=start_s, outcome=outcome, error=error, ended_s=start_s if ended_s is None else ended_s)
 
 
-# -- values -------------------------------------------------------------------------------------------------------------
+# -- values -----------------------------------------------------------------------------------------------------------
 
 SEVEN = [3.1, 0.2, 8.8, 5.0, 1.75, 2.5, 9.9]
 
@@ -202,7 +202,7 @@ def test_without_a_target_or_a_request_nothing_is_met_or_missed() -> None:
     assert statistics.slo_met([failure(0, "cancelled", "")], [Slo("ttft", 1)]) is None
 
 
-# -- the steady window --------------------------------------------------------------------------------------------------
+# -- the steady window ------------------------------------------------------------------------------------------------
 
 
 def wave(start_s: float, length: int = 10) -> Record:
