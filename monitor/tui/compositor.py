@@ -105,6 +105,9 @@ class HeedingScreen(Screen[None]):
         if not isinstance(app, TerminalApp) or self is not app.screen:
             super()._compositor_refresh()
             return
+        # Textual forgets, with each frame, every widget that told it of a change. A frame that waited comes between:
+        # what changed since is not looked at yet, and in a picture that stands it would never be drawn.
+        self._compositor.update_widgets(self._dirty_widgets)
         if not app.has_room():
             if len(self._compositor._dirty_regions) > _MOST_REGIONS:
                 self._compositor._dirty_regions = {self._compositor.size.region}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from typing import Any
 
 from textual.pilot import Pilot
 
@@ -78,6 +80,32 @@ def test_pause_and_go_on() -> None:
         await settle(app, pilot)
         assert "paused" not in text_of(app)[0]
         assert "running 43" not in "\n".join(text_of(app))
+
+    run([snapshot(seconds=5)], (80, 24), look)
+
+
+def test_what_changes_while_a_frame_waits_is_not_lost_when_that_is_drawn() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None]) -> None:
+        drawn: list[str] = []
+
+        def display(screen: object, update: Any) -> None:
+            drawn.append("" if update is None else update.render_segments(app.console))
+
+        app._display = display  # type: ignore[method-assign]
+        app.output.queue(1)  # the terminal has not taken all yet
+        app.take(snapshot(seconds=6))
+        await settle(app, pilot)
+        assert drawn == []
+        assert app.output.skipped
+        app.action_pause()
+        for _ in range(100):  # until the screen knows of it, and has not come to it yet
+            if not app.screen._dirty_widgets:
+                await asyncio.sleep(0)
+        app.output.take(1)
+        app.draw_what_waits()
+        await settle(app, pilot)
+        # A picture that stands is not drawn again: what is left out now would never be seen.
+        assert "paused" in "".join(drawn)
 
     run([snapshot(seconds=5)], (80, 24), look)
 
