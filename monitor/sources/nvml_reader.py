@@ -32,11 +32,12 @@ from monitor.sources.nvml_calls import Gone, Lost, Values, once, progress
 from monitor.sources.nvml_gpu import Cadences, Gpu
 from monitor.sources.nvml_topology import topology
 
-_ABSENT = {
+ABSENT = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVIDIA driver: libnvidia-ml.so.1 is not installed",
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "no NVIDIA driver: the kernel module is not loaded",
 }
-_MISMATCH = "the driver's library and kernel module differ in version: reload the module, or reboot"
+"""What an error on opening the driver means where there is none."""
+MISMATCH = "the driver's library and kernel module differ in version: reload the module, or reboot"
 _PR_SET_PDEATHSIG = 1
 _MOST_EVENTS = 64
 
@@ -207,9 +208,9 @@ def _open(options: Options) -> tuple[Driver | None, Values]:
     try:
         driver = Driver(options)
     except pynvml.NVMLError as error:
-        if reason := _ABSENT.get(error.value):
+        if reason := ABSENT.get(error.value):
             return None, {"absent": reason}
-        text = _MISMATCH if error.value == pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH else str(error)
+        text = MISMATCH if error.value == pynvml.NVML_ERROR_LIB_RM_VERSIONMISMATCH else str(error)
         return None, {"down": f"cannot open the driver: {text}"}
     if not driver.count:
         # GPUs that come later are seen only by a process that opens the driver after them.
@@ -224,7 +225,7 @@ def _send(output: int, frame: Values) -> None:
         data = data[os.write(output, data) :]
 
 
-def _end_with(parent: int) -> bool:
+def end_with(parent: int) -> bool:
     """Ask the kernel to kill this process when its parent ends; False where it has ended already."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     return os.getppid() == parent
@@ -236,7 +237,7 @@ def main(arguments: list[str]) -> int:
         print("This is the part of gpumon that asks the driver; gpumon starts it itself.", file=sys.stderr)  # noqa: T201
         return 2
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to answer
-    if not _end_with(int(arguments[0])):
+    if not end_with(int(arguments[0])):
         return 0
     options = Options(**json.loads(arguments[1]))
     if options.progress >= 0:
