@@ -6,12 +6,13 @@ We bind the unix socket ourselves and hand uvicorn the descriptor: on its own it
 from __future__ import annotations
 
 import contextlib
-import errno
+import fcntl
 import grp
 import logging
 import os
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,9 @@ from monitor.api.rights import is_unix
 log = logging.getLogger(__name__)
 
 GROUP = "gpumon"
+_TURN_SECONDS = 5.0
+"""How long another that begins in the same directory is waited for: it takes a moment, or two seconds where it asks a
+daemon that hangs."""
 _LOCAL_NAMES = {"localhost", "127.0.0.1", "[::1]", "::1"}
 
 
@@ -187,7 +191,8 @@ class _Guard:
 def bind_unix(path: Path) -> socket.socket:
     """Bind a unix socket: 0660, in a directory of 0750 where we make it, both of the group gpumon where we may.
 
-    What a dead daemon left is replaced; a living one is not. Raises ``CannotListen``.
+    What a dead daemon left is replaced; a living one is not. Whoever finds the socket finds somebody who listens: it is
+    bound under another name, and gets its own when all is done. Raises ``CannotListen``.
     """
     made = not path.parent.exists()
     try:
@@ -197,34 +202,78 @@ def bind_unix(path: Path) -> socket.socket:
             f"cannot make the directory {path.parent} for the socket: {error.strerror}. "
             f"Run as a service, or name another with --socket."
         ) from None
-    _remove_dead(path)
-    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o117)  # from the first moment nobody else can connect
-    try:
-        bound.bind(os.fspath(path))
-        bound.listen(128)  # at once: who finds the socket is not to find that nobody listens on it
-    except OSError as error:
-        bound.close()
-        if error.errno == errno.EADDRINUSE:
-            raise CannotListen(f"{path} is in use by another gpumon daemon") from None
-        raise CannotListen(f"cannot make the socket {path}: {error.strerror or error}") from None
-    finally:
-        os.umask(mask)
-    try:
-        group = grp.getgrnam(GROUP).gr_gid
-        os.chown(path, -1, group)
-        if made:
+    with _turn(path.parent):
+        _check_dead(path)
+        bound = _bind_beside(path)
+    if made and (group := _group()) is not None:
+        with contextlib.suppress(PermissionError):
             os.chown(path.parent, -1, group)
-    except (KeyError, PermissionError):
-        log.debug("no group %s, or no right to give the socket to it", GROUP)
     return bound
 
 
-def _remove_dead(path: Path) -> None:
+def _bind_beside(path: Path) -> socket.socket:
+    beside = path.with_name(path.name[:-1] + ("~" if path.name[-1] != "~" else "-"))  # a longer one may be too long
+    if _check_dead(beside):  # of one that was killed just here
+        beside.unlink(missing_ok=True)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o117)  # from the first moment nobody else can connect
+    try:
+        bound.bind(os.fspath(beside))
+        os.umask(mask)
+        bound.listen(128)
+        if (group := _group()) is not None:
+            with contextlib.suppress(PermissionError):
+                os.chown(beside, -1, group)
+        os.replace(beside, path)
+    except OSError as error:
+        bound.close()
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise CannotListen(f"cannot make the socket {path}: {error.strerror or error}") from None
+    finally:
+        os.umask(mask)
+    return bound
+
+
+def _group() -> int | None:
+    try:
+        return grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        log.debug("no group %s: the socket is its owner's alone", GROUP)
+        return None
+
+
+@contextlib.contextmanager
+def _turn(directory: Path) -> Iterator[None]:
+    """Be the only one that makes a socket in a directory: else two that begin at once would each replace the other's.
+    Where directories cannot be locked, nobody waits."""
+    with contextlib.ExitStack() as held:
+        until = time.monotonic() + _TURN_SECONDS
+        try:
+            handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+            held.callback(os.close, handle)
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= until:
+                        raise CannotListen(
+                            f"another gpumon daemon is beginning in {directory}, and does not get on: "
+                            "end it first, or name another socket with --socket"
+                        ) from None
+                    time.sleep(0.02)
+        except OSError as error:
+            log.debug("%s cannot be locked: %s", directory, error.strerror)
+        yield
+
+
+def _check_dead(path: Path) -> bool:
+    """Whether a dead daemon's socket is there; False where there is nothing. Raises ``CannotListen`` for all else."""
     try:
         kind = path.lstat().st_mode
     except FileNotFoundError:
-        return
+        return False
     if not stat.S_ISSOCK(kind):
         raise CannotListen(f"{path} is there and is no socket: move it away, or name another with --socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -232,8 +281,7 @@ def _remove_dead(path: Path) -> None:
         try:
             probe.connect(os.fspath(path))
         except (ConnectionRefusedError, FileNotFoundError):
-            path.unlink(missing_ok=True)
-            return
+            return True
         except PermissionError:
             raise CannotListen(f"{path} belongs to another user's daemon: name another socket with --socket") from None
         except OSError as error:

@@ -131,7 +131,7 @@ async def start_daemon(
             if is_listening(path):
                 return process
         except Unreachable:
-            # Between bind and listen a socket refuses. Only one that still refuses after our daemon ended is a fault.
+            # What a dead daemon left refuses, until ours replaces it. After ours has ended that is a fault.
             if ended is not None:
                 raise
         if ended is not None:

@@ -1,6 +1,9 @@
 """Sockets and their rights, and who is answered."""
 
 import asyncio
+import errno
+import fcntl
+import os
 import socket
 import stat
 from pathlib import Path
@@ -25,6 +28,82 @@ def test_a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not(tmp_path: Pa
     bind_unix(path).close()
     with bind_unix(path), pytest.raises(CannotListen, match="running already"):
         bind_unix(path)
+
+
+def reached(path: Path) -> int:
+    """What comes of connecting: 0, or why it was refused."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
+        return one.connect_ex(os.fspath(path))
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_there_is_no_moment_in_which_it_is_there_and_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead: bool
+) -> None:
+    path = tmp_path / "gpumon.sock"
+    if dead:
+        bind_unix(path).close()
+    before: list[int] = []
+    rights: list[int] = []
+
+    class Late(socket.socket):
+        def listen(self, backlog: int = 0, /) -> None:
+            before.append(reached(path))
+            super().listen(backlog)
+
+    def rename(old: Path, new: Path) -> None:
+        rights.append(stat.S_IMODE(old.stat().st_mode))
+        os.rename(old, new)
+
+    monkeypatch.setattr("monitor.api.server.socket.socket", Late)
+    monkeypatch.setattr("monitor.api.server.os.replace", rename)
+    with bind_unix(path):
+        # A dead daemon's stays until then: who finds it starts no other daemon, as who finds none would.
+        assert before == [errno.ECONNREFUSED if dead else errno.ENOENT]
+        assert rights == [0o660]
+        assert reached(path) == 0
+        assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["gpumon.sock", "s"])
+def test_one_that_was_killed_while_it_began_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = tmp_path / name
+    names: list[Path] = []
+
+    def rename(old: Path, new: Path) -> None:
+        names.append(old)
+        os.rename(old, new)
+
+    monkeypatch.setattr("monitor.api.server.os.replace", rename)
+    bind_unix(path).close()
+    assert len(os.fsencode(names[0])) <= len(os.fsencode(path)), "there is room for it where there is for the other"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as left:
+        left.bind(os.fspath(names[0]))
+    with bind_unix(path):
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_that_begin_at_once_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitor.api.server._TURN_SECONDS", 0.05)
+    other = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(CannotListen, match="another gpumon daemon is beginning"):
+        bind_unix(tmp_path / "gpumon.sock")
+    os.close(other)
+    with bind_unix(tmp_path / "gpumon.sock"):
+        assert reached(tmp_path / "gpumon.sock") == 0
+
+
+def test_a_directory_that_it_may_not_write_to_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(old: Path, new: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("monitor.api.server.os.replace", refused)
+    with pytest.raises(CannotListen, match=r"cannot make the socket .*gpumon\.sock: Operation not permitted"):
+        bind_unix(tmp_path / "gpumon.sock")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
