@@ -91,7 +91,7 @@ def test_what_changes_while_a_frame_waits_is_not_lost_when_that_is_drawn() -> No
         def display(screen: object, update: Any) -> None:
             drawn.append("" if update is None else update.render_segments(app.console))
 
-        app._display = display  # type: ignore[method-assign]
+        app._display = display  # type: ignore[method-assign, assignment]
         app.output.queue(1)  # the terminal has not taken all yet
         app.take(snapshot(seconds=6))
         await settle(app, pilot)
