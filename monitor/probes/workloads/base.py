@@ -13,7 +13,7 @@ HTTP client: daemon, command line and screens list workloads, too.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
@@ -23,7 +23,7 @@ from msgspec import inspect
 from monitor.durations import parse_duration_ms
 from monitor.probes.context import Ask, Context
 from monitor.probes.errors import BadOptions, CannotStart
-from monitor.probes.schema import WorkloadName
+from monitor.probes.schema import Step, WorkloadName
 
 Kind: TypeAlias = Literal["int", "float", "seconds", "bool", "str", "choice", "ints", "floats", "strs"]
 """``seconds`` is a float that may be written ``90s`` or ``2m``; the last three are lists: ``1,2,4``."""
@@ -96,6 +96,9 @@ class Workload(Generic[O]):
     """Options for when there are seconds, as in ``suite --quick``."""
     quick_s: float = 20.0
     """How long it may take with those."""
+    headline: Callable[[Sequence[Step]], dict[str, float]] | None = None
+    """What stands for a run in a list and is held against a baseline, from the steps that count; None for latencies
+    and rates, each the median over the steps (``monitor.probes.headline.plain``)."""
 
     def fields(self) -> tuple[OptionField, ...]:
         """Its options, in the order in which they are declared."""
