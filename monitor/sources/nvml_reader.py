@@ -210,7 +210,7 @@ def _open(options: Options) -> tuple[Driver | None, Values]:
     except pynvml.NVMLError as error:
         if reason := ABSENT.get(error.value):
             return None, {"absent": reason}
-        text = MISMATCH if error.value == pynvml.NVML_ERROR_LIB_RM_VERSIONMISMATCH else str(error)
+        text = MISMATCH if error.value == pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH else str(error)
         return None, {"down": f"cannot open the driver: {text}"}
     if not driver.count:
         # GPUs that come later are seen only by a process that opens the driver after them.

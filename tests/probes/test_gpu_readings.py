@@ -111,8 +111,10 @@ def test_an_idle_gpu_and_one_that_is_busy_half_of_the_time(nvml: Stub) -> None:
         readings.begin()
         await samples(readings, 10)
         _, busy = await readings.end(1.0)
-        assert busy.idle_share is not None and busy.idle_share < 0.5
-        assert busy.util is not None and busy.util > 0.25
+        assert busy.idle_share is not None
+        assert busy.idle_share < 0.5
+        assert busy.util is not None
+        assert busy.util > 0.25
 
     read(nvml, test)
 
@@ -126,8 +128,8 @@ def test_a_board_without_gpm_energy_and_utilization(nvml: Stub) -> None:
         await samples(readings, 10)
         (reading,) = await readings.end(10.0)
         assert (reading.util, reading.idle_share, reading.tensor_active, reading.dram_active) == (None,) * 4
-        assert reading.power_w is not None and round(reading.power_w, 3) == 80.789, "the driver's own mean, then"
-        assert reading.energy_j is not None and round(reading.energy_j, 2) == 807.89, "power × time"
+        assert reading.power_w == pytest.approx(80.789), "the driver's own mean, then"
+        assert reading.energy_j == pytest.approx(807.89), "power × time"
 
     readings = read(nvml, test, "0")
     assert list(readings.notes) == [NO_GPM]
@@ -197,7 +199,7 @@ def test_a_driver_that_hangs_at_the_end_of_a_step_delays_it_by_the_deadline_alon
         await samples(readings, 5)
         nvml.fault(0, "hang:nvmlDeviceGetTotalEnergyConsumption")
         first, _ = await asyncio.wait_for(readings.end(2.0), PATIENCE)
-        assert first.energy_j is not None and round(first.energy_j, 1) == round(79.12 * 2, 1), "power × time"
+        assert first.energy_j == pytest.approx(79.12 * 2), "power × time"
 
     read(nvml, test, deadline=PATIENCE, mark_deadline=0.1)
 
@@ -255,11 +257,13 @@ def test_a_tally_adds_up_by_hand() -> None:
     tally.activity(0.3, 0.1, None, 0.5)
     reading = tally.reading(5.0, None)
     assert (reading.samples, reading.util, reading.idle_share) == (4, 0.5, 0.25)
-    assert reading.interval_s is not None and round(reading.interval_s, 9) == 0.1
+    assert reading.interval_s is not None
+    assert round(reading.interval_s, 9) == 0.1
     assert (reading.power_w, reading.power_max_w, reading.energy_j) == (200.0, 300.0, 1000.0)
     assert (reading.sm_clock_mhz, reading.sm_clock_min_mhz, reading.sm_clock_max_mhz) == (1500, 1000, 2000)
     assert (reading.memory_used_bytes, reading.memory_total_bytes, reading.temperature_c) == (30.0, 40.0, 60.0)
-    assert reading.tensor_active is not None and round(reading.tensor_active, 9) == 0.7
+    assert reading.tensor_active is not None
+    assert round(reading.tensor_active, 9) == 0.7
     assert reading.sm_active is None
     assert {word: round(share, 3) for word, share in reading.throttled.items()} == {
         "power cap": 0.667,
