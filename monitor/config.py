@@ -23,6 +23,7 @@ from monitor.config_values import (
     Config,
     Keeping,
     Polling,
+    ProbeKeeping,
     Receiver,
     Secret,
     VllmServer,
@@ -43,6 +44,7 @@ __all__ = [
     "ConfigError",
     "Keeping",
     "Polling",
+    "ProbeKeeping",
     "Problem",
     "Receiver",
     "Secret",
@@ -57,6 +59,7 @@ TOP_FIELDS = (
     "node",
     "state_directory",
     "history",
+    "probes",
     "api",
     "sources",
     "alerting",
@@ -68,6 +71,7 @@ TOP_FIELDS = (
     "heartbeat",
 )
 NODE_FIELDS = ("hostname", "job", "instance")
+PROBES_FIELDS = ("keep", "max_size")
 HISTORY_FIELDS = ("enabled", "retention", "max_size")
 API_FIELDS = ("socket", "listen", "token")
 SOURCES_FIELDS = ("nvml", "host", "kernel_log", "vllm")
@@ -110,6 +114,8 @@ class _Reader:
             config = replace(config, state_directory=self._parts.path(text))
         if "history" in top:
             config = replace(config, history=_keeping(top["history"].fields(HISTORY_FIELDS), config.history))
+        if "probes" in top:
+            config = replace(config, probes=_probe_keeping(top["probes"].fields(PROBES_FIELDS), config.probes))
         if "api" in top:
             config = replace(config, api=self._api(top["api"], config.api))
         if "sources" in top:
@@ -193,6 +199,12 @@ def _keeping(fields: dict[str, Node], default: Keeping) -> Keeping:
     retention_ms = fields["retention"].duration_ms(3_600_000, 10 * 366 * 86_400_000) if "retention" in fields else None
     max_bytes = fields["max_size"].size(16 << 20) if "max_size" in fields else None
     return Keeping(enabled is not False, retention_ms or default.retention_ms, max_bytes or default.max_bytes)
+
+
+def _probe_keeping(fields: dict[str, Node], default: ProbeKeeping) -> ProbeKeeping:
+    runs = fields["keep"].integer(1, 10_000) if "keep" in fields else None
+    max_bytes = fields["max_size"].size(16 << 20) if "max_size" in fields else None
+    return ProbeKeeping(runs or default.runs, max_bytes or default.max_bytes)
 
 
 def _polling(fields: dict[str, Node], default: Polling) -> Polling:

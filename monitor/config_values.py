@@ -161,6 +161,14 @@ class Keeping:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeKeeping:
+    """Which results of probes are kept; baselines stay beyond that."""
+
+    runs: int = 100
+    max_bytes: int = 2 << 30
+
+
+@dataclass(frozen=True, slots=True)
 class Api:
     """Where the daemon answers."""
 
@@ -180,6 +188,7 @@ class Config:
     instance: str = ""
     state_directory: Path = SYSTEM_STATE
     history: Keeping = Keeping()
+    probes: ProbeKeeping = ProbeKeeping()
     api: Api = Api(SYSTEM_SOCKET, ("127.0.0.1", DEFAULT_PORT))
     nvml: Polling = Polling(True, 1.0, 2.0)
     host: Polling = Polling(True, 2.0, 2.0)

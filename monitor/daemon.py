@@ -22,9 +22,13 @@ from monitor.api.server import ApiServer
 from monitor.clock import Clock
 from monitor.config import Config, ConfigError
 from monitor.own_series import SELF, OwnSeries
+from monitor.probes.kept import Limits
+from monitor.probes.known import known_servers
+from monitor.probes.runs import Runs
+from monitor.probes.series import ProbeSeries
 from monitor.rules.engine import Engine
 from monitor.rules.rule_file import RuleSet, default_rules_path, load_rules
-from monitor.samples import Event, label
+from monitor.samples import Event, ScrapeBuilder, label
 from monitor.sd_notify import notify, watchdog_seconds
 from monitor.selector import Matcher
 from monitor.sources import procfs
@@ -111,6 +115,17 @@ class Daemon:
             simulated=options.simulate,
         )
         self._node.notifier = self._telling.notifier
+        self._runs = Runs(
+            config.state_directory / "results",
+            servers=lambda: known_servers(self._node),
+            tell=self._node.tell,
+            now_ms=self._clock.now_ms,
+            hostname=config.hostname,
+            socket=str(config.api.socket),
+            limits=Limits(config.probes.runs, config.probes.max_bytes),
+        )
+        self._node.runs = self._runs
+        self._probe_series = ProbeSeries(self._runs)
 
     async def run(self) -> None:
         """Start everything, serve, and end cleanly on SIGTERM or SIGINT.
@@ -130,6 +145,7 @@ class Daemon:
         self._node.tell(told.began(self._clock.now_ms(), alive_at_ms, clean, procfs.boot_ms()))
         await self._telling.open(alive_at_ms)
         self._telling.start(self._spawn)
+        self._runs.open()
         self._watching.start()
         self._spawn(self._server.run(), "api")
         self._spawn(self._watch_rules(), "rules")
@@ -184,6 +200,7 @@ class Daemon:
     async def _close(self) -> None:
         """End from the left to the right: nothing new comes in, what is due goes out, what is owed is written."""
         notify("STOPPING=1")
+        runs = asyncio.create_task(self._runs.close(), name="ending probes")
         serving = {task for task in self._tasks if task.get_name() in _SERVING}
         ending = self._watching.tasks + [task for task in self._tasks if task not in serving]
         for task in ending:
@@ -192,6 +209,7 @@ class Daemon:
         if ending:
             await asyncio.wait(ending, timeout=2)
         await self._telling.close()
+        await runs
         _, late = await asyncio.wait(serving, timeout=2)
         for task in late:
             task.cancel()
@@ -211,7 +229,7 @@ class Daemon:
         looked, now_ms = time.monotonic(), self._clock.now_ms()
         while True:
             rows = self._watching.engine_gpus()
-            scrape = self._own.scrape(self._clock.now_ms(), self._node, self._engine, self._telling.add_to, rows)
+            scrape = self._own.scrape(self._clock.now_ms(), self._node, self._engine, self._add_to, rows)
             self._head.ingest(SELF, scrape)
             if self._history is not None and len(self._head.families) != families:
                 families = len(self._head.families)
@@ -228,6 +246,10 @@ class Daemon:
                 for over in told.silences_over(self._telling.notifier.silences.all(), seen_ms, now_ms):
                     self._node.tell(over)
             await asyncio.sleep(1.0)
+
+    def _add_to(self, builder: ScrapeBuilder) -> None:
+        self._telling.add_to(builder)
+        self._probe_series.add_to(builder)
 
     def _open_history(self) -> None:
         """Take back the last hour, and what rules need for longer, before anything new comes in."""
@@ -337,11 +359,11 @@ class Daemon:
             log.info("rules look back further: %d series were read from the history", further)
 
     async def _linger(self) -> None:
-        """A private daemon ends a while after its last client."""
+        """A private daemon ends a while after its last client, and not while a probe runs."""
         alone_since = time.monotonic()
         while time.monotonic() - alone_since < PRIVATE_LINGER:
             await asyncio.sleep(1.0)
-            if self._node.clients:
+            if self._node.clients or self._runs.busy:
                 alone_since = time.monotonic()
         self._ends = f"no client for {PRIVATE_LINGER / 60:.0f} min"
         log.info("%s: ending", self._ends)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from monitor import __version__
 from monitor.api.node import Node
 from monitor.notify import alertmanagers, families, heartbeat
+from monitor.probes import series as probes
 from monitor.rules.engine import Engine
 from monitor.samples import Scrape, ScrapeBuilder
 from monitor.sources import engines
@@ -42,6 +43,7 @@ FAMILIES = (
     *families.FAMILIES,
     *alertmanagers.FAMILIES,
     *heartbeat.FAMILIES,
+    *probes.FAMILIES,
 )
 """Name, kind and help text of each."""
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from monitor import __version__
 from monitor.config import Config
 from monitor.notify.silences import Silence
+from monitor.probes.schema import RunRow
 from monitor.rules.rule_file import RuleSet
 from monitor.samples import Event
 from monitor.yaml_reader import Problem
@@ -138,6 +139,38 @@ def silences_over(silences: Iterable[Silence], since_ms: int, now_ms: int) -> li
         for one in silences
         if since_ms < one.ends_at_ms <= now_ms and one.updated_at_ms < one.ends_at_ms  # not by hand
     ]
+
+
+def probe_started(now_ms: int, row: RunRow) -> Event:
+    """A probe began."""
+    by = f", for {row.by}" if row.by else ""
+    return Event(now_ms, "probe_started", "info", f"{_probe(row)} against {row.server} began{by}", _of_probe(row))
+
+
+def probe_over(now_ms: int, row: RunRow) -> Event:
+    """A probe is over. That it sent nothing is no failure."""
+    title = f"{_probe(row)} against {row.server}"
+    if row.state in ("failed", "lost"):
+        words = "failed" if row.state == "failed" else "was lost"
+        return Event(now_ms, "probe_failed", "warning", f"{title} {words}: {_line(row.error)}", _of_probe(row))
+    said = {"cancelled": "was cancelled", "busy": "sent nothing", "refused": "sent nothing"}.get(row.state, "is done")
+    if row.state in ("busy", "refused") and row.error:
+        said += f": {_line(row.error)}"
+    elif not row.valid:
+        said += ", and does not count"
+    return Event(now_ms, "probe_ended", "info", f"{title} {said}", _of_probe(row))
+
+
+def _probe(row: RunRow) -> str:
+    return row.workload if row.name in ("", row.workload) else f"{row.workload} ({row.name})"
+
+
+def _of_probe(row: RunRow) -> dict[str, str]:
+    return {"server": row.server, "probe": row.workload, "run": row.id}
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:200]
 
 
 def _about(silence: Silence) -> str:

@@ -18,6 +18,7 @@ SECTIONS = {
     "Top": config.TOP_FIELDS,
     "node": config.NODE_FIELDS,
     "history": config.HISTORY_FIELDS,
+    "probes": config.PROBES_FIELDS,
     "api": config.API_FIELDS,
     "sources": config.SOURCES_FIELDS,
     "nvml, kernel_log": config.POLLING_FIELDS,
@@ -102,6 +103,7 @@ def test_the_defaults_that_it_names() -> None:
 api: {socket: /run/gpumon/gpumon.sock, listen: 127.0.0.1:9519}
 state_directory: /var/lib/gpumon
 history: {enabled: true, retention: 7d, max_size: 2GiB}
+probes: {keep: 100, max_size: 2GiB}
 node: {job: gpumon}
 sources:
   nvml: {enabled: true, interval: 1s, deadline: 2s}

@@ -213,6 +213,7 @@ def routes(ticker: Ticker) -> list[Route]:
                     "topology",
                     "silences",
                     "notify",
+                    *(["probes"] if node.runs is not None else []),
                     *(["history"] if node.history is not None else []),
                 ],
                 "oldest_ms": _oldest_ms(node),

@@ -11,6 +11,7 @@ from monitor.api.queries import Queries
 from monitor.clock import Clock
 from monitor.config import Config
 from monitor.notify.notifier import Notifier
+from monitor.probes.runs import Runs
 from monitor.rules.engine import Engine
 from monitor.rules.transition import Transition
 from monitor.samples import Event, GpuProcess
@@ -60,6 +61,8 @@ class Node:
     """What is kept on disk; None where nothing is."""
     last_scrape_ms: int | None = None
     """When somebody last read ``/metrics`` over TCP."""
+    runs: Runs | None = None
+    """Probe runs; None where there are none."""
     notifies: bool = False
     heartbeat: bool = False
     ready: bool = False

@@ -23,7 +23,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from monitor.api import alertmanager, gpumon, notifications, prometheus
+from monitor.api import alertmanager, gpumon, notifications, probes, prometheus
 from monitor.api.exposition import CONTENT_TYPE, Exposition
 from monitor.api.gpumon import Ticker
 from monitor.api.http import BadRequest, failure
@@ -161,6 +161,7 @@ def application(ticker: Ticker) -> ASGIApp:
             Route("/-/ready", ready),
             *prometheus.routes(node),
             *gpumon.routes(ticker),
+            *probes.routes(node),
             *notifications.routes(node),
             *alertmanager.routes(node),
         ],

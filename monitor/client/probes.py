@@ -57,11 +57,16 @@ class OptionRow(msgspec.Struct, frozen=True):
 
     name: str
     kind: str
-    """As ``monitor.probes.workloads.OptionField`` has it: ``int``, ``float``, ``str``, ``bool``, or a list of these,
-    ``ints``, …"""
+    """``int``, ``float``, ``seconds``, ``bool``, ``str``, ``choice``, ``ints``, ``floats``, ``strs``. Any may be given
+    as text: ``1,2,4``, ``90s``."""
     default: Any = None
     help: str = ""
     choices: tuple[Any, ...] = ()
+    minimum: float | None = None
+    """Of each, where it is a list."""
+    maximum: float | None = None
+    optional: bool = False
+    """Whether null may be given."""
 
 
 class WorkloadRow(msgspec.Struct, frozen=True):
@@ -70,6 +75,8 @@ class WorkloadRow(msgspec.Struct, frozen=True):
     name: WorkloadName
     summary: str
     options: tuple[OptionRow, ...] = ()
+    repeats: int = 1
+    """How often it measures each step where nobody says."""
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -178,7 +185,7 @@ class Probes:
 
     async def save(self, id: str, name: str, path: Path) -> None:
         """Write one of ``RunDetail.files`` to ``path``, which is not there yet (``FileExistsError``)."""
-        await self._client.save(f"{BASE}/{quote(id, safe='')}/files/{quote(name, safe='')}", path)
+        await self._client.save(f"{BASE}/{quote(id, safe='')}/files/{quote(name)}", path)
 
     async def compare(self, before: str, after: str) -> Comparison:
         """Two results, by id, by the name of a baseline, or by the name under which the newest was kept."""
