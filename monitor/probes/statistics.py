@@ -225,7 +225,7 @@ def _metrics(
         slo_met=sample.meets(slos),
         max_concurrent=concurrent,
         max_output_per_s=peak,
-        # vLLM leaves the field out where nothing was cached: known for one, it is 0 for those without.
+        # vLLM may leave the field out where nothing was cached: known for one, it is 0 for those without.
         cached_tokens=sum(cached) if cached else None,
         failures=dict(Counter(str(record.outcome) for record in records if record.outcome != "ok").most_common()),
         errors=dict(Counter(record.error for record in records if record.error).most_common(_ERRORS)),

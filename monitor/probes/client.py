@@ -1,0 +1,614 @@
+"""One request to an OpenAI-compatible server, timed chunk by chunk.
+
+What is timed is what ``vllm bench serve`` times: from just before the POST to the arrival of each chunk. The time is
+taken as soon as bytes are read, before anything is made of them; chunks that come in one read have one time. Whatever
+goes wrong is an outcome with a sentence, bounded in time and bytes: ``send`` never raises for what a server does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Literal, NamedTuple
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from monitor.probes.context import Ask
+from monitor.probes.errors import CannotStart
+from monitor.probes.schema import Outcome, Record, Secrets
+from monitor.probes.sse import Events, TooLong
+
+CONNECT_S = 30.0
+KEEPALIVE_S = 4.0
+"""uvicorn, which vLLM runs on, closes an idle connection after 5 s: a request must not meet it doing so."""
+DONE_S = 2.0
+"""After [DONE], a server that does not end its answer is left."""
+MAX_BYTES = 1 << 28
+"""Of one answer."""
+_MAX_TEXT = 1 << 16
+"""Of an answer that is no stream."""
+_MAX_JSON = 1 << 26
+_READ_BUFFER = 1 << 22
+_LARGE_BODY = 1 << 20
+_ERROR_CHARS = 300
+_OURS = ("ignore_eos", "min_tokens", "cache_salt", "priority", "stream_options")
+
+# For chat, which takes no token ids: about as many tokens of plain words, in the same order of chance.
+_WORDS = (
+    "time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world", "school", "state",
+    "family", "student", "group", "country", "problem", "hand", "part", "place", "case", "week", "company", "system",
+    "program", "question", "work", "number", "night", "point", "home", "water", "room", "mother", "area", "money",
+    "story", "fact", "month", "lot", "right", "study", "book", "eye", "job", "word", "business", "issue", "side",
+    "kind", "head", "house", "service", "friend", "father", "power", "hour", "game", "line", "end", "member", "law",
+    "car", "city",
+)  # fmt: skip
+
+
+class Reply(NamedTuple):
+    """An answer that is no stream."""
+
+    status: int
+    text: str
+
+
+# -- what a chunk says ------------------------------------------------------------------------------------------------
+
+
+class _Delta(msgspec.Struct, gc=False):
+    role: str | None = None
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Choice(msgspec.Struct, gc=False):
+    text: str | None = None
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+
+
+class _Event(msgspec.Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: Any = None
+    object: Any = None
+    message: Any = None
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def _is_token(choice: _Choice, begun: bool) -> bool:
+    """Whether a chunk of chat holds a token: not the first, which names the role, nor one that only says why it
+    ended. A token whose text is empty is one (half of a character, say)."""
+    delta = choice.delta
+    if delta is None:
+        return False
+    written = delta.content or delta.reasoning or delta.reasoning_content
+    if written or bytes(delta.tool_calls) not in (b"null", b"[]"):
+        return True
+    empty = delta.content is not None or delta.reasoning is not None or delta.reasoning_content is not None
+    return empty and (begun or delta.role is None)
+
+
+# -- a request on its way ---------------------------------------------------------------------------------------------
+
+
+class _Failed(Exception):
+    """Ends a request."""
+
+    def __init__(self, outcome: Outcome, text: str) -> None:
+        super().__init__(text)
+        self.outcome: Outcome = outcome
+
+
+class _Flight:
+    """What ends a request from outside: time, or somebody's word. One timer serves for silence, and it is set again
+    only when it runs out: a timer moved with every chunk would cost more than the chunk."""
+
+    __slots__ = ("_stall_s", "_timers", "done", "last", "limit", "why")
+
+    def __init__(self, stall_s: float) -> None:
+        self._stall_s = stall_s
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self.last = time.perf_counter()
+        """When the last bytes came."""
+        self.limit: asyncio.Timeout | None = None
+        self.why: Outcome | Literal["ended"] | None = None
+        self.done = False
+        """[DONE] has come."""
+
+    def stop(self, why: Outcome | Literal["ended"]) -> None:
+        """End it now; the first word counts."""
+        if self.why is None and self.limit is not None and not self.limit.expired():
+            self.why = why
+            self.limit.reschedule(asyncio.get_running_loop().time())
+
+    def watch(self) -> None:
+        """Stop it when nothing has come for too long."""
+        left = self.last + self._stall_s - time.perf_counter()
+        if left <= 0:
+            self.stop("stalled")
+        else:
+            self.after(left, "watch", self.watch)
+
+    def after(self, seconds: float, name: str, action: Callable[[], None]) -> None:
+        """Set a timer of this name."""
+        old = self._timers.pop(name, None)
+        if old is not None:
+            old.cancel()
+        self._timers[name] = asyncio.get_running_loop().call_later(seconds, action)
+
+    def land(self) -> None:
+        """It is over."""
+        self.limit = None
+        for timer in self._timers.values():
+            timer.cancel()
+
+
+# -- the client -------------------------------------------------------------------------------------------------------
+
+
+class Client:
+    """A server, and the connections to it: ``async with Client(…) as client``.
+
+    ``base_url`` has no path; ``connections`` bounds how many there are at once, 0 does not. Raises ``CannotStart``
+    where it cannot be set up as it was asked for."""
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str = "",
+        secrets: Secrets | None = None,
+        *,
+        endpoint: Literal["completions", "chat"] = "completions",
+        request_timeout_s: float = 600.0,
+        stall_s: float = 60.0,
+        connections: int = 0,
+    ) -> None:
+        self.model = model
+        """May be set later, when the server has said it."""
+        self.chunks = 0
+        """Of all answers, until now: for what is seen while it runs."""
+        self._endpoint = endpoint
+        self._timeout_s = request_timeout_s
+        self._stall_s = stall_s
+        self._connections = connections
+        self._secrets = secrets or Secrets()
+        self._base = _base(base_url)
+        self._url = self._base / ("v1/chat/completions" if endpoint == "chat" else "v1/completions")
+        self._headers = _headers(self._secrets)
+        self._tls = _tls(self._secrets)
+        self._session: aiohttp.ClientSession | None = None
+        self._flights: set[_Flight] = set()
+
+    async def __aenter__(self) -> Client:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self._connections, ttl_dns_cache=300, keepalive_timeout=KEEPALIVE_S, ssl=self._tls
+            ),
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(CONNECT_S, self._timeout_s)),
+            read_bufsize=_READ_BUFFER,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are on their way."""
+        return len(self._flights)
+
+    def give_up(self) -> None:
+        """End every request that is on its way; each is ``cancelled``."""
+        for flight in self._flights:
+            flight.stop("cancelled")
+
+    def body(self, ask: Ask) -> bytes:
+        """What is sent. To make it takes time with a long prompt: make it before the request is due."""
+        asked: dict[str, Any] = {
+            "model": self.model,
+            "max_tokens": ask.max_tokens,
+            "temperature": 0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if self._endpoint == "chat":
+            text = ask.prompt if isinstance(ask.prompt, str) else _words(ask.prompt)
+            asked["messages"] = [{"role": "user", "content": text}]
+        else:
+            asked["prompt"] = ask.prompt if isinstance(ask.prompt, str) else list(ask.prompt)
+        if ask.exact:
+            asked["ignore_eos"] = True
+            asked["min_tokens"] = ask.max_tokens
+        if ask.cache_salt is not None:
+            asked["cache_salt"] = ask.cache_salt
+        if ask.priority is not None:
+            asked["priority"] = ask.priority
+        return _encode({**asked, **ask.extra})
+
+    async def send(
+        self,
+        ask: Ask,
+        began: float,
+        started: Callable[[], None] | None = None,
+        first: Callable[[float], None] | None = None,
+        body: bytes | None = None,
+    ) -> Record:
+        """Send it, and read the answer to its end: what came of it, whatever that is.
+
+        ``began`` is the ``perf_counter`` of the step's beginning. ``started`` is called just before the POST, ``first``
+        with the TTFT in seconds as soon as it is known. ``body`` is what ``body(ask)`` gave."""
+        payload = self.body(ask) if body is None else body
+        record = Record(start_s=0.0, group=ask.group)
+        flight = _Flight(self._stall_s)
+        self._flights.add(flight)
+        if started is not None:
+            started()
+        start = flight.last = time.perf_counter()
+        record.start_s = start - began
+        try:
+            async with asyncio.timeout(self._timeout_s) as flight.limit:
+                flight.watch()
+                await self._exchange(ask, payload, start, record, flight, first)
+        except _Failed as failed:
+            record.outcome, record.error = failed.outcome, str(failed)
+        except aiohttp.ClientError as error:
+            record.outcome, record.error = self._why(error, record)
+        except TimeoutError:
+            if flight.why != "ended":
+                record.outcome, record.error = self._too_late(flight, record)
+        except OSError as error:
+            record.outcome, record.error = "broken", f"the connection broke: {_text(error)}{_after(record)}"
+        finally:
+            record.ended_s = time.perf_counter() - began
+            flight.land()
+            self._flights.discard(flight)
+        chunks = _chunks(record)
+        if record.outcome == "ok" and not chunks:
+            record.outcome, record.error = "empty", "the stream ended without a token"
+        if record.output_tokens is None and chunks:
+            record.output_tokens = chunks
+        if record.prompt_tokens is None and not isinstance(ask.prompt, str) and self._endpoint == "completions":
+            record.prompt_tokens = len(ask.prompt)
+        return record
+
+    async def get(self, path: str) -> Reply:
+        """An answer to GET, whatever its status. Raises ``CannotStart`` where there is none."""
+        return await self._ask("GET", path, None)
+
+    async def post(self, path: str, body: object = None) -> Reply:
+        """The same with POST; ``body`` is sent as JSON, nothing where it is None."""
+        return await self._ask("POST", path, body)
+
+    async def get_json(self, path: str) -> Any:
+        """What GET gives, decoded. Raises ``CannotStart`` where it is not 200 or no JSON."""
+        return _json(path, await self.get(path))
+
+    async def post_json(self, path: str, body: object = None) -> Any:
+        """The same with POST."""
+        return _json(path, await self.post(path, body))
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("the client is not open")
+        return self._session
+
+    async def _ask(self, method: str, path: str, body: object) -> Reply:
+        data = None if body is None else _encode(body)
+        try:
+            async with (
+                asyncio.timeout(self._timeout_s),
+                self._opened().request(
+                    method, URL(f"{self._base}{path}"), data=_payload(data), allow_redirects=False
+                ) as response,
+            ):
+                content = await _bounded(response, _MAX_JSON)
+        except TimeoutError as error:
+            raise CannotStart(f"{self._base} did not answer {path} within {self._timeout_s:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise CannotStart(f"{self._base} gave no answer to {path}: {_text(error)}") from error
+        if len(content) > _MAX_JSON:
+            raise CannotStart(f"{self._base} gave too long an answer to {path}: more than {_MAX_JSON >> 20} MiB")
+        return Reply(response.status, content.decode(errors="replace"))
+
+    async def _exchange(
+        self,
+        ask: Ask,
+        payload: bytes,
+        start: float,
+        record: Record,
+        flight: _Flight,
+        first: Callable[[float], None] | None,
+    ) -> None:
+        texts: list[str] = []
+        async with self._opened().post(self._url, data=_payload(payload), allow_redirects=False) as response:
+            record.status = response.status
+            flight.last = time.perf_counter()
+            try:
+                if response.status != 200:
+                    raise await _refusal(response)
+                if response.content_type in ("application/json", "text/html"):
+                    text = (await _bounded(response, _MAX_TEXT)).decode(errors="replace")
+                    said = f": {_message(text)}" if _message(text) else ""
+                    raise _Failed("malformed", f"it answered with {response.content_type}, no stream of events{said}")
+                await self._read(ask, response.content, start, record, flight, first, texts)
+            except BaseException:
+                response.close()  # the server is to see that nobody reads any more
+                raise
+            finally:
+                record.text = "".join(texts)
+
+    async def _read(
+        self,
+        ask: Ask,
+        content: aiohttp.StreamReader,
+        start: float,
+        record: Record,
+        flight: _Flight,
+        first: Callable[[float], None] | None,
+        texts: list[str],
+    ) -> None:
+        """Read the stream to its end. Raises ``_Failed``."""
+        events = Events()
+        gaps: list[float] = []
+        record.itl_s = gaps
+        chat = self._endpoint == "chat"
+        last = 0.0
+        read = 0
+        ended = False
+        while piece := await content.readany():
+            now = time.perf_counter()
+            flight.last = now
+            read += len(piece)
+            try:
+                found = events.feed(piece)
+            except TooLong as error:
+                raise _Failed("malformed", f"{error}{_after(record)}") from error
+            for data in found:
+                if data == b"[DONE]":
+                    flight.done = True
+                    flight.after(DONE_S, "done", lambda: flight.stop("ended"))
+                    continue
+                event = _event(data, record)
+                if event.usage is not None:
+                    _take_usage(event.usage, record)
+                if not event.choices:
+                    continue
+                choice = event.choices[0]
+                ended = ended or choice.finish_reason is not None
+                if chat and not _is_token(choice, bool(last)):
+                    continue
+                if last:
+                    gaps.append(now - last)
+                else:
+                    record.ttft_s = now - start
+                    if ask.hang_up_after_s is not None:
+                        flight.after(ask.hang_up_after_s, "hang up", lambda: flight.stop("hung_up"))
+                    if first is not None:
+                        first(record.ttft_s)
+                last = now
+                record.e2el_s = now - start
+                self.chunks += 1
+                if ask.keep_text:
+                    texts.append(_written(choice))
+            if read > MAX_BYTES:
+                raise _Failed("malformed", f"an answer of more than {MAX_BYTES >> 20} MiB{_after(record)}")
+        self._judge_end(events, record, ended or flight.done)
+
+    def _judge_end(self, events: Events, record: Record, ended: bool) -> None:
+        data, cut = events.rest()
+        if cut and data != b"[DONE]":
+            raise _Failed("broken", f"the stream ended in the middle of a line{_after(record)}")
+        if not (ended or data == b"[DONE]" or record.output_tokens is not None or record.ttft_s is None):
+            raise _Failed("broken", f"the stream ended without [DONE] and without a finish_reason{_after(record)}")
+
+    def _why(self, error: aiohttp.ClientError, record: Record) -> tuple[Outcome, str]:
+        """What a failure of the connection is called."""
+        match error:
+            case aiohttp.ConnectionTimeoutError():
+                return (
+                    "refused",
+                    f"no connection to {self._base.authority} within {min(CONNECT_S, self._timeout_s):g} s",
+                )
+            case aiohttp.ClientConnectorError() | aiohttp.ClientConnectorCertificateError():
+                return "refused", f"no connection to {self._base.authority}: {_connect_text(error)}"
+            case aiohttp.ClientResponseError():
+                return "malformed", f"no answer of HTTP: {_text(error)}"
+            case aiohttp.ClientPayloadError():
+                return "broken", f"the connection ended in the middle of the answer{_after(record)}"
+            case aiohttp.ServerDisconnectedError():
+                return "broken", "the server closed the connection before it answered"
+        return "broken", f"the connection broke: {_text(error)}{_after(record)}"
+
+    def _too_late(self, flight: _Flight, record: Record) -> tuple[Outcome, str]:
+        match flight.why:
+            case "hung_up":
+                return "hung_up", ""
+            case "cancelled":
+                return "cancelled", ""
+            case "stalled":
+                return "stalled", f"no byte for {self._stall_s:g} s{_after(record)}"
+        return "late", f"not done within {self._timeout_s:g} s{_after(record)}"
+
+
+# -- small things -----------------------------------------------------------------------------------------------------
+
+
+def _base(url: str) -> URL:
+    try:
+        base = URL(url.strip().rstrip("/"))
+    except ValueError as error:
+        raise CannotStart(f"{url!r} is no address of a server: {error}") from error
+    if base.scheme not in ("http", "https") or not base.host:
+        raise CannotStart(f"{url!r} is no address of a server: give it as http://127.0.0.1:8000")
+    return URL(str(base.with_query(None).with_fragment(None)).rstrip("/").removesuffix("/v1"))
+
+
+def _headers(secrets: Secrets) -> dict[str, str]:
+    headers = {
+        "Content-Type": "application/json",
+        "Accept": "text/event-stream, application/json",
+        "Accept-Encoding": "identity",
+        "User-Agent": "gpumon-probe",
+        **secrets.headers,
+    }
+    if secrets.api_key:
+        headers["Authorization"] = f"Bearer {secrets.api_key}"
+    for name, value in headers.items():
+        if any(character in "\r\n\0" for character in name + value):
+            raise CannotStart(f"the header {name!r} holds a line break: is the key right?")
+    return headers
+
+
+def _tls(secrets: Secrets) -> ssl.SSLContext | bool:
+    if secrets.insecure_skip_verify:
+        return False
+    if secrets.ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=secrets.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise CannotStart(f"the CA file {secrets.ca_file} cannot be read: {_text(error)}") from error
+
+
+def _payload(data: bytes | None) -> bytes | io.BytesIO | None:
+    # Large ones go piece by piece: so says aiohttp, with a warning.
+    return io.BytesIO(data) if data is not None and len(data) > _LARGE_BODY // 2 else data
+
+
+def _words(ids: Sequence[int]) -> str:
+    return " ".join(_WORDS[one % len(_WORDS)] for one in ids)
+
+
+def _event(data: bytes, record: Record) -> _Event:
+    try:
+        event = _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _Failed("malformed", f"an event that cannot be read: {_text(error)}{_after(record)}") from error
+    if event.error is not None or event.object == "error":
+        said = event.error if event.error is not None else event.message
+        text = said.get("message") if isinstance(said, dict) else said
+        raise _Failed("malformed", f"the server wrote an error into the stream: {_line(str(text))}{_after(record)}")
+    return event
+
+
+def _take_usage(usage: _Usage, record: Record) -> None:
+    if usage.prompt_tokens is not None:
+        record.prompt_tokens = usage.prompt_tokens
+    if usage.completion_tokens is not None:
+        record.output_tokens = usage.completion_tokens
+    if usage.prompt_tokens_details is not None:
+        record.cached_tokens = usage.prompt_tokens_details.cached_tokens
+
+
+def _written(choice: _Choice) -> str:
+    delta = choice.delta
+    return (choice.text or "") if delta is None else (delta.reasoning or delta.reasoning_content or delta.content or "")
+
+
+async def _bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The body, or a little more than ``most`` bytes of it."""
+    pieces: list[bytes] = []
+    size = 0
+    while size <= most and (piece := await response.content.readany()):
+        pieces.append(piece)
+        size += len(piece)
+    if size > most:
+        response.close()
+    return b"".join(pieces)
+
+
+async def _refusal(response: aiohttp.ClientResponse) -> _Failed:
+    """What a status that is not 200 means."""
+    status = response.status
+    try:
+        text = (await _bounded(response, _MAX_TEXT)).decode(errors="replace")
+    except (aiohttp.ClientError, OSError):
+        text = ""  # the status has said it
+    said = _message(text)
+    if 300 <= status < 400:
+        said = f"a redirect to {_line(response.headers.get('Location', '?'))}, which is not followed"
+    elif status in (400, 422) and any(field in said for field in _OURS):
+        said += " (this server does not take the fields of vLLM's API)"
+    elif status in (401, 403):
+        said = f"{said} (is the API key right?)".lstrip()
+    return _Failed("shed" if status in (429, 503) else "http", f"HTTP {status}{': ' if said else ''}{said}")
+
+
+def _message(text: str) -> str:
+    """What an error of the OpenAI API says; else the beginning of the text."""
+    try:
+        found = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return _line(text)
+    error = found.get("error", found) if isinstance(found, dict) else None
+    said = error.get("message", error.get("detail")) if isinstance(error, dict) else error
+    return _line(said) if isinstance(said, str) else ""
+
+
+def _json(path: str, reply: Reply) -> Any:
+    if reply.status != 200:
+        said = _message(reply.text)
+        raise CannotStart(f"{path}: HTTP {reply.status}{': ' if said else ''}{said}")
+    try:
+        return msgspec.json.decode(reply.text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise CannotStart(f"{path}: the answer is no JSON: {_text(error)}") from error
+
+
+def _chunks(record: Record) -> int:
+    return 0 if record.ttft_s is None else 1 + len(record.itl_s)
+
+
+def _after(record: Record) -> str:
+    """How far it had come."""
+    chunks = _chunks(record)
+    return f" after {chunks} chunk{'s' if chunks != 1 else ''}" if chunks else ""
+
+
+def _text(error: BaseException) -> str:
+    return _line(str(error)) or type(error).__name__
+
+
+def _connect_text(error: aiohttp.ClientError) -> str:
+    """What the system says, rather than all that aiohttp says of it."""
+    cause = getattr(error, "os_error", None)
+    if isinstance(cause, socket.gaierror) or not isinstance(cause, OSError) or not cause.errno:
+        return _text(cause if isinstance(cause, OSError) else error)
+    return os.strerror(cause.errno)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:_ERROR_CHARS]
