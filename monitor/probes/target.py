@@ -1,8 +1,7 @@
 """What the server is, before it is loaded: its model and limits, from which token ids a prompt can be made, what its
 API takes, and whether it has other work.
 
-``find`` and ``busy`` send nothing that the engine computes; ``try_out`` sends a few tokens, twice. None of them knows
-an HTTP client: whoever uses them gives a ``Http`` and a ``Send``.
+``find`` and ``busy`` send nothing that the engine computes; ``try_out`` sends a few tokens, twice.
 """
 
 from __future__ import annotations
@@ -45,6 +44,8 @@ UNTOLD_IDS = range(1000, 8000)
 """Where the server does not tokenize for us: ids that every vocabulary of 32,000 and more has, none of them special."""
 SMALL_OUTPUT = 4
 BUSY_SECONDS = 1.5
+_SECONDS = 10.0
+"""For an answer that costs the engine nothing."""
 _CANARY_TOKENS = 2
 _CACHE_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _RUNNING = ("vllm:num_requests_running", "sglang:num_running_reqs")
@@ -54,11 +55,12 @@ _CACHE_CONFIG = "vllm:cache_config_info"
 
 
 class Http(Protocol):
-    """GET, or POST where there is a body: the status and the text of the answer. Raises ``OSError`` where there is no
-    answer, ``TimeoutError`` among them."""
+    """As ``monitor.probes.client.Client``: the status and the text of an answer. Raises ``CannotStart`` where there is
+    none."""
 
-    async def __call__(self, path: str, body: dict[str, Any] | None = None, seconds: float = 10.0) -> tuple[int, str]:
-        """``path`` is below the server's address."""
+    async def get(self, path: str) -> tuple[int, str]: ...
+
+    async def post(self, path: str, body: object = None) -> tuple[int, str]: ...
 
 
 Send = Callable[[Ask], Awaitable[Record]]
@@ -77,6 +79,8 @@ class Target:
     """Whether it takes token ids for a prompt; else words, and then no prompt's length is exact."""
     exact: bool = True
     """Whether it takes ``ignore_eos`` and ``min_tokens``."""
+    usage: bool = True
+    """Whether it takes ``stream_options``, and says how many tokens there were."""
     notes: tuple[str, ...] = ()
     """What it cannot, and what follows."""
     other_models: tuple[str, ...] = field(default=())
@@ -138,9 +142,13 @@ async def find(http: Http, spec: Spec) -> Target:
 async def _models(http: Http, spec: Spec) -> list[dict[str, Any]]:
     url = f"{address(spec.url)}/v1/models"
     try:
-        status, text = await http("/v1/models")
-    except OSError as error:
-        raise CannotStart(f"no server answers at {address(spec.url)}: {str(error) or type(error).__name__}") from error
+        async with asyncio.timeout(_SECONDS):
+            status, text = await http.get("/v1/models")
+    except TimeoutError as error:
+        raise CannotStart(f"{url} gave no answer within {_SECONDS:g} s: does the server still load?") from error
+    except CannotStart as error:
+        why = error.__cause__ or error
+        raise CannotStart(f"no server answers at {address(spec.url)}: {why}") from error
     if status in (401, 403):
         raise CannotStart(f"{url} does not let us in (HTTP {status}): give the server's API key with --api-key-file")
     if status != 200:
@@ -177,8 +185,9 @@ def _model(spec: Spec, models: Sequence[dict[str, Any]]) -> tuple[str, int | Non
 async def _text(http: Http, path: str, body: dict[str, Any] | None = None) -> str | None:
     """What it answers; None for anything but 200. That the server is there has been seen."""
     try:
-        status, text = await http(path, body)
-    except OSError:
+        async with asyncio.timeout(_SECONDS):
+            status, text = await (http.get(path) if body is None else http.post(path, body))
+    except (CannotStart, TimeoutError):
         return None
     return text if status == 200 else None
 
@@ -297,16 +306,25 @@ async def busy(
 # -- trying out -------------------------------------------------------------------------------------------------------
 
 
+_WAYS = (
+    (True, True, True), (True, False, True), (False, True, True), (False, False, True), (True, False, False),
+    (False, False, False),
+)  # fmt: skip
+"""To ask, the most exact one first: with token ids, with ``ignore_eos``, with ``stream_options``."""
+
+
 async def try_out(send: Send, target: Target, rng: random.Random, *, chat: bool = False) -> Target:
     """Send a small request, in the plainest way that the server takes it, and the same again to see what usage says of
     a cache. Raises ``CannotStart`` where it takes none."""
     refusal: Record | None = None
-    for ids, exact in ((not chat, True), (not chat, False), (False, True), (False, False)):
-        tried = replace(target, ids=ids, exact=exact)
+    for ids, exact, usage in _WAYS:
+        if chat and not ids:
+            continue  # chat has no token ids in any case: the client writes words for them
+        tried = replace(target, ids=ids, exact=exact, usage=usage)
         ask = small(tried, rng)
         record = await send(ask)
         if record.outcome == "ok":
-            return _learn(tried, ask, record, await send(ask), refusal, chat=chat)
+            return _learn(tried, ask, (record, await send(ask)), refusal, chat=chat)
         refusal = refusal or record
         if record.outcome != "http" or record.status not in (400, 404, 415, 422, 501):
             break
@@ -319,7 +337,7 @@ def small(target: Target, rng: random.Random) -> Ask:
     length = min(2 * (target.facts.block_size or 16) + 8, 600)
     if target.facts.max_model_len is not None:
         length = max(1, min(length, target.facts.max_model_len - SMALL_OUTPUT))
-    return dialect(Ask(prompts(target, rng).tokens(length), SMALL_OUTPUT), target, rng)
+    return dialect(Ask(prompts(target, rng).tokens(length), SMALL_OUTPUT), target)
 
 
 def prompts(target: Target, rng: random.Random) -> Prompts:
@@ -340,20 +358,23 @@ WORDS = tuple(_WORDS.split())
 """One token each, more or less, in most vocabularies."""
 
 
-def dialect(ask: Ask, target: Target, rng: random.Random) -> Ask:
+def dialect(ask: Ask, target: Target) -> Ask:
     """The request in the way in which the server takes it: words for ids, and without what it refuses."""
     if not target.exact and ask.exact:
         ask = replace(ask, exact=False)
+    if not target.usage:
+        ask = replace(ask, extra={**ask.extra, "stream_options": None})
     if not target.ids and not isinstance(ask.prompt, str):
         # Two prompts that begin alike share the beginning, as they do when they are ids: a workload may mean that.
         ask = replace(ask, prompt=" ".join(WORDS[one % len(WORDS)] for one in ask.prompt))
     return ask
 
 
-def _learn(target: Target, ask: Ask, first: Record, second: Record, refusal: Record | None, *, chat: bool) -> Target:
+def _learn(target: Target, ask: Ask, pair: tuple[Record, Record], refusal: Record | None, *, chat: bool) -> Target:
     """What two equal requests have shown."""
+    first, second = pair
     notes = list(target.notes)
-    if not target.ids and not chat:
+    if not target.ids:
         notes.append(
             "the server takes no token ids for a prompt, so prompts are words and their lengths only about right"
             + (f" ({refusal.error})" if refusal is not None and refusal.error else "")
@@ -363,7 +384,11 @@ def _learn(target: Target, ask: Ask, first: Record, second: Record, refusal: Rec
     if not target.exact:
         said = f" ({refusal.error})" if refusal is not None and refusal.error else ""
         notes.append(f"the server refuses ignore_eos and min_tokens, so answers may be shorter than asked{said}")
-    if target.ids and first.prompt_tokens is not None and first.prompt_tokens != len(ask.prompt):
+    if not target.usage:
+        notes.append(
+            "the server takes no stream_options and counts no tokens for us: each chunk is taken for one token"
+        )
+    if target.ids and not chat and first.prompt_tokens is not None and first.prompt_tokens != len(ask.prompt):
         notes.append(f"the server counts {first.prompt_tokens} tokens in a prompt of {len(ask.prompt)} ids")
     details = first.cached_tokens is not None or second.cached_tokens is not None
     caching = target.facts.prefix_caching
