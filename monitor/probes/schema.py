@@ -266,6 +266,10 @@ class ServerReading(msgspec.Struct, frozen=True):
     prefill_s: float | None = None
     decode_s: float | None = None
     restarted: bool = False
+    flops_per_s: float | None = None
+    """Of each GPU, as the server itself estimates it (``--enable-mfu-metrics``); None where it does not."""
+    memory_bytes_per_s: float | None = None
+    """Read and written by each GPU, in the same way."""
 
 
 class HostReading(msgspec.Struct, frozen=True):
@@ -280,6 +284,7 @@ class HostReading(msgspec.Struct, frozen=True):
     """How late the probe's own timers were: p99."""
     loop_lag_max_ms: float | None = None
     network_bytes_per_s: float | None = None
+    """Over all links but loopback, in the direction that has more."""
 
 
 class Readings(msgspec.Struct, frozen=True):
