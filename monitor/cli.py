@@ -14,6 +14,7 @@ import click
 
 from monitor import __version__
 from monitor.commands.access_options import reaching, reaching_several
+from monitor.commands.plan_options import plan
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -613,6 +614,9 @@ def service_uninstall(prefix: Path | None, purge: bool, yes: bool, dry_run: bool
     from monitor.commands.service_steps import Doer
 
     sys.exit(uninstall(System(), Doer(), prefix=prefix, purge=purge, yes=yes, dry_run=dry_run))
+
+
+cli.add_command(plan)
 
 
 def main() -> None:
