@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from monitor.probes import statistics
 from monitor.probes.schema import (
     FAILURES,
     Accuracy,
@@ -34,7 +35,6 @@ from monitor.probes.schema import (
     Slo,
     Spec,
     Step,
-    Window,
     WorkloadName,
 )
 
@@ -269,11 +269,7 @@ def step(
     duration = end_of(records)
     whole = metrics(records, duration, slos)
     names = list(dict.fromkeys(one.group for one in records if one.group))
-    window = None
-    if steady:
-        begin, end = duration * 0.05, duration * 0.93
-        inside = [one for one in records if begin <= one.start_s and one.start_s + (one.e2el_s or 0) <= end]
-        window = Window(begin, end, metrics(inside, end - begin, slos), end - begin >= 10) if inside else None
+    window = statistics.steady(records, int(concurrency), duration, slos) if steady else None
     one = Step(
         workload=workload,
         name=name,
@@ -316,7 +312,7 @@ def _throughput(clock: _Clock, pace: Pace, few: bool) -> None:
             records,
             slos=SLOS,
             load=min(1.0, concurrency / 64),
-            concurrency=min(concurrency, pace.batch),
+            concurrency=concurrency,
             steady=concurrency > 1,
         )
 
@@ -362,7 +358,7 @@ def _priority(clock: _Clock, pace: Pace, few: bool) -> None:
         level = number % 3
         one.group = f"priority {level}"
         late = 0.15 * level * (one.e2el_s or 0)
-        one.ttft_s, one.e2el_s = (one.ttft_s or 0) + late, (one.e2el_s or 0) + late
+        one.ttft_s, one.e2el_s = round((one.ttft_s or 0) + late, 7), round((one.e2el_s or 0) + late, 7)
     asked: dict[str, float | int | str] = {"concurrency": 16, "classes": "0,1,2", "input_len": 256, "output_len": 64}
     step(clock, "priority", "3 classes", asked, records, load=0.5, concurrency=16)
 

@@ -1,0 +1,97 @@
+"""The summary of a run in Markdown: the answer first, then the tables, then how it was measured."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from monitor.probes.report_tables import Table, definitions, facts, failed_texts, headline, notes, tables, trust
+from monitor.probes.schema import Finding, Result
+
+_LEVEL = {"good": "", "info": "", "warning": "**Warning:** ", "bad": "**Bad:** "}
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$!])")
+
+
+def summary(result: Result) -> str:
+    """The whole file. Model names and errors come from strangers: in them nothing is markup."""
+    return "\n".join(_lines(result)).rstrip() + "\n"
+
+
+def escape(text: str) -> str:
+    """Text as it stands, in one line."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def _lines(result: Result) -> Iterator[str]:
+    name = result.spec.name or result.workload
+    yield f"# {escape(name)}: {escape(result.facts.model or result.spec.model or 'no model')}"
+    yield ""
+    if result.facts.simulated or result.spec.simulated:
+        yield "**Simulated:** the server was gpumon's own, which serves no model."
+        yield ""
+    good, why = trust(result)
+    if not good:
+        yield f"**{escape(why)}**"
+        yield ""
+    figures = headline(result)
+    if figures:
+        yield from markdown_table(("", ""), figures, numbers=(False, True))
+        yield ""
+    for finding in result.findings:
+        yield f"- {sentence(finding)}"
+    if result.findings:
+        yield ""
+    errors = failed_texts(result)
+    if errors:
+        yield "## What went wrong"
+        yield ""
+        for text, count in errors:
+            yield f"- {count} × {escape(text)}"
+        yield ""
+    for table in tables(result):
+        yield from _table(table)
+    yield "## How it was measured"
+    yield ""
+    for one, value in facts(result):
+        yield f"- {one}: {escape(value)}"
+    for note in notes(result):
+        yield f"- {escape(note)}"
+    yield ""
+    yield "## What the words mean"
+    yield ""
+    for one, value in definitions():
+        yield f"- **{one}**: {value}"
+
+
+def sentence(finding: Finding) -> str:
+    """A finding with its weight."""
+    return f"{_LEVEL[finding.level]}{escape(finding.text)}"
+
+
+def _table(table: Table) -> Iterator[str]:
+    yield f"## {table.title}"
+    yield ""
+    if table.caption:
+        yield table.caption
+        yield ""
+    yield from markdown_table(table.columns, table.rows, [name not in table.words for name in table.columns])
+    yield ""
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[bool]) -> Iterator[str]:
+    """A table whose columns stand under each other in the text, too. ``numbers``: which stand to the right."""
+    cells = [[escape(cell) for cell in row] for row in (columns, *rows)]
+    widths = [max(3, *(len(row[index]) for row in cells)) for index in range(len(columns))]
+
+    def line(row: Sequence[str]) -> str:
+        padded = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numbers, strict=True)
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    yield line(cells[0])
+    marks = [f"{'-' * (width - 1)}:" if right else "-" * width for width, right in zip(widths, numbers, strict=True)]
+    yield f"| {' | '.join(marks)} |"
+    for row in cells[1:]:
+        yield line(row)
