@@ -59,14 +59,14 @@ class Gain:
 
 
 def pieces(records: Iterable[Record], begin_s: float, end_s: float, seconds: float) -> list[float]:
-    """Tokens per second in each whole stretch of ``seconds`` between two moments of a step, 30 stretches at most. A
-    chunk stands for as many tokens as its request's chunks do on average."""
+    """Tokens per second in each whole stretch of ``seconds`` between two moments of a step; of a whole number of times
+    that where there would be more than 30. A chunk stands for as many tokens as its request's chunks do on average.
+
+    What is left over at the end is left out: a stretch of one and a bit would hold one wave or two, by chance."""
     if end_s <= begin_s or seconds <= 0:
         return []
-    count = min(MAX_PIECES, int((end_s - begin_s) / seconds + 1e-9))
-    if count < 1:
-        return []
-    width = (end_s - begin_s) / count
+    width = seconds * max(1, math.ceil((end_s - begin_s) / seconds / MAX_PIECES - 1e-9))
+    count = int((end_s - begin_s) / width + 1e-9)
     tokens = [0.0] * count
     for record in records:
         if record.ttft_s is None:
@@ -78,7 +78,7 @@ def pieces(records: Iterable[Record], begin_s: float, end_s: float, seconds: flo
             where = int(at / width) if at >= 0 else -1
             if 0 <= where < count:
                 tokens[where] += each
-    return [sum_ / width for sum_ in tokens]
+    return [many / width for many in tokens]
 
 
 def pieces_of(step: Step) -> list[float]:
