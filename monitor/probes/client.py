@@ -13,7 +13,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
@@ -21,8 +21,10 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from monitor.probes import completion as api
 from monitor.probes.context import Ask
 from monitor.probes.errors import CannotStart
+from monitor.probes.flight import Flight
 from monitor.probes.schema import Outcome, Record, Secrets
 from monitor.probes.sse import Events, TooLong
 
@@ -38,18 +40,7 @@ _MAX_TEXT = 1 << 16
 _MAX_JSON = 1 << 26
 _READ_BUFFER = 1 << 22
 _LARGE_BODY = 1 << 20
-_ERROR_CHARS = 300
 _OURS = ("ignore_eos", "min_tokens", "cache_salt", "priority", "stream_options")
-
-# For chat, which takes no token ids: about as many tokens of plain words, in the same order of chance.
-_WORDS = (
-    "time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world", "school", "state",
-    "family", "student", "group", "country", "problem", "hand", "part", "place", "case", "week", "company", "system",
-    "program", "question", "work", "number", "night", "point", "home", "water", "room", "mother", "area", "money",
-    "story", "fact", "month", "lot", "right", "study", "book", "eye", "job", "word", "business", "issue", "side",
-    "kind", "head", "house", "service", "friend", "father", "power", "hour", "game", "line", "end", "member", "law",
-    "car", "city",
-)  # fmt: skip
 
 
 class Reply(NamedTuple):
@@ -57,113 +48,6 @@ class Reply(NamedTuple):
 
     status: int
     text: str
-
-
-# -- what a chunk says ------------------------------------------------------------------------------------------------
-
-
-class _Delta(msgspec.Struct, gc=False):
-    role: str | None = None
-    content: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: msgspec.Raw = msgspec.Raw(b"null")
-
-
-class _Choice(msgspec.Struct, gc=False):
-    text: str | None = None
-    delta: _Delta | None = None
-    finish_reason: str | None = None
-
-
-class _Details(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
-
-
-class _Event(msgspec.Struct, gc=False):
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-    error: Any = None
-    object: Any = None
-    message: Any = None
-
-
-_decode = msgspec.json.Decoder(_Event).decode
-_encode = msgspec.json.Encoder().encode
-
-
-def _is_token(choice: _Choice, begun: bool) -> bool:
-    """Whether a chunk of chat holds a token: not the first, which names the role, nor one that only says why it
-    ended. A token whose text is empty is one (half of a character, say)."""
-    delta = choice.delta
-    if delta is None:
-        return False
-    written = delta.content or delta.reasoning or delta.reasoning_content
-    if written or bytes(delta.tool_calls) not in (b"null", b"[]"):
-        return True
-    empty = delta.content is not None or delta.reasoning is not None or delta.reasoning_content is not None
-    return empty and (begun or delta.role is None)
-
-
-# -- a request on its way ---------------------------------------------------------------------------------------------
-
-
-class _Failed(Exception):
-    """Ends a request."""
-
-    def __init__(self, outcome: Outcome, text: str) -> None:
-        super().__init__(text)
-        self.outcome: Outcome = outcome
-
-
-class _Flight:
-    """What ends a request from outside: time, or somebody's word. One timer serves for silence, and it is set again
-    only when it runs out: a timer moved with every chunk would cost more than the chunk."""
-
-    __slots__ = ("_stall_s", "_timers", "done", "last", "limit", "why")
-
-    def __init__(self, stall_s: float) -> None:
-        self._stall_s = stall_s
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self.last = time.perf_counter()
-        """When the last bytes came."""
-        self.limit: asyncio.Timeout | None = None
-        self.why: Outcome | Literal["ended"] | None = None
-        self.done = False
-        """[DONE] has come."""
-
-    def stop(self, why: Outcome | Literal["ended"]) -> None:
-        """End it now; the first word counts."""
-        if self.why is None and self.limit is not None and not self.limit.expired():
-            self.why = why
-            self.limit.reschedule(asyncio.get_running_loop().time())
-
-    def watch(self) -> None:
-        """Stop it when nothing has come for too long."""
-        left = self.last + self._stall_s - time.perf_counter()
-        if left <= 0:
-            self.stop("stalled")
-        else:
-            self.after(left, "watch", self.watch)
-
-    def after(self, seconds: float, name: str, action: Callable[[], None]) -> None:
-        """Set a timer of this name."""
-        old = self._timers.pop(name, None)
-        if old is not None:
-            old.cancel()
-        self._timers[name] = asyncio.get_running_loop().call_later(seconds, action)
-
-    def land(self) -> None:
-        """It is over."""
-        self.limit = None
-        for timer in self._timers.values():
-            timer.cancel()
 
 
 # -- the client -------------------------------------------------------------------------------------------------------
@@ -200,7 +84,7 @@ class Client:
         self._headers = _headers(self._secrets)
         self._tls = _tls(self._secrets)
         self._session: aiohttp.ClientSession | None = None
-        self._flights: set[_Flight] = set()
+        self._flights: set[Flight] = set()
 
     async def __aenter__(self) -> Client:
         self._session = aiohttp.ClientSession(
@@ -235,26 +119,7 @@ class Client:
 
     def body(self, ask: Ask) -> bytes:
         """What is sent. To make it takes time with a long prompt: make it before the request is due."""
-        asked: dict[str, Any] = {
-            "model": self.model,
-            "max_tokens": ask.max_tokens,
-            "temperature": 0,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        if self._endpoint == "chat":
-            text = ask.prompt if isinstance(ask.prompt, str) else _words(ask.prompt)
-            asked["messages"] = [{"role": "user", "content": text}]
-        else:
-            asked["prompt"] = ask.prompt if isinstance(ask.prompt, str) else list(ask.prompt)
-        if ask.exact:
-            asked["ignore_eos"] = True
-            asked["min_tokens"] = ask.max_tokens
-        if ask.cache_salt is not None:
-            asked["cache_salt"] = ask.cache_salt
-        if ask.priority is not None:
-            asked["priority"] = ask.priority
-        return _encode({**asked, **ask.extra})
+        return api.body(ask, self.model, self._endpoint)
 
     async def send(
         self,
@@ -270,7 +135,7 @@ class Client:
         with the TTFT in seconds as soon as it is known. ``body`` is what ``body(ask)`` gave."""
         payload = self.body(ask) if body is None else body
         record = Record(start_s=0.0, group=ask.group)
-        flight = _Flight(self._stall_s)
+        flight = Flight(self._stall_s)
         self._flights.add(flight)
         if started is not None:
             started()
@@ -280,7 +145,7 @@ class Client:
             async with asyncio.timeout(self._timeout_s) as flight.limit:
                 flight.watch()
                 await self._exchange(ask, payload, start, record, flight, first)
-        except _Failed as failed:
+        except api.Failed as failed:
             record.outcome, record.error = failed.outcome, str(failed)
         except aiohttp.ClientError as error:
             record.outcome, record.error = self._why(error, record)
@@ -288,12 +153,14 @@ class Client:
             if flight.why != "ended":
                 record.outcome, record.error = self._too_late(flight, record)
         except OSError as error:
-            record.outcome, record.error = "broken", f"the connection broke: {_text(error)}{_after(record)}"
+            record.outcome, record.error = "broken", f"the connection broke: {api.text_of(error)}{api.after(record)}"
         finally:
             record.ended_s = time.perf_counter() - began
             flight.land()
             self._flights.discard(flight)
-        chunks = _chunks(record)
+        if self._secrets.api_key:
+            record.error = record.error.replace(self._secrets.api_key, "…")  # a server may repeat what it was sent
+        chunks = api.chunks_of(record)
         if record.outcome == "ok" and not chunks:
             record.outcome, record.error = "empty", "the stream ended without a token"
         if record.output_tokens is None and chunks:
@@ -326,7 +193,7 @@ class Client:
         return self._session
 
     async def _ask(self, method: str, path: str, body: object) -> Reply:
-        data = None if body is None else _encode(body)
+        data = None if body is None else msgspec.json.encode(body)
         try:
             async with (
                 asyncio.timeout(self._timeout_s),
@@ -338,7 +205,7 @@ class Client:
         except TimeoutError as error:
             raise CannotStart(f"{self._base} did not answer {path} within {self._timeout_s:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise CannotStart(f"{self._base} gave no answer to {path}: {_text(error)}") from error
+            raise CannotStart(f"{self._base} gave no answer to {path}: {api.text_of(error)}") from error
         if len(content) > _MAX_JSON:
             raise CannotStart(f"{self._base} gave too long an answer to {path}: more than {_MAX_JSON >> 20} MiB")
         return Reply(response.status, content.decode(errors="replace"))
@@ -349,7 +216,7 @@ class Client:
         payload: bytes,
         start: float,
         record: Record,
-        flight: _Flight,
+        flight: Flight,
         first: Callable[[float], None] | None,
     ) -> None:
         texts: list[str] = []
@@ -361,8 +228,10 @@ class Client:
                     raise await _refusal(response)
                 if response.content_type in ("application/json", "text/html"):
                     text = (await _bounded(response, _MAX_TEXT)).decode(errors="replace")
-                    said = f": {_message(text)}" if _message(text) else ""
-                    raise _Failed("malformed", f"it answered with {response.content_type}, no stream of events{said}")
+                    said = f": {api.message(text)}" if api.message(text) else ""
+                    raise api.Failed(
+                        "malformed", f"it answered with {response.content_type}, no stream of events{said}"
+                    )
                 await self._read(ask, response.content, start, record, flight, first, texts)
             except BaseException:
                 response.close()  # the server is to see that nobody reads any more
@@ -376,11 +245,11 @@ class Client:
         content: aiohttp.StreamReader,
         start: float,
         record: Record,
-        flight: _Flight,
+        flight: Flight,
         first: Callable[[float], None] | None,
         texts: list[str],
     ) -> None:
-        """Read the stream to its end. Raises ``_Failed``."""
+        """Read the stream to its end. Raises ``api.Failed``."""
         events = Events()
         gaps: list[float] = []
         record.itl_s = gaps
@@ -395,20 +264,20 @@ class Client:
             try:
                 found = events.feed(piece)
             except TooLong as error:
-                raise _Failed("malformed", f"{error}{_after(record)}") from error
+                raise api.Failed("malformed", f"{error}{api.after(record)}") from error
             for data in found:
                 if data == b"[DONE]":
                     flight.done = True
                     flight.after(DONE_S, "done", lambda: flight.stop("ended"))
                     continue
-                event = _event(data, record)
+                event = api.read_event(data, record)
                 if event.usage is not None:
-                    _take_usage(event.usage, record)
+                    api.take_usage(event.usage, record)
                 if not event.choices:
                     continue
                 choice = event.choices[0]
                 ended = ended or choice.finish_reason is not None
-                if chat and not _is_token(choice, bool(last)):
+                if chat and not api.is_token(choice, bool(last)):
                     continue
                 if last:
                     gaps.append(now - last)
@@ -422,17 +291,19 @@ class Client:
                 record.e2el_s = now - start
                 self.chunks += 1
                 if ask.keep_text:
-                    texts.append(_written(choice))
+                    texts.append(api.written(choice))
             if read > MAX_BYTES:
-                raise _Failed("malformed", f"an answer of more than {MAX_BYTES >> 20} MiB{_after(record)}")
+                raise api.Failed("malformed", f"an answer of more than {MAX_BYTES >> 20} MiB{api.after(record)}")
         self._judge_end(events, record, ended or flight.done)
 
     def _judge_end(self, events: Events, record: Record, ended: bool) -> None:
         data, cut = events.rest()
         if cut and data != b"[DONE]":
-            raise _Failed("broken", f"the stream ended in the middle of a line{_after(record)}")
+            raise api.Failed("broken", f"the stream ended in the middle of a line{api.after(record)}")
         if not (ended or data == b"[DONE]" or record.output_tokens is not None or record.ttft_s is None):
-            raise _Failed("broken", f"the stream ended without [DONE] and without a finish_reason{_after(record)}")
+            raise api.Failed(
+                "broken", f"the stream ended without [DONE] and without a finish_reason{api.after(record)}"
+            )
 
     def _why(self, error: aiohttp.ClientError, record: Record) -> tuple[Outcome, str]:
         """What a failure of the connection is called."""
@@ -445,22 +316,22 @@ class Client:
             case aiohttp.ClientConnectorError() | aiohttp.ClientConnectorCertificateError():
                 return "refused", f"no connection to {self._base.authority}: {_connect_text(error)}"
             case aiohttp.ClientResponseError():
-                return "malformed", f"no answer of HTTP: {_text(error)}"
+                return "malformed", f"no answer of HTTP: {api.text_of(error)}"
             case aiohttp.ClientPayloadError():
-                return "broken", f"the connection ended in the middle of the answer{_after(record)}"
+                return "broken", f"the connection ended in the middle of the answer{api.after(record)}"
             case aiohttp.ServerDisconnectedError():
                 return "broken", "the server closed the connection before it answered"
-        return "broken", f"the connection broke: {_text(error)}{_after(record)}"
+        return "broken", f"the connection broke: {api.text_of(error)}{api.after(record)}"
 
-    def _too_late(self, flight: _Flight, record: Record) -> tuple[Outcome, str]:
+    def _too_late(self, flight: Flight, record: Record) -> tuple[Outcome, str]:
         match flight.why:
             case "hung_up":
                 return "hung_up", ""
             case "cancelled":
                 return "cancelled", ""
             case "stalled":
-                return "stalled", f"no byte for {self._stall_s:g} s{_after(record)}"
-        return "late", f"not done within {self._timeout_s:g} s{_after(record)}"
+                return "stalled", f"no byte for {self._stall_s:g} s{api.after(record)}"
+        return "late", f"not done within {self._timeout_s:g} s{api.after(record)}"
 
 
 # -- small things -----------------------------------------------------------------------------------------------------
@@ -500,42 +371,12 @@ def _tls(secrets: Secrets) -> ssl.SSLContext | bool:
     try:
         return ssl.create_default_context(cafile=secrets.ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise CannotStart(f"the CA file {secrets.ca_file} cannot be read: {_text(error)}") from error
+        raise CannotStart(f"the CA file {secrets.ca_file} cannot be read: {api.text_of(error)}") from error
 
 
 def _payload(data: bytes | None) -> bytes | io.BytesIO | None:
     # Large ones go piece by piece: so says aiohttp, with a warning.
     return io.BytesIO(data) if data is not None and len(data) > _LARGE_BODY // 2 else data
-
-
-def _words(ids: Sequence[int]) -> str:
-    return " ".join(_WORDS[one % len(_WORDS)] for one in ids)
-
-
-def _event(data: bytes, record: Record) -> _Event:
-    try:
-        event = _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _Failed("malformed", f"an event that cannot be read: {_text(error)}{_after(record)}") from error
-    if event.error is not None or event.object == "error":
-        said = event.error if event.error is not None else event.message
-        text = said.get("message") if isinstance(said, dict) else said
-        raise _Failed("malformed", f"the server wrote an error into the stream: {_line(str(text))}{_after(record)}")
-    return event
-
-
-def _take_usage(usage: _Usage, record: Record) -> None:
-    if usage.prompt_tokens is not None:
-        record.prompt_tokens = usage.prompt_tokens
-    if usage.completion_tokens is not None:
-        record.output_tokens = usage.completion_tokens
-    if usage.prompt_tokens_details is not None:
-        record.cached_tokens = usage.prompt_tokens_details.cached_tokens
-
-
-def _written(choice: _Choice) -> str:
-    delta = choice.delta
-    return (choice.text or "") if delta is None else (delta.reasoning or delta.reasoning_content or delta.content or "")
 
 
 async def _bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
@@ -550,65 +391,36 @@ async def _bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
     return b"".join(pieces)
 
 
-async def _refusal(response: aiohttp.ClientResponse) -> _Failed:
+async def _refusal(response: aiohttp.ClientResponse) -> api.Failed:
     """What a status that is not 200 means."""
     status = response.status
     try:
         text = (await _bounded(response, _MAX_TEXT)).decode(errors="replace")
     except (aiohttp.ClientError, OSError):
         text = ""  # the status has said it
-    said = _message(text)
+    said = api.message(text)
     if 300 <= status < 400:
-        said = f"a redirect to {_line(response.headers.get('Location', '?'))}, which is not followed"
+        said = f"a redirect to {api.one_line(response.headers.get('Location', '?'))}, which is not followed"
     elif status in (400, 422) and any(field in said for field in _OURS):
         said += " (this server does not take the fields of vLLM's API)"
     elif status in (401, 403):
         said = f"{said} (is the API key right?)".lstrip()
-    return _Failed("shed" if status in (429, 503) else "http", f"HTTP {status}{': ' if said else ''}{said}")
-
-
-def _message(text: str) -> str:
-    """What an error of the OpenAI API says; else the beginning of the text."""
-    try:
-        found = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return _line(text)
-    error = found.get("error", found) if isinstance(found, dict) else None
-    said = error.get("message", error.get("detail")) if isinstance(error, dict) else error
-    return _line(said) if isinstance(said, str) else ""
+    return api.Failed("shed" if status in (429, 503) else "http", f"HTTP {status}{': ' if said else ''}{said}")
 
 
 def _json(path: str, reply: Reply) -> Any:
     if reply.status != 200:
-        said = _message(reply.text)
+        said = api.message(reply.text)
         raise CannotStart(f"{path}: HTTP {reply.status}{': ' if said else ''}{said}")
     try:
         return msgspec.json.decode(reply.text)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise CannotStart(f"{path}: the answer is no JSON: {_text(error)}") from error
-
-
-def _chunks(record: Record) -> int:
-    return 0 if record.ttft_s is None else 1 + len(record.itl_s)
-
-
-def _after(record: Record) -> str:
-    """How far it had come."""
-    chunks = _chunks(record)
-    return f" after {chunks} chunk{'s' if chunks != 1 else ''}" if chunks else ""
-
-
-def _text(error: BaseException) -> str:
-    return _line(str(error)) or type(error).__name__
+        raise CannotStart(f"{path}: the answer is no JSON: {api.text_of(error)}") from error
 
 
 def _connect_text(error: aiohttp.ClientError) -> str:
     """What the system says, rather than all that aiohttp says of it."""
     cause = getattr(error, "os_error", None)
     if isinstance(cause, socket.gaierror) or not isinstance(cause, OSError) or not cause.errno:
-        return _text(cause if isinstance(cause, OSError) else error)
+        return api.text_of(cause if isinstance(cause, OSError) else error)
     return os.strerror(cause.errno)
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())[:_ERROR_CHARS]
