@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from textual.pilot import Pilot
@@ -68,3 +69,13 @@ def lines_at(events: Sequence[Event], width: int, height: int) -> list[str]:
 
     run(events, (width, height), look)
     return got
+
+
+async def resize(app: GpumonApp, pilot: Pilot[None], width: int, height: int) -> None:
+    """Make the terminal another size, and wait until the screen has it: Textual waits a moment for one more."""
+    await pilot.resize_terminal(width, height)
+    limit = time.monotonic() + 30
+    while app.screen._compositor.size != (width, height):
+        assert time.monotonic() < limit, f"the screen is {app.screen._compositor.size}, and not {width}x{height}"
+        await pilot.pause()
+    await settle(app, pilot)

@@ -15,7 +15,7 @@ from monitor.tui.app import GpumonApp
 from monitor.tui.palette import STALE
 from monitor.tui.widgets.canvas import Canvas
 from tests.client.story import snapshot
-from tests.tui.screen import Clock, lines_at, run, settle, text_of
+from tests.tui.screen import Clock, lines_at, resize, run, settle, text_of
 
 LOST = ConnectionLost(Unreachable("connection refused", "unix:/run/x.sock", "Start the daemon"), 2.0)
 
@@ -121,8 +121,7 @@ def test_q_ends_it() -> None:
 
 def test_another_size_is_another_layout() -> None:
     async def look(app: GpumonApp, pilot: Pilot[None]) -> None:
-        await pilot.resize_terminal(200, 50)
-        await settle(app, pilot)
+        await resize(app, pilot, 200, 50)
         lines = text_of(app)
         assert len(lines) == 50
         assert "utilization, last 10 min" in "\n".join(lines)

@@ -27,8 +27,8 @@ from monitor.tui.screens.page import Page
 from monitor.tui.screens.plain import PlainScreen
 from monitor.tui.when import when
 from tests.client.story import ALERTS, Story, snapshot
+from tests.tui.screen import resize, settle, text_of
 from tests.tui.screen import run as run_alone
-from tests.tui.screen import settle, text_of
 from tests.tui.test_travel import LIVE, Past, press, run
 
 NOW = round(datetime(2026, 11, 21, 18, 30).timestamp() * 1000)
@@ -88,17 +88,17 @@ def test_every_screen_has_a_help_and_can_be_looked_at_in_any_size() -> None:
             await press(app, pilot, key)
             page = app.page
             for size in ((20, 5), (1, 1), (40, 12), (250, 70)):
-                await pilot.resize_terminal(*size)
+                await resize(app, pilot, *size)
                 await press(app, pilot)
                 assert app.page is page
                 assert all(len(line) <= size[0] for line in text_of(app))
             for size in ((20, 5), (1, 1)):
-                await pilot.resize_terminal(*size)
+                await resize(app, pilot, *size)
                 for name, window in (("question_mark", HelpScreen), ("colon", CommandsWindow)):
                     await pilot.press(name)
                     await settle(app, pilot)
                     assert isinstance(app.screen, window)
-                    await pilot.press("escape")
+                    await press(app, pilot, "escape")
 
     run(look)
 
