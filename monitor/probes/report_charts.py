@@ -375,7 +375,7 @@ def _rate(result: Result) -> list[Chart]:
     ticks = _ticks(loads, _asked_rate)
     if len(ticks) < 2:
         return []
-    axis = Axis("asked", "requests per second", ticks=ticks, least=0)
+    axis = Axis("rate asked", "requests per second", ticks=ticks, least=0)
     lines = list(
         _lines(
             (
@@ -500,7 +500,7 @@ def _distributions(result: Result) -> list[Chart]:
             values_ = [x for line in lines for x, _ in line.points]
             log = min(values_) > 0 and max(values_) / min(values_) > 12
             y = Axis("of the requests" if metric == "ttft" else "of the gaps", "%", least=0, most=100)
-            x = Axis(WORDS["ttft" if metric == "ttft" else "itl"], "ms", log=log, least=None if log else 0)
+            x = Axis(WORDS["ttft" if metric == "ttft" else "itl"], "ms", log=log)
             found.append(Chart(f"cdf-{metric}", title, x, y, tuple(lines)))
     return found
 

@@ -53,7 +53,7 @@ def draw(result: Result, folder: Path) -> tuple[str, ...]:
 
 
 def _draw(chart: Chart, axes: Axes) -> None:
-    axes.set_title(_plain(chart.title), loc="left", fontweight="semibold")
+    axes.set_title(_plain(chart.title), loc="left", fontweight="bold")
     axes.grid(axis="y", color="#e2e2e2")
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
