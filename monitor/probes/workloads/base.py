@@ -26,7 +26,8 @@ from monitor.probes.errors import BadOptions, CannotStart
 from monitor.probes.schema import Step, WorkloadName
 
 Kind: TypeAlias = Literal["int", "float", "seconds", "bool", "str", "choice", "ints", "floats", "strs"]
-"""``seconds`` is a float that may be written ``90s`` or ``2m``; the last three are lists: ``1,2,4``."""
+"""``float`` may be written ``10%``; ``seconds`` is a float that may be written ``90s`` or ``2m``; the last three are
+lists: ``1,2,4``."""
 
 _WORDS: dict[Kind, str] = {
     "int": "a whole number",
@@ -214,7 +215,8 @@ def _read_one(kind: Kind, value: Any) -> Any:
     if kind in ("float", "seconds"):
         if isinstance(value, str):
             ms = parse_duration_ms(value) if kind == "seconds" else None
-            value = ms / 1000 if ms is not None else float(value)
+            share = kind == "float" and value.endswith("%")
+            value = ms / 1000 if ms is not None else float(value[:-1]) / 100 if share else float(value)
         if isinstance(value, int | float):
             value = float(value)
             if not math.isfinite(value):
