@@ -373,6 +373,10 @@ def test_a_window_that_is_closed_leaves_nothing_behind() -> None:
             for key in ("question_mark", "colon"):
                 await press(app, pilot, key)
                 await press(app, pilot, "escape")
+                for _ in range(100):  # it is taken apart after it is no longer seen
+                    if any(isinstance(one, HelpScreen | CommandsWindow) for one in app._registry):
+                        await pilot.pause()
+            await press(app, pilot)  # the screen below it is drawn in full
             counts.append(drawn())
         assert counts[2] == counts[1]
 
