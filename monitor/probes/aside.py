@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from monitor.probes import compare, results
+from monitor.probes import results
 from monitor.probes.errors import ProbeError
 from monitor.probes.schema import RunDetail
 
@@ -41,7 +41,9 @@ def main(arguments: list[str]) -> int:
             case ["summary", folder]:
                 answer = detail(Path(folder))
             case ["compare", before, after]:
-                answer = compare.compare(results.read(Path(before)), results.read(Path(after)))
+                from monitor.probes.compare import compare
+
+                answer = compare(results.read(Path(before)), results.read(Path(after)))
             case _:
                 raise ProbeError("usage: summary FOLDER | compare A B")
     except ProbeError as error:

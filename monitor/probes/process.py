@@ -52,7 +52,7 @@ _STDERR_LINE = 400
 class Patience:
     """Seconds that a run is given."""
 
-    cancelled: float = 45.0
+    cancelled: float = 40.0
     """To end by itself when it was told to; what is in flight ends, and what it has is written."""
     terminated: float = 10.0
     """The same after SIGTERM."""
@@ -62,7 +62,7 @@ class Patience:
     """To go, once it has said that it is done."""
 
 
-AT_THE_END = Patience(cancelled=7.0, terminated=3.0)
+AT_THE_END = Patience(cancelled=10.0, terminated=2.0)
 """Where the daemon itself has to go: systemd waits for 20 s."""
 
 
