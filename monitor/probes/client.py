@@ -147,13 +147,9 @@ class Client:
                 await self._exchange(ask, payload, start, record, flight, first)
         except api.Failed as failed:
             record.outcome, record.error = failed.outcome, str(failed)
-        except aiohttp.ClientError as error:
-            record.outcome, record.error = self._why(error, record)
-        except TimeoutError:
-            if flight.why != "ended":
-                record.outcome, record.error = self._too_late(flight, record)
-        except OSError as error:
-            record.outcome, record.error = "broken", f"the connection broke: {api.text_of(error)}{api.after(record)}"
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if not flight.done or flight.why == "cancelled":  # after [DONE] nothing can go wrong any more
+                record.outcome, record.error = self._why(error, flight, record)
         finally:
             record.ended_s = time.perf_counter() - began
             flight.land()
@@ -234,7 +230,8 @@ class Client:
                     )
                 await self._read(ask, response.content, start, record, flight, first, texts)
             except BaseException:
-                response.close()  # the server is to see that nobody reads any more
+                if not response.content.at_eof():
+                    response.close()  # the server is to see that nobody reads any more
                 raise
             finally:
                 record.text = "".join(texts)
@@ -305,8 +302,8 @@ class Client:
                 "broken", f"the stream ended without [DONE] and without a finish_reason{api.after(record)}"
             )
 
-    def _why(self, error: aiohttp.ClientError, record: Record) -> tuple[Outcome, str]:
-        """What a failure of the connection is called."""
+    def _why(self, error: Exception, flight: Flight, record: Record) -> tuple[Outcome, str]:
+        """What a failure is called."""
         match error:
             case aiohttp.ConnectionTimeoutError():
                 return (
@@ -321,6 +318,8 @@ class Client:
                 return "broken", f"the connection ended in the middle of the answer{api.after(record)}"
             case aiohttp.ServerDisconnectedError():
                 return "broken", "the server closed the connection before it answered"
+            case TimeoutError() if not isinstance(error, aiohttp.ClientError):
+                return self._too_late(flight, record)
         return "broken", f"the connection broke: {api.text_of(error)}{api.after(record)}"
 
     def _too_late(self, flight: Flight, record: Record) -> tuple[Outcome, str]:
@@ -421,6 +420,6 @@ def _json(path: str, reply: Reply) -> Any:
 def _connect_text(error: aiohttp.ClientError) -> str:
     """What the system says, rather than all that aiohttp says of it."""
     cause = getattr(error, "os_error", None)
-    if isinstance(cause, socket.gaierror) or not isinstance(cause, OSError) or not cause.errno:
+    if not isinstance(cause, OSError) or isinstance(cause, socket.gaierror | ssl.SSLError) or not cause.errno:
         return api.text_of(cause if isinstance(cause, OSError) else error)
     return os.strerror(cause.errno)

@@ -27,6 +27,8 @@ from aiohttp import web
 
 from monitor.probes.pace_engine import Engine, Generation, Pace
 
+__all__ = ["Fault", "FaultKind", "Pace", "PaceServer", "logprob"]
+
 VERSION = "0.32.0 (simulated)"
 _MAX_BODY = 1 << 26
 _ORDINARY = 256
