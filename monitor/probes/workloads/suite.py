@@ -22,6 +22,7 @@ REST_S = 1.0
 """Between two parts: what the one has left is not the other's."""
 _LEAST_S = 1.0
 _QUICK_DRAIN_S = 3.0
+_clock = time.monotonic
 LONG: Mapping[WorkloadName, Mapping[str, Any]] = {
     "rate": {"seconds": 30.0},
     "soak": {"seconds": 600.0, "slice_seconds": 30.0},
@@ -57,7 +58,7 @@ class Part:
 
     def __init__(self, whole: Context, seconds: float, quick: bool, steps: _Count) -> None:
         self._whole = whole
-        self._ends = time.monotonic() + seconds
+        self._ends = _clock() + seconds
         self._quick = quick
         self._spec = whole.spec
         self._begun = steps.done
@@ -89,7 +90,7 @@ class Part:
 
     @property
     def seconds_left(self) -> float:
-        return max(0.0, min(self._ends - time.monotonic(), self._whole.seconds_left))
+        return max(0.0, min(self._ends - _clock(), self._whole.seconds_left))
 
     def tokens(self, count: int) -> list[int]:
         return self._whole.tokens(count)
