@@ -19,6 +19,7 @@ from typing import Literal
 import msgspec
 
 from monitor.probes import intervals, saturation, statistics
+from monitor.probes.conditions import violations as violations
 from monitor.probes.figures import FIGURES, Better, about, headline_step, memory_used, repeats
 from monitor.probes.intervals import Estimate
 from monitor.probes.schema import Accuracy, Change, Comparison, Record, Result, Slo, Step
@@ -27,7 +28,13 @@ _REPEATS = 3
 """From so many on they are the values themselves."""
 _LATENCIES = ("ttft", "tpot", "itl", "e2el")
 _QUANTILES = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
-_RATES = ("output_throughput", "total_throughput", "request_throughput")
+_COUNTED: dict[str, Callable[[Record, Sequence[Slo]], float]] = {
+    "output_throughput": lambda one, _: one.output_tokens or 0,
+    "total_throughput": lambda one, _: (one.output_tokens or 0) + (one.prompt_tokens or 0),
+    "request_throughput": lambda one, _: 1,
+    "goodput": statistics.good,
+}
+"""What of a request each kind of throughput counts."""
 _GROUPED = tuple(name for name in FIGURES if name.split("_")[0] in ("ttft", "tpot", "e2el"))
 
 
@@ -116,19 +123,18 @@ class _Load:
         if not closed:
             # At a rate that is asked, what comes out is what was put in.
             return None
-        if name in _RATES:
-            return intervals.of_values([value for step in self.steps for value in saturation.pieces_of(step)])
-        if name == "goodput":
-            return intervals.of_ratio(
-                [
-                    (
-                        float(sum(statistics.good(one, self.slos) for one in block)),
-                        math.fsum(one.e2el_s or 0 for one in block),
-                    )
-                    for block in self._blocks
-                ]
+        counted = _COUNTED.get(name)
+        if counted is None:
+            return None
+        # Of requests that follow each other in so many places, throughput is what they give by how long they take.
+        pairs = [
+            (
+                math.fsum(counted(one, self.slos) for one in block),
+                math.fsum((one.e2el_s or 0) + one.waited_s for one in block),
             )
-        return None
+            for block in self._blocks
+        ]
+        return intervals.of_ratio(pairs)
 
     @cached_property
     def _blocks(self) -> list[list[Record]]:
@@ -227,7 +233,7 @@ def _of_loads(before: _Load, after: _Load) -> Iterator[Change]:
 
 def _change(workload: str, step: str, name: str, before: _Load, after: _Load) -> Iterator[Change]:
     left, right = before.value(name), after.value(name)
-    if (left is None and right is None) or (not left and not right):
+    if left is None and right is None:
         return
     figure = FIGURES[name]
     change = _relative(left, right)
@@ -292,7 +298,7 @@ def _whole(left: _Side, right: _Side, matched: Sequence[_Pair]) -> Iterator[Chan
     for name in dict.fromkeys((*left.result.headline, *right.result.headline)):
         known = name.removesuffix("_ms")
         one, other = left.result.headline.get(name), right.result.headline.get(name)
-        if known in seen or known in FIGURES or (not one and not other):
+        if known in seen or known in FIGURES or (one is None and other is None):
             continue
         yield _made(workload, "", name, *about(name), one, other)
     yield from _accuracy(workload, left.result.accuracy, right.result.accuracy)

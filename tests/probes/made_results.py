@@ -466,7 +466,8 @@ def made(
     own = dataclasses.replace(pace or Pace(), slower=slower)
     for maker in _MAKERS.values() if workload == "suite" else [_MAKERS[workload]]:
         maker(clock, own, few)
-    logprobs = tuple(-2.0 - clock.rng.random() * slower for _ in range(64))
+    text = random.Random(7)
+    logprobs = tuple(-4 * text.random() - clock.rng.gauss(0.02 * (slower - 1), 0.01) for _ in range(64))
     return Result(
         id=f"20261121-21300{seed % 10}-{name or workload}",
         workload=workload,
