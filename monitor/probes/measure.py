@@ -34,8 +34,6 @@ from monitor.probes.target import Target
 
 log = logging.getLogger(__name__)
 
-EVERY_S = 0.5
-"""Between two words on where it is."""
 ALIVE_S = 5.0
 
 
@@ -225,12 +223,6 @@ class RunContext:
         now = self._clock()
         self._tracker.chunks(now, self._client.chunks)
         return self._tracker.progress(now, self._now_ms(), self._readers.live())
-
-    async def tell(self) -> None:
-        """Say where it is, twice a second, until it is cancelled."""
-        while True:
-            self._emit(self.progress())
-            await asyncio.sleep(EVERY_S)
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
