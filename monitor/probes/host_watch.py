@@ -44,6 +44,7 @@ class Sources:
     counters: Callable[[], Counters]
     process_time: Callable[[], float]
     clock: Callable[[], float]
+    link: Callable[[], float | None] = lambda: None
 
 
 def machine_counters() -> Counters:
@@ -60,7 +61,13 @@ def machine_counters() -> Counters:
     return Counters(total - idle, total, received, sent)
 
 
-REAL = Sources(machine_counters, time.process_time, time.monotonic)
+def fastest_link() -> float | None:
+    """Bytes a second of the fastest link that is up; None where none says what it can, as in many containers."""
+    speeds = [link.speed for name, link in psutil.net_if_stats().items() if name != "lo" and link.isup and link.speed]
+    return max(speeds) * 125_000.0 if speeds else None
+
+
+REAL = Sources(machine_counters, time.process_time, time.monotonic, fastest_link)
 
 
 class HostWatch:
@@ -75,11 +82,13 @@ class HostWatch:
         self._every, self._skipped = 1, 0
         self._worst = 0.0
         self._cpu = Mean()
+        self._link: float | None = None
         self._began: tuple[float, float, Counters] | None = None
         self._second: tuple[float, Counters] | None = None
 
     async def open(self) -> None:
         """Start the timers."""
+        self._link = self._sources.link()
         self._schedule(asyncio.get_running_loop())
 
     async def close(self) -> None:
@@ -117,6 +126,7 @@ class HostWatch:
             loop_lag_ms=1000 * percentile(lags, 99) if lags else None,
             loop_lag_max_ms=1000 * self._worst if lags else None,
             network_bytes_per_s=moved / seconds if moved >= 0 else None,
+            link_bytes_per_s=self._link,
         )
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -285,6 +285,8 @@ class HostReading(msgspec.Struct, frozen=True):
     loop_lag_max_ms: float | None = None
     network_bytes_per_s: float | None = None
     """Over all links but loopback, in the direction that has more."""
+    link_bytes_per_s: float | None = None
+    """What the fastest of these links can, as the machine says; None where it does not."""
 
 
 class Readings(msgspec.Struct, frozen=True):
