@@ -124,25 +124,25 @@ class Probes:
     """Typed calls on ``client``'s daemon."""
 
     def __init__(self, client: Client) -> None:
-        self._client = client
+        self.client = client
 
     async def listing(self) -> Listing:
         """Every run, and the servers that can be probed."""
-        return await self._client.get(BASE, Listing)
+        return await self.client.get(BASE, Listing)
 
     async def workloads(self) -> tuple[WorkloadRow, ...]:
         """What can be asked for."""
-        return await self._client.get(f"{BASE}/workloads", tuple[WorkloadRow, ...])
+        return await self.client.get(f"{BASE}/workloads", tuple[WorkloadRow, ...])
 
     async def start(self, spec: Spec, secrets: Secrets | None = None, by: str = "") -> RunRow:
         """Start a run. ``Spec.server`` is enough for a server of ``listing().servers`` (``url`` "" then); any other is
         reached by ``url``, with ``secrets``."""
         body = StartRequest(spec, secrets or Secrets(), by)
-        return await self._client.post(BASE, body, RunRow, timeout=_PATIENCE)
+        return await self.client.post(BASE, body, RunRow, timeout=_PATIENCE)
 
     async def detail(self, id: str) -> RunDetail:
         """All of one run but its records; of one that runs, as it is now."""
-        return await self._client.get(f"{BASE}/{quote(id, safe='')}", RunDetail)
+        return await self.client.get(f"{BASE}/{quote(id, safe='')}", RunDetail)
 
     async def watch(self, id: str) -> AsyncGenerator[RunDetail, None]:
         """The run as it is, then whenever it changes (progress comes about twice a second), until it has ended: what
@@ -169,29 +169,29 @@ class Probes:
     async def _changes(self, id: str, revision: int, steps: int, notes: int) -> Changes:
         asked = f"revision={revision}&steps={steps}&notes={notes}&wait={_WAIT_SECONDS:g}"
         path = f"{BASE}/{quote(id, safe='')}/changes?{asked}"
-        return await self._client.get(path, Changes, timeout=_WAIT_SECONDS + 10)
+        return await self.client.get(path, Changes, timeout=_WAIT_SECONDS + 10)
 
     async def cancel(self, id: str) -> RunRow:
         """End a run; it keeps what it has. Returns at once: ``watch`` tells when it has ended."""
-        return await self._client.post(f"{BASE}/{quote(id, safe='')}/cancel", {}, RunRow)
+        return await self.client.post(f"{BASE}/{quote(id, safe='')}/cancel", {}, RunRow)
 
     async def baseline(self, id: str, name: str) -> RunRow:
         """Make a result the baseline of this name, in place of another; "" makes it none."""
-        return await self._client.post(f"{BASE}/{quote(id, safe='')}/baseline", {"name": name}, RunRow)
+        return await self.client.post(f"{BASE}/{quote(id, safe='')}/baseline", {"name": name}, RunRow)
 
     async def delete(self, id: str) -> None:
         """Delete a result and its files. Refused with 409 while it runs, or where it is a baseline."""
-        await self._client.delete(f"{BASE}/{quote(id, safe='')}")
+        await self.client.delete(f"{BASE}/{quote(id, safe='')}")
 
     async def save(self, id: str, name: str, path: Path) -> None:
         """Write one of ``RunDetail.files`` to ``path``, which is not there yet (``FileExistsError``)."""
-        await self._client.save(f"{BASE}/{quote(id, safe='')}/files/{quote(name)}", path)
+        await self.client.save(f"{BASE}/{quote(id, safe='')}/files/{quote(name)}", path)
 
     async def compare(self, before: str, after: str) -> Comparison:
         """Two results, by id, by the name of a baseline, or by the name under which the newest was kept."""
         path = f"{BASE}/compare?before={quote(before, safe='')}&after={quote(after, safe='')}"
-        return await self._client.get(path, Comparison, timeout=60)
+        return await self.client.get(path, Comparison, timeout=60)
 
     async def profile(self, asked: ProfileRequest) -> Profile:
         """Start or stop a server's torch profiler."""
-        return await self._client.post(f"{BASE}/profile", asked, Profile, timeout=60)
+        return await self.client.post(f"{BASE}/profile", asked, Profile, timeout=60)

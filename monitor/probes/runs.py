@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +23,8 @@ import msgspec
 from monitor import told
 from monitor.probes import process
 from monitor.probes.errors import BadOptions, ProbeError
-from monitor.probes.kept import Entry, InTheWay, Kept, Limits, NoSuchRun
+from monitor.probes.kept import Entry, InTheWay, Kept, Limits
+from monitor.probes.names import resolve, slug
 from monitor.probes.process import RunProcess
 from monitor.probes.profiles import Profiles
 from monitor.probes.schema import Comparison, Order, RunDetail, RunRow, Secrets, Spec, Step
@@ -385,28 +385,6 @@ class Runs:
         except OSError as error:
             log.error("%s could not be kept: %s", id, error)
         return True
-
-
-def resolve(rows: Sequence[RunRow], name: str) -> RunRow:
-    """The run that a person means. Raises ``NoSuchRun``."""
-    for matches in (
-        [row for row in rows if row.id == name],
-        [row for row in rows if row.baseline == name and name],
-        [row for row in rows if row.name == name],
-    ):
-        if matches:
-            return matches[0]
-    begins = [row for row in rows if name and row.id.startswith(name)]
-    if len(begins) == 1:
-        return begins[0]
-    if begins:
-        raise NoSuchRun(f"{name!r} may be {', '.join(row.id for row in begins[:5])}: say more of it")
-    raise NoSuchRun(f"there is no run, baseline or name {name[:100]!r} here: `gpumon probe list` has them")
-
-
-def slug(text: str) -> str:
-    """A name as part of a folder's."""
-    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:60] or "probe"
 
 
 def capacity(steps: Sequence[Step]) -> float | None:

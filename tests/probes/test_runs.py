@@ -17,8 +17,9 @@ import pytest
 
 from monitor.probes.errors import BadOptions, ProbeError
 from monitor.probes.kept import InTheWay, Limits, NoSuchRun
+from monitor.probes.names import resolve, slug
 from monitor.probes.process import Patience
-from monitor.probes.runs import Runs, resolve, slug
+from monitor.probes.runs import Runs
 from monitor.probes.schema import ENDED, RunDetail, RunRow, Secrets, Slo, Spec
 from monitor.probes.series import FAMILIES, ProbeSeries
 from monitor.probes.servers import Server, address, choose, label
