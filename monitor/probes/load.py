@@ -89,6 +89,7 @@ class _Prepared:
         self._bytes = 0
         self._ahead = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._error: Exception | None = None
 
     def limit(self, count: int | None, ahead: int) -> None:
         """From here on give ``count`` at most; make so many now that are wanted first."""
@@ -98,7 +99,9 @@ class _Prepared:
             pass
 
     def take(self) -> tuple[Ask, bytes] | None:
-        """The next one; None where there is no more."""
+        """The next one; None where there is no more. Raises what the iterator raises."""
+        if self._error is not None:
+            raise self._error
         if not self._ready and not self._make():
             return None
         ask, body = self._ready.popleft()
@@ -126,7 +129,10 @@ class _Prepared:
 
     def _later(self) -> None:
         # One at a time: a long prompt takes a millisecond, in which no chunk is read.
-        more = self._make()
+        try:
+            more = self._make()
+        except Exception as error:  # of whoever makes the asks: it belongs to the one who takes the next
+            self._error, more = error, False
         self._timer = asyncio.get_running_loop().call_later(_PREPARE_S, self._later) if more else None
 
 
