@@ -31,6 +31,7 @@ from monitor.probes.schema import (
     StepDone,
 )
 from monitor.probes.target import Target
+from monitor.probes.workloads.open_loop import DUE, from_due
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,15 @@ class _Sent:
 
     lengths: set[int]
     exact: bool = True
+
+
+def _groups(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The sorts of requests, where there are several; and where some waited for a free place here, all of them from
+    the moment at which they were due."""
+    names = sorted({record.group for record in records})
+    found = {name: [one for one in records if one.group == name] for name in names} if len(names) > 1 else {}
+    due = from_due(records)
+    return {**found, DUE: due} if due else found
 
 
 class RunContext:
@@ -263,7 +273,6 @@ class RunContext:
                        "the run came to its limit in the middle of it")  # fmt: skip
         elif not numbers.completed and not numbers.failed and not numbers.failures.get("hung_up"):
             why.append(f"no request ended within {made.duration_s:.0f} s: give it more seconds")
-        groups = {record.group for record in records}
         steady = None
         if plan.steady and isinstance(plan.load, Closed):
             steady = statistics.steady(records, plan.load.concurrency, made.duration_s, plan.slos)
@@ -278,11 +287,9 @@ class RunContext:
             steady=steady,
             readings=readings,
             groups={
-                group: statistics.metrics([one for one in records if one.group == group], made.duration_s, plan.slos)
-                for group in sorted(groups)
-            }
-            if len(groups) > 1
-            else {},
+                group: statistics.metrics(those, made.duration_s, plan.slos)
+                for group, those in _groups(records).items()
+            },
             invalid=tuple(dict.fromkeys(why)),
             records=tuple(records),
         )

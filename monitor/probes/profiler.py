@@ -85,10 +85,9 @@ async def _post(post: Post, path: str, seconds: float) -> tuple[int, str]:
             return await post(path)
     except TimeoutError as error:
         raise ProfileFailed(f"{path}: the server did not answer within {seconds:g} s") from error
-    except ProbeError:
-        raise
     except Exception as error:  # of whatever client was given
-        raise ProfileFailed(f"{path}: {type(error).__name__}: {error}") from error
+        said = str(error) if isinstance(error, ProbeError) else f"{type(error).__name__}: {error}"
+        raise ProfileFailed(f"{path}: {said}") from error
 
 
 def _words(text: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from monitor.probes import profiler
+from monitor.probes.errors import CannotStart
 from monitor.probes.profiler import AlreadyRunning, NotSwitchedOn, ProfileFailed, Profiler
 from monitor.probes.schema import Level
 
@@ -239,6 +240,20 @@ def test_a_client_that_raises_is_a_sentence() -> None:
 
     with pytest.raises(ProfileFailed, match="/start_profile: ConnectionResetError: gone"):
         asyncio.run(profiler.start(post))
+
+
+def test_a_start_without_an_answer_is_taken_back(tmp_path: Path) -> None:
+    asked = []
+
+    async def post(path: str) -> tuple[int, str]:
+        asked.append(path)
+        if path == "/start_profile":
+            raise CannotStart("the server did not answer /start_profile within 30 s")
+        return 200, ""
+
+    with pytest.raises(ProfileFailed, match="/start_profile: the server did not answer /start_profile within 30 s"):
+        asyncio.run(Profiler(post, 10, proc=tmp_path).begin())
+    assert asked == ["/start_profile", "/stop_profile"]
 
 
 def test_a_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
