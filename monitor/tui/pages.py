@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from monitor.tui.screens.alerts import AlertsScreen
+from monitor.tui.screens.canaries import CanariesScreen
+from monitor.tui.screens.comparison import ComparisonScreen
 from monitor.tui.screens.engine import EngineScreen
 from monitor.tui.screens.engines import EnginesScreen
 from monitor.tui.screens.events import EventsScreen
@@ -16,6 +18,7 @@ from monitor.tui.screens.probes import ProbesScreen
 from monitor.tui.screens.processes import ProcessesScreen
 from monitor.tui.screens.readings import ReadingsScreen
 from monitor.tui.screens.rules import RulesScreen
+from monitor.tui.screens.run import RunScreen
 from monitor.tui.screens.silences import SilencesScreen
 
 KEYS: tuple[tuple[str, str, str], ...] = (
@@ -45,6 +48,9 @@ def pages() -> dict[str, Page]:
         "host": HostScreen(),
         "events": EventsScreen(),
         "probes": ProbesScreen(),
+        "run": RunScreen(),
+        "comparison": ComparisonScreen(),
+        "canaries": CanariesScreen(),
         "fleet": FleetScreen(),
         "readings": ReadingsScreen(),
         "rules": RulesScreen(),

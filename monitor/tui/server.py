@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from monitor.client.results import Answers, Lens
     from monitor.client.wire import ProcessRow, Query
     from monitor.tui.alerting import Alerting
+    from monitor.tui.probing import Probing
 
 Feed: TypeAlias = Callable[[], AsyncIterator[Event]]
 """Opens the stream of events. Called once, after the first frame was painted."""
@@ -64,6 +65,11 @@ class Asked(Protocol):
         """Rules, alerts that are over, and silences."""
         ...
 
+    @property
+    def probing(self) -> Probing:
+        """Probe runs."""
+        ...
+
     async def readings(self, selector: str, at_ms: int | None, range_seconds: int) -> Sequence[Reading]:
         """Every reading of what a selector selects, at a moment or now."""
         ...
@@ -82,6 +88,7 @@ class Server:
         self._alertmanager = alertmanager
         self._pictures: Pictures | None = None
         self._alerting: Alerting | None = None
+        self._probing: Probing | None = None
 
     def _asked(self) -> Pictures:
         if self._pictures is not None:
@@ -103,6 +110,9 @@ class Server:
         if self._alerting is not None:
             alerting, self._alerting = self._alerting, None
             await alerting.close()
+        if self._probing is not None:
+            probing, self._probing = self._probing, None
+            await probing.close()
 
     async def at(self, at_ms: int | None, range_seconds: int) -> Snapshot:
         return await self._asked().at(at_ms, range_seconds)
@@ -126,6 +136,14 @@ class Server:
             # Of several nodes none is asked for alerts before it was opened.
             self._alerting = Alerting(None if isinstance(self._url, tuple) else self._url, self._alertmanager)
         return self._alerting
+
+    @property
+    def probing(self) -> Probing:
+        if self._probing is None:
+            from monitor.client.probing import Probing
+
+            self._probing = Probing(None if isinstance(self._url, tuple) else self._url)
+        return self._probing
 
     async def readings(self, selector: str, at_ms: int | None, range_seconds: int) -> Sequence[Reading]:
         return await self._asked().readings(selector, at_ms, range_seconds)

@@ -17,6 +17,7 @@ from monitor.tui.app import GpumonApp
 from monitor.tui.travel import RANGES, Travel
 from tests.client.story import ALERTS, START_MS, Story, snapshot
 from tests.tui.alerting import FakeAlerting
+from tests.tui.probing import FakeProbing
 from tests.tui.screen import Clock, settle, text_of
 
 LIVE = snapshot(seconds=5)
@@ -38,6 +39,7 @@ class Past:
         self.watched: list[tuple[tuple[str, ...], int | None, int]] = []
         self.found: tuple[Reading, ...] = ()
         self.alerting = FakeAlerting()
+        self.probing = FakeProbing()
         self.bare = False
         """Whether nothing is stored of any moment."""
 

@@ -1,196 +1,295 @@
-"""The probes: what each server says when it is asked, by its canary and by /health, and how long it took; and the runs
-that were recorded."""
+"""The probes: load that is measured. A list of runs, those that go on and those that were kept; above it, in short,
+what servers answer to canaries and /health."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-from rich.style import Style
+from textual.binding import Binding, BindingType
 
-from monitor.client.format import ABSENT, clock, cut, number, seconds
-from monitor.client.queries import selector
-from monitor.client.results import Answers, Labels, Lens
-from monitor.client.snapshot import History
+from monitor.client.errors import ClientError, Refused
+from monitor.client.format import ABSENT, clean, clock, duration
+from monitor.client.results import Lens
 from monitor.client.wire import Query
-from monitor.tui.happenings import GLYPHS, STYLES, group_of, level_of
-from monitor.tui.palette import CRITICAL, DIM, GOOD, LATENCY, NOTICE, PLAIN, STRONG
-from monitor.tui.panels.chart import Chart
-from monitor.tui.panels.wrapped import wrapped
-from monitor.tui.plot import Plot, greatest, nice_ceiling
-from monitor.tui.rows import Row, View, title
-from monitor.tui.screens.page import ELSEWHERE
-from monitor.tui.screens.selecting import SelectingScreen
-
-_RUNS = 8
-_STATES = {"alive": GOOD, "idle": DIM, "frozen": CRITICAL, "overloaded": NOTICE, "unreadable": NOTICE}
-_HEALTH = "/health"
-_NO_CANARY = (
-    "no server has a canary: `canary: true` at a server of gpumon.yaml gives it one. A private daemon sends none."
+from monitor.probes.schema import ENDED, RunRow
+from monitor.tui.palette import DIM, FAINT, GOOD, KEY, NOTICE, PLAIN, STRONG
+from monitor.tui.panels.probe_words import (
+    STATES,
+    bar,
+    headline,
+    headline_text,
+    live_text,
+    server_text,
+    where_text,
 )
+from monitor.tui.panels.wrapped import wrapped
+from monitor.tui.rows import Row, View
+from monitor.tui.screens import canaries
+from monitor.tui.screens.listing import Column, Entry, ListScreen, words
+from monitor.tui.screens.page import ELSEWHERE, MOVE
+from monitor.tui.screens.probe_actions import ProbeActions
+from monitor.tui.screens.silence_window import told
+from monitor.tui.server import Asked
+
+if TYPE_CHECKING:
+    from monitor.client.probes import KnownServer, Listing
+
+_DAY = 86_400
+_SAID_READS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class _Probe:
-    """What is asked of one server in one way."""
-
-    where: str
-    kind: str
-    """``canary``, ``/health``, or what a blackbox_exporter was told."""
-
-    def of(self, labels: Labels) -> bool:
-        """Whether a series is of it."""
-        return _probe(labels) == self
-
-
-def _probe(labels: Labels) -> _Probe:
-    return _Probe(labels.get("server") or labels.get("instance", ""), labels.get("probe") or _HEALTH)
-
-
-class ProbesScreen(SelectingScreen):
-    """A line for each probe, then how long it took, as a graph."""
+class ProbesScreen(ListScreen, ProbeActions):
+    """``n`` begins a run, ``enter`` opens one, ``c`` compares two."""
 
     NAME = "probes"
-    KEYS = (("tab", "choose"), ("y", "copy PromQL"), ("[ ]", "range"), ("← →", "past"), *ELSEWHERE)
-    WORDS = (
-        ("canary", "one token, asked of a server whose engine stands still: frozen looks like idle from outside"),
-        ("alive", "the engine makes steps, or gave the token"),
-        ("idle", "it stands still, and no canary has told yet"),
-        ("frozen", "two canaries in a row got nothing, and no step was made"),
-        ("overloaded", "a canary got nothing in time, while steps were made"),
-        ("unreadable", "it cannot be asked: asleep, loading, or it refuses the request"),
+    READ_SECONDS = 2.0
+    KEYS = (
+        *MOVE[:1],
+        ("n", "new"),
+        ("enter", "open"),
+        ("x", "cancel"),
+        ("c", "compare"),
+        ("space", "mark"),
+        ("b", "baseline"),
+        ("d", "delete"),
+        ("P", "profiler"),
+        ("C", "canaries"),
+        *MOVE[1:],
+        *ELSEWHERE,
     )
+    WORDS: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("valid", "nothing that was measured came from a cache, too few requests failed, the server was not restarted"),
+        ("baseline", "later runs are held against it; it is kept for as long as it is one"),
+        ("busy", "the server had other work, so nothing was sent"),
+        ("TTFT", "time to the first token"),
+        ("ITL, TPOT", "time between tokens; time per output token, of whole requests"),
+        *canaries.WORDS,
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "mark", "mark, to compare"),
+        Binding("C", "canaries", "canaries and /health"),
+    ]
 
     def __init__(self) -> None:
         super().__init__()
-        self._plots: dict[_Probe, Plot] = {}
+        self._listing: Listing | None = None
+        self._why_not = ""
+        """Why the runs cannot be read, with what to do."""
+        self._never = False
+        """Whether there are none to be had here at all: of a Prometheus."""
+        self._marked: list[str] = []
+        self._said_before, self._said_for = "", 0
 
     def asked(self, lens: Lens) -> Sequence[Query]:
-        def of(name: str, matchers: str = "") -> str:
-            return selector(name, matchers, lens.node)
+        return canaries.queries(lens)
 
-        took = of("probe_duration_seconds")
-        return (
-            Query("state", f"{of('gpumon_canary_state')} == 1"),
-            Query("failures", of("gpumon_canary_failures")),
-            Query("success", of("probe_success")),
-            Query("code", of("probe_http_status_code")),
-            Query("took", took),
-            Query("took_h", took, lens.range_seconds, lens.step_seconds),
-        )
+    async def read(self, server: Asked, at_ms: int | None, range_seconds: int) -> None:
+        try:
+            self._listing, self._why_not, self._never = await server.probing.listing(), "", False
+        except ClientError as error:
+            self._why_not = told(error)
+            self._never = isinstance(error, Refused) and error.status == 404
+        self._said_for = self._said_for + 1 if self.said and self.said == self._said_before else 0
+        if self._said_for >= _SAID_READS:
+            self.said = ""
+        self._said_before = self.said
 
-    def body(self, view: View, width: int, height: int) -> Sequence[Row]:
-        answers = self.answers
-        if answers is None:
-            return [Row().put("  reading …", DIM)] if not self.refused else []
-        probes = _probes(answers)
-        rows = [title("what servers answer").rule(width)]
-        if probes:
-            rows.append(_heading(width))
-        rows += [self._line(one, answers, view, width) for one in probes]
-        if not probes:
-            rows.append(
-                Row().put("  no server is asked anything, as far as is known here: there are no probe_… series", DIM)
-            )
-        if not any(one.kind == "canary" for one in probes) and not _plain(view):
-            rows += wrapped("", _NO_CANARY, width, DIM, indent=2)
-        runs = self._runs(view, width)
-        charts = [(self._chart(one, answers), _promql(one)) for one in probes if self._took(one, answers) is not None]
-        if charts:
-            rows.append(Row())
-            across = max(1, min(len(charts), 3 if width >= 150 else 2 if width >= 100 else 1))
-            room = height - len(rows) - len(runs)
-            self.grid(rows, charts, view, answers.now_ms, width, room, across=across, indent=2)
-        return [*rows, *runs]
+    # -- the list ----------------------------------------------------------------------------------------------------
 
-    def _line(self, one: _Probe, answers: Answers, view: View, width: int) -> Row:
-        canary = one.kind == "canary"
-        answered = _value(answers, "success", one)
-        code = _value(answers, "code", one)
-        states = (labels for labels, _, _ in answers.rows("state") if canary and one.of(_as_canary(labels)))
-        state = next((labels.get("state", "") for labels in states), "")
-        words, style = _answered(answered, code)
-        row = Row().put("  ").put(one.where, STRONG, 26 if width < 120 else 34).put(one.kind, PLAIN, 10)
-        row.put(words, style, 12).put(seconds(_value(answers, "took", one)), PLAIN, 9, right=True)
-        if canary:
-            failures = _value(answers, "failures", _Probe(one.where, _HEALTH))
-            row.put("  ").put(state or ABSENT, _STATES.get(state, DIM), 11)
-            row.put(f"{number(failures)} failed in a row  ", NOTICE if failures else DIM)
-            why = self._why(one, view)
-            row.put(cut(why, max(0, width - row.width - 1)), DIM)
-        return row
+    def caption(self) -> str:
+        return "probes"
 
-    def _why(self, one: _Probe, view: View) -> str:
-        """Why a canary is not sent, or what its last one got; of now alone."""
-        if view.snapshot is None or view.at_ms is not None:
-            return ""
-        found = (each for each in view.snapshot.sources if each.name == "canary" and each.server == one.where)
-        return next((each.facts.get("reason", "") for each in found), "")
-
-    def _took(self, one: _Probe, answers: Answers) -> History | None:
-        return next((past for labels, past in answers.histories.get("took_h", ()) if one.of(labels)), None)
-
-    def _chart(self, one: _Probe, answers: Answers) -> Chart:
-        history = self._took(one, answers)
-        high = nice_ceiling(greatest(history), 0.01)
-        what = "one token" if one.kind == "canary" else one.kind
-        return Chart(
-            self._plots.setdefault(one, Plot()),
-            history,
-            f"{one.where} {what}",
-            seconds(_value(answers, "took", one)),
-            f"0–{seconds(high)}",
-            high,
-            LATENCY,
-        )
-
-    def _runs(self, view: View, width: int) -> list[Row]:
-        until_ms = view.at_ms if view.at_ms is not None else 1 << 60
-        runs = [one for one in view.happened or () if group_of(one) == "probes" and one.at_ms <= until_ms]
-        rows = [title("probe runs").rule(width)]
-        for one in runs[:_RUNS]:
-            level = level_of(one)
-            row = Row().put(f"  {clock(one.at_ms, date=True)}  ", DIM).put(f"{GLYPHS[level]} ", STYLES[level])
-            rows.append(row.put(cut(one.title, max(0, width - row.width - 1))))
-        if not runs:
-            said = f"they cannot be read: {view.events_refused}" if view.events_refused else "none is recorded"
-            rows.append(Row().put(f"  {said}", DIM))
+    def above(self, view: View, width: int) -> Sequence[Row]:
+        most = 1 if self.size.height < 30 else 4 if self.size.height < 45 else 8
+        rows = canaries.summary(self.answers, width, most)
+        if self._why_not and self._listing is not None:
+            rows += wrapped("", f"not read: {self._why_not}", width, NOTICE, indent=3)
+        elif self._listing is not None and self._listing.refusal and view.at_ms is None:
+            rows += wrapped("", f"only to look at: {self._listing.refusal}", width, DIM, indent=3)[:2]
+        if view.at_ms is not None and self._listing is not None:
+            rows.append(Row().put("   runs up to the moment that is looked at", DIM))
+        if self._marked:
+            names = " and ".join(self._title_of(one) for one in self._marked)
+            rows.append(Row().put("   ◆ ", KEY).put(names).put("   c compares", DIM))
         return rows
 
+    def columns(self, view: View) -> Sequence[Column]:
+        wide = self.size.width
+        rows = self._listing.runs if self._listing is not None else ()
+        name = min(30 if wide >= 120 else 18, max([10, *(len(_called(one)) + 3 for one in rows)]))
+        server = min(26, max([8, *(len(one.server) + 2 for one in rows)]))
+        return (
+            Column("state", 13),
+            Column("workload", name),
+            Column("server", server, from_width=70),
+            Column("when", 12),
+            Column("took", 10, from_width=110),
+            Column("valid", 7, from_width=100),
+            Column("baseline", 14, from_width=100 if any(one.baseline for one in rows) else 10_000),
+            Column("figures"),
+        )
 
-def _heading(width: int) -> Row:
-    row = Row().put("  ").put("server", DIM, 26 if width < 120 else 34).put("asked", DIM, 10)
-    return row.put("answered", DIM, 12).put("took", DIM, 9, right=True).put("  canary", DIM)
+    def nothing(self, view: View) -> str:
+        if self._why_not:
+            return self._why_not if self._never else f"probe runs cannot be read: {self._why_not}"
+        if self._listing is None:
+            return "reading …"
+        if view.at_ms is not None:
+            return "no probe had run by then"
+        return "no probe has run. n begins one: how fast is a server, alone and under load, and when is it too much"
+
+    def entries(self, view: View) -> list[Entry]:
+        if self._listing is None or view.snapshot is None:
+            return []
+        now_ms = view.at_ms if view.at_ms is not None else view.snapshot.now_ms
+        rows = [one for one in self._listing.runs if view.at_ms is None or one.began_ms <= view.at_ms]
+        rows.sort(key=lambda one: (not _goes_on(one, view), -one.began_ms))
+        return [self._entry(one, view, now_ms) for one in rows]
+
+    def _entry(self, row: RunRow, view: View, now_ms: int) -> Entry:
+        goes_on = _goes_on(row, view)
+        state, style = STATES["running" if goes_on and view.at_ms is not None else row.state]
+        if row.state == "done" and not row.valid and not goes_on:
+            state, style = "● not valid", NOTICE
+        quiet = PLAIN if row.state in ("done", "running", "starting") else DIM
+        ended_ms = row.ended_ms if row.ended_ms is not None and not goes_on else now_ms
+        if goes_on:
+            figures = _going(row) if view.at_ms is None else "it went on then"
+        else:
+            wide = self.size.width
+            taken = 5 + sum(one.width for one in self.columns(view) if wide >= one.from_width)
+            room = max(12, wide - taken)
+            figures = headline_text(row.headline, room) or clean(row.error)
+        mark = "◆ " if row.id in self._marked else ""
+        valid = ABSENT if row.state != "done" else "yes" if row.valid else "NO"
+        took = (ended_ms - row.began_ms) / 1000
+        cells = (
+            (state, style),
+            (mark + _called(row), STRONG if goes_on else quiet),
+            (row.server, quiet),
+            (_when(row.began_ms, now_ms), DIM),
+            (duration(took), DIM),
+            (valid, GOOD if valid == "yes" else NOTICE if valid == "NO" else FAINT),
+            (row.baseline, KEY),
+            (figures, KEY if goes_on else quiet),
+        )
+        labels = " ".join(f"{name}={value}" for name, value in row.labels.items())
+        text = " ".join(
+            (row.state, row.workload, row.name, row.server, row.model, row.baseline, row.by, labels, row.id)
+        )
+        sort = (row.state, _called(row), row.server, row.began_ms, took, valid, row.baseline or None, figures)
+        return Entry(row.id, cells, text, sort, row, copies=row.id, opens=("run", {"ident": row.id}))
+
+    def detail(self, entry: Entry, width: int, height: int) -> Sequence[Row]:
+        row = entry.thing
+        if not isinstance(row, RunRow):
+            return ()
+        goes_on = _goes_on(row, self.view)
+        state, style = STATES[row.state]
+        head = Row().put("  ").put(state if not goes_on else STATES["running"][0], style)
+        head.put(f"  {row.workload}", STRONG)
+        head.put(f" of {row.server}" + (f", {row.model}" if row.model else ""), PLAIN)
+        rows = [head]
+        if goes_on and self.view.at_ms is None and row.progress is not None:
+            line = Row().put("  ").extend(bar(row.progress.fraction, 12 if width < 100 else 24)).put("  ")
+            if row.progress.seconds_left is not None:
+                line.put(f"≈ {duration(row.progress.seconds_left)} left  ", STRONG)
+            line.put(where_text(row.progress))
+            rows.append(line)
+            rows += [Row().put(f"  {text}") for text in (live_text(row.progress), server_text(row.progress)) if text]
+        if row.error and not goes_on:
+            rows += words("why", [clean(row.error)], width)
+        if not row.valid and not goes_on:
+            rows += words("not valid", ["enter says why it does not count"], width)
+        if row.headline and not goes_on:
+            rows += words("figures", ["   ".join(f"{name} {value}" for name, value in headline(row.headline))], width)
+        began = f"{clock(row.began_ms, date=True)}" + (f" by {row.by}" if row.by else "")
+        rows += words("began", [began + f"   {row.id}"], width)
+        if row.baseline:
+            rows += words("baseline", [row.baseline], width)
+        if row.labels:
+            rows += words("labels", [", ".join(f"{name}={value}" for name, value in row.labels.items())], width)
+        return rows
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """No key is offered that does nothing here."""
+        if action in ("cancel", "compare", "mark", "baseline", "delete"):
+            return bool(self._entries)
+        if action in ("new", "profile"):
+            return not self._never
+        return super().check_action(action, parameters)
+
+    def servers(self) -> Sequence[KnownServer]:
+        return self._listing.servers if self._listing is not None else ()
+
+    def refusal(self) -> str:
+        return self._listing.refusal if self._listing is not None else self._why_not
+
+    def run_row(self) -> RunRow | None:
+        thing = self.under.thing if self.under is not None else None
+        return thing if isinstance(thing, RunRow) else None
+
+    def action_canaries(self) -> None:
+        """What servers answer to canaries and to /health, with graphs."""
+        self.shell.open("canaries")
+
+    def action_mark(self) -> None:
+        """Mark the run under the cursor, or take its mark off; of more than two the oldest mark goes."""
+        row = self.run_row()
+        if row is not None:
+            if row.id in self._marked:
+                self._marked.remove(row.id)
+            else:
+                self._marked = [*self._marked, row.id][-2:]
+            self.draw()
+
+    def action_compare(self) -> None:
+        """Compare the two that are marked; the marked one with that under the cursor; or choose the other."""
+        row = self.run_row()
+        known = {one.id for one in self._listing.runs} if self._listing is not None else set()
+        self._marked = [one for one in self._marked if one in known]
+        if len(self._marked) == 2:
+            self._compare(*self._marked)
+        elif self._marked and row is not None and row.id != self._marked[0]:
+            self._compare(self._marked[0], row.id)
+        elif row is not None:
+            self.choose_other(row, self._listing.runs if self._listing is not None else ())
+
+    def _compare(self, one: str, other: str) -> None:
+        rows = {row.id: row for row in self._listing.runs} if self._listing is not None else {}
+        before, after = sorted((rows[one], rows[other]), key=lambda row: row.began_ms)
+        self.compare(before, after)
+
+    def _title_of(self, ident: str) -> str:
+        rows = self._listing.runs if self._listing is not None else ()
+        return next((f"{_called(row)} of {clock(row.began_ms)}" for row in rows if row.id == ident), ident)
 
 
-def _probes(answers: Answers) -> list[_Probe]:
-    """Every probe there is, the canaries first."""
-    found = {_probe(labels) for id in ("took", "success") for labels, _, _ in answers.rows(id)}
-    found |= {_probe(_as_canary(labels)) for labels, _, _ in answers.rows("state")}
-    return sorted(found, key=lambda one: (one.kind != "canary", one.where, one.kind))
+def _goes_on(row: RunRow, view: View) -> bool:
+    """Whether it goes on, or did at the moment that is looked at."""
+    if view.at_ms is None:
+        return row.state not in ENDED
+    return row.ended_ms is None or row.ended_ms > view.at_ms
 
 
-def _as_canary(labels: Labels) -> Labels:
-    """The canary's own series do not say what probe they are of."""
-    return {**labels, "probe": "canary"}
+def _going(row: RunRow) -> str:
+    progress = row.progress
+    if progress is None:
+        return "beginning …"
+    drawn = "".join(text for text, _ in bar(progress.fraction, 12).line())
+    return f"{drawn}  {live_text(progress)}"
 
 
-def _value(answers: Answers, id: str, one: _Probe) -> float | None:
-    return next((value for labels, _, value in answers.rows(id) if one.of(labels)), None)
+def _called(row: RunRow) -> str:
+    """Its workload, with the name that somebody gave it."""
+    return row.workload if row.name in ("", row.workload) else f"{row.workload} {clean(row.name)}"
 
 
-def _answered(success: float | None, code: float | None) -> tuple[str, Style]:
-    if success is not None:
-        return ("yes", GOOD) if success == 1 else ("NO", CRITICAL)
-    if code is None:
-        return ABSENT, DIM
-    return (f"HTTP {code:.0f}", GOOD if code < 400 else CRITICAL) if code else ("no answer", CRITICAL)
-
-
-def _promql(one: _Probe) -> str:
-    probe = f'probe="{one.kind}"' if one.kind != _HEALTH else 'probe=""'
-    return f'probe_duration_seconds{{server="{one.where}",{probe}}}'
-
-
-def _plain(view: View) -> bool:
-    return view.snapshot is not None and view.snapshot.node.mode == "prometheus"
+def _when(at_ms: int, now_ms: int) -> str:
+    ago = (now_ms - at_ms) / 1000
+    if ago < _DAY:
+        return f"{duration(ago)} ago"
+    return clock(at_ms, date=True)[:10]

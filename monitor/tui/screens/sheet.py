@@ -77,7 +77,7 @@ class SheetScreen(Page):
         if not rows:
             rows = wrapped("", self.nothing(view), width, DIM, indent=2)
         lines += [row.line() for row in rows[self.top : self.top + room]]
-        lines = [*lines[: height - 1], *[()] * (height - 1 - len(lines)), footer(view, width, self.KEYS)]
+        lines = [*lines[: height - 1], *[()] * (height - 1 - len(lines)), footer(view, width, self.keys())]
         self.query_one("#body", Canvas).show(lines, faded=view.old)
 
     def spot_at(self, x: int, y: int) -> Spot | None:
