@@ -26,7 +26,7 @@ def energy(result: Result) -> list[Finding]:
         ]
     power = mean(_power(step) for step in best)
     count = most(float(len(step.readings.gpus)) for step in best) or 1.0
-    text = f"{where}, {_number(per_joule)} tokens are written per joule ({_number(1 / per_joule)} J a token)"
+    text = f"{where}: {_efficiency(per_joule)}"
     if power is not None:
         text += f", with {power:.0f} W by {'the GPU' if count == 1 else f'{count:.0f} GPUs'}"
     values = present(tokens_per_joule=per_joule, joules_per_token=1 / per_joule, power_w=power)
@@ -36,7 +36,7 @@ def energy(result: Result) -> list[Finding]:
     ]
     single = _per_joule(alone)
     if single is not None and not _same(alone, best):
-        text += f"; one request at a time, {_number(single)} ({_number(1 / single)} J a token)"
+        text += f"; one request at a time: {_efficiency(single)}"
         values |= present(tokens_per_joule_alone=single)
     text += ". It is the GPUs' whole draw, with what they take when idle, and not the machine's."
     return [Finding("energy", "info", text, values)]
@@ -67,6 +67,12 @@ def _power(step: Step) -> float | None:
     """Of all its GPUs."""
     known = [gpu.power_w for gpu in step.readings.gpus if gpu.power_w is not None]
     return sum(known) if known and len(known) == len(step.readings.gpus) else None
+
+
+def _efficiency(per_joule: float) -> str:
+    written = _number(per_joule)
+    noun = "token" if written == "1" else "tokens"
+    return f"{written} {noun} per joule ({_number(1 / per_joule)} J a token)"
 
 
 def _number(value: float) -> str:

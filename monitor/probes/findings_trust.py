@@ -218,7 +218,8 @@ def _invalid(result: Result) -> list[Finding]:
     if bad:
         reasons = list(dict.fromkeys(f"{step.name}: {why}" for step in bad for why in step.invalid))
         more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-        text = f"{len(bad)} of {plural(len(result.steps), 'step')} {'does' if len(bad) == 1 else 'do'} not count: {'; '.join(reasons[:3])}{more}."
+        do = "does" if len(bad) == 1 else "do"
+        text = f"{len(bad)} of {plural(len(result.steps), 'step')} {do} not count: {'; '.join(reasons[:3])}{more}."
         found.append(Finding("trust", "bad", text, {"invalid": len(bad), "steps": len(result.steps)}))
     if result.state not in ("done", "running", "starting") and result.steps:
         why = f" ({result.error})" if result.error else ""
