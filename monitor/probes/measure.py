@@ -301,6 +301,8 @@ class RunContext:
         named = f"{step.workload}, {step.name}"
         for why in step.invalid:
             self.note(f"{named} does not count: {why}", "bad")
+            if why.startswith("cached") and self._spec.seed is not None:
+                self.note("where the seed is that of an earlier run, so are its prompts: leave it out", "warning")
         failed = step.metrics.failed
         if failed and not step.invalid:
             said = next(iter(step.metrics.errors), "")

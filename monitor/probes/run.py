@@ -16,15 +16,15 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from monitor.durations import format_duration
-from monitor.probes import accuracy, headline, results, target, watch
+from monitor.probes import accuracy, findings, headline, results, target, watch
 from monitor.probes.client import Client
 from monitor.probes.errors import BadOptions, Busy, CannotStart, ProbeError
-from monitor.probes.measure import Ended, RunContext, Stop
+from monitor.probes.measure import Ended, Readers, RunContext, Stop
 from monitor.probes.profiler import Profiler
 from monitor.probes.schema import (
     Accuracy,
@@ -56,6 +56,23 @@ MOST_S = 7 * 86_400.0
 _METRICS_S = 5.0
 
 
+class Watching(Readers, Protocol):
+    """``watch.Watch``, as far as a run knows it."""
+
+    @property
+    def gpu_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def driver(self) -> str: ...
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
 class Run:
     """One run. ``await Run(order, stop, emit).go()`` says all that is to be said, ``Done`` as the last, and raises
     nothing for what a server or a person does."""
@@ -68,13 +85,19 @@ class Run:
         *,
         clock: Callable[[], float] = time.monotonic,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        readers: Callable[..., Watching] = watch.Watch,
+        busy_s: float = target.BUSY_SECONDS,
     ) -> None:
+        """``readers`` is called as ``watch.Watch``; ``busy_s``: for so long it looks whether the server has other
+        work."""
         self._order = order
         self._spec = order.spec
         self._stop = stop
         self._emit = emit
         self._clock = clock
         self._now_ms = now_ms
+        self._readers = readers
+        self._busy_s = busy_s
         self._began_ms = now_ms()
         self._seed = self._spec.seed if self._spec.seed is not None else secrets.randbits(31)
         self._rng = random.Random(self._seed)  # noqa: S311 - prompts, not secrets
@@ -133,7 +156,7 @@ class Run:
             found = await self._look(client)
             if self._stop.event.is_set():
                 raise Ended
-            readers = watch.Watch(spec, self._facts, self._order.socket, _metrics_of(client), self._clock)
+            readers = self._readers(spec, self._facts, self._order.socket, _metrics_of(client), self._clock)
             try:
                 await readers.open()
                 self._learn_of_node(readers)
@@ -147,7 +170,7 @@ class Run:
         client.model = found.facts.model
         self._know(found.facts)
         if found.metrics:
-            other = await target.busy(client)
+            other = await target.busy(client, self._busy_s)
             if other and not self._spec.yes:
                 raise Busy(
                     f"{found.facts.server} has other work: {other}. It would be slowed down; --yes loads it anyway"
@@ -169,7 +192,7 @@ class Run:
         options: msgspec.Struct,
         client: Client,
         found: Target,
-        readers: watch.Watch,
+        readers: Watching,
     ) -> None:
         spec = self._spec
         rounds = max(1, spec.repeats if spec.repeats is not None else chosen.repeats)
@@ -264,8 +287,6 @@ class Run:
             own = workload(result.workload).headline
             result = msgspec.structs.replace(result, headline=headline.headline(result.workload, result.steps, own))
         try:
-            from monitor.probes import findings  # type: ignore[attr-defined]
-
             return msgspec.structs.replace(result, findings=findings.findings(result))
         except Exception as error:
             log.exception("the answers could not be drawn from what was measured")
@@ -277,7 +298,7 @@ class Run:
     def _note(self, text: str, level: Level = "info") -> None:
         self._emit(Note(self._now_ms(), text, level))
 
-    def _learn_of_node(self, readers: watch.Watch) -> None:
+    def _learn_of_node(self, readers: Watching) -> None:
         if readers.gpu_names or readers.driver:
             self._know(msgspec.structs.replace(self._facts, gpus=readers.gpu_names, driver=readers.driver))
         for note in readers.notes:
