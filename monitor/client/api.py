@@ -169,9 +169,11 @@ class Client:
             raise ClientError(f"a frame that cannot be read: {error}", self.target, _VERSIONS) from error
         raise Unreachable("the daemon ended the stream", self.target)
 
-    async def get(self, path: str, kind: type[T], *, timeout: float | None = None) -> T:
+    async def get(
+        self, path: str, kind: type[T], *, fields: Mapping[str, str] | None = None, timeout: float | None = None
+    ) -> T:
         """What a path below our own API gives, as a type."""
-        return self._decode((await self._send("GET", path, timeout=timeout)).content, kind)
+        return self._decode((await self._send("GET", path, fields=fields, timeout=timeout)).content, kind)
 
     async def post(self, path: str, body: object, kind: type[T], *, timeout: float | None = None) -> T:
         """The same for a request that changes something; ``body`` becomes JSON."""

@@ -167,9 +167,10 @@ class Probes:
             seen, revision = now, changes.revision
 
     async def _changes(self, id: str, revision: int, steps: int, notes: int) -> Changes:
-        asked = f"revision={revision}&steps={steps}&notes={notes}&wait={_WAIT_SECONDS:g}"
-        path = f"{BASE}/{quote(id, safe='')}/changes?{asked}"
-        return await self.client.get(path, Changes, timeout=_WAIT_SECONDS + 10)
+        asked = {"revision": revision, "steps": steps, "notes": notes, "wait": _WAIT_SECONDS}
+        fields = {name: f"{value}" for name, value in asked.items()}
+        path = f"{BASE}/{quote(id, safe='')}/changes"
+        return await self.client.get(path, Changes, fields=fields, timeout=_WAIT_SECONDS + 10)
 
     async def cancel(self, id: str) -> RunRow:
         """End a run; it keeps what it has. Returns at once: ``watch`` tells when it has ended."""
@@ -189,8 +190,8 @@ class Probes:
 
     async def compare(self, before: str, after: str) -> Comparison:
         """Two results, by id, by the name of a baseline, or by the name under which the newest was kept."""
-        path = f"{BASE}/compare?before={quote(before, safe='')}&after={quote(after, safe='')}"
-        return await self.client.get(path, Comparison, timeout=60)
+        fields = {"before": before, "after": after}
+        return await self.client.get(f"{BASE}/compare", Comparison, fields=fields, timeout=60)
 
     async def profile(self, asked: ProfileRequest) -> Profile:
         """Start or stop a server's torch profiler."""

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import click
@@ -32,7 +33,7 @@ from monitor.probes.kept import NoSuchRun
 from monitor.probes.names import resolve, slug
 from monitor.probes.process import Patience, RunProcess
 from monitor.probes.schema import ENDED, Order, RunDetail, Secrets, Slo, Spec, WorkloadName
-from monitor.probes.servers import address
+from monitor.probes.servers import address, label
 from monitor.probes.workloads import workload
 
 DONE, FAILED, WRONG, BUSY, CANCELLED = 0, 1, 2, 3, 130
@@ -372,7 +373,12 @@ class Own(Following):
         folder = free_folder(self._output.absolute(), f"{stamp}-{slug(spec.name or spec.workload)}")
         self.id = folder.name
         folder.parent.mkdir(parents=True, exist_ok=True)
-        self._process = RunProcess(Order(spec, self.id, str(folder), self.secrets), by=user(), patience=Patience())
+        self._process = RunProcess(
+            Order(spec, self.id, str(folder), self.secrets),
+            by=user(),
+            server=label(spec.url, gethostname()),
+            patience=Patience(),
+        )
         await self._process.start()
 
     async def details(self, view: View) -> AsyncIterator[RunDetail]:

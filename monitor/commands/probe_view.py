@@ -239,6 +239,13 @@ def steps_table(steps: Sequence[Step], width: int) -> Table:
 def summary(detail: RunDetail, *, err: bool = False) -> None:
     """Print what came of a run."""
     console = Console(stderr=err, highlight=False)
+    wide = not console.is_terminal  # whoever reads a file wraps its lines
+    if wide:
+        console = Console(stderr=err, highlight=False, width=120)
+
+    def say(text: Text) -> None:
+        console.print(text, soft_wrap=wide)
+
     row = detail.row
     took = words.duration((row.ended_ms - row.began_ms) / 1000) if row.ended_ms is not None else ABSENT
     head = Text(f"{row.workload} against {clean(row.server)}: ", style="bold")
@@ -246,27 +253,27 @@ def summary(detail: RunDetail, *, err: bool = False) -> None:
     head.append(f", {took}", style="dim")
     if detail.facts.simulated:
         head.append("  SIMULATED server", style="yellow")
-    console.print(head)
+    say(head)
     facts = [clean(one) for one in (row.model, detail.facts.server_version, *detail.facts.gpus[:2]) if one]
     if facts:
-        console.print(Text("  " + ", ".join(facts), style="dim"))
+        say(Text("  " + ", ".join(facts), style="dim"))
     if row.error:
-        console.print(Text(f"  {clean(row.error, 1500)}", style="red" if row.state in ("failed", "lost") else ""))
+        say(Text(f"  {clean(row.error, 1500)}", style="red" if row.state in ("failed", "lost") else ""))
     if detail.steps:
         console.print()
         console.print(steps_table(detail.steps, console.width))
     for reason in detail.invalid:
-        console.print(Text(f"✗ it does not count: {clean(reason)}", style="red"))
+        say(Text(f"✗ it does not count: {clean(reason)}", style="red"))
     if detail.findings:
         console.print()
     for finding in detail.findings:
-        console.print(finding_text(finding))
+        say(finding_text(finding))
     if detail.accuracy is not None and detail.accuracy.perplexity is not None:
         said = f"· perplexity {detail.accuracy.perplexity:.4g} over {detail.accuracy.tokens} tokens"
-        console.print(Text(said))
+        say(Text(said))
     if row.headline:
         console.print()
-        console.print(Text(headline(row.headline), style="dim"))
+        say(Text(headline(row.headline), style="dim"))
 
 
 def finding_text(finding: Finding) -> Text:
