@@ -12,6 +12,8 @@ UNUSED_KV = 0.4
 """A KV cache that was never fuller has room for more than twice the load."""
 _WAITS = 0.01
 """Of the time: less is the moment in which a request comes in."""
+_RARE = 0.001
+"""Of the requests: so few preemptions cost nobody anything."""
 _SPARE = 0.03
 """Of a GPU's memory: what should stay free beside vLLM, for its peaks."""
 
@@ -44,9 +46,9 @@ def advise(seen: Observed) -> tuple[Advice, ...]:
 
 def _preemptions(seen: Observed) -> list[Advice]:
     count, requests = seen.preemptions, seen.requests
-    if not count or count < 0.5:
+    if not count or count < 0.5 or (requests and count / requests < _RARE):
         return []
-    share = f", {count / requests:.0%} of its {requests:,.0f} requests" if requests else ""
+    share = f", {count / requests:.1%} of its {requests:,.0f} requests" if requests else ""
     flags = ["--gpu-memory-utilization", "--max-num-seqs"]
     cheaper = ""
     if not seen.kv_dtype.startswith("fp8"):
@@ -55,7 +57,7 @@ def _preemptions(seen: Observed) -> list[Advice]:
         Advice(
             "preemptions",
             "warning",
-            f"{count:,.0f} requests were preempted{share}: the KV cache is too small for what runs at once.{cheaper} "
+            f"Preempted: {count:,.0f} times{share}. The KV cache is too small for what runs at once.{cheaper} "
             "More memory for it or fewer sequences at once end it.",
             tuple(flags),
             {"preemptions": count},

@@ -79,7 +79,7 @@ def test_a_running_server_is_read_by_its_metrics() -> None:
         found = run("--server", url)
     assert found.exit_code == 0, found.output
     assert "2,048 tokens, 64 blocks of 32" in found.output
-    assert "were preempted" in found.output
+    assert "Preempted: " in found.output
     assert "How full it was over time is not known of one look" in found.output
 
 

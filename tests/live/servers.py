@@ -162,14 +162,16 @@ class Vllm:
 
 
 @contextmanager
-def real_vllm(folder: Path, *arguments: str, name: str = "vllm", port: int = 0) -> Iterator[Vllm]:
+def real_vllm(
+    folder: Path, *arguments: str, name: str = "vllm", port: int = 0, model: Path | None = None
+) -> Iterator[Vllm]:
     """vLLM on the CPU, healthy; ``arguments`` go to ``vllm serve``. Takes about 30 s to come up. ``port`` 0 is a free
-    one."""
+    one, ``model`` None the tiny one."""
     port = port or free_port()
     # A real one computes on GPUs: here it must not take the cores from those that watch it.
     command: list[str | Path] = [
         "nice", "-n", "10",
-        install_vllm.python(), "-m", "vllm.entrypoints.cli.main", "serve", install_vllm.model(),
+        install_vllm.python(), "-m", "vllm.entrypoints.cli.main", "serve", model or install_vllm.model(),
         "--load-format", "dummy", "--served-model-name", MODEL, "--max-model-len", "1024", "--enforce-eager",
         "--host", "127.0.0.1", "--port", str(port), *arguments,
     ]  # fmt: skip

@@ -76,8 +76,9 @@ def test_memory_that_stays_free_and_memory_that_is_short() -> None:
 def test_preemptions_come_first() -> None:
     found = advise(replace(WELL, preemptions=90, prefix_caching=False))
     assert [one.topic for one in found] == ["preemptions", "prefix"]
-    assert "1% of its 9,000 requests" in found[0].text
+    assert "Preempted: 90 times, 1.0% of its 9,000 requests" in found[0].text
     assert "--kv-cache-dtype fp8" in found[0].flags
+    assert topics(replace(WELL, preemptions=3)) == ["none"]
     assert "--kv-cache-dtype fp8" not in advise(replace(WELL, preemptions=90, kv_dtype="fp8_e4m3"))[0].flags
 
 
