@@ -78,6 +78,8 @@ class Runs:
         self._starting: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._ran: dict[tuple[str, str], None] = {}
+        self._unkept: dict[str, RunDetail] = {}
+        """Those that the disk had no room for."""
         self._closing = False
         self.profiles = Profiles()
 
@@ -229,6 +231,7 @@ class Runs:
                 log.info("the result %s went: more are kept than the configuration says", id)
         except OSError as error:
             log.error("%s could not be kept: %s", one.order.id, error)
+            self._unkept[one.order.id] = one.detail
         finally:
             del self._live[one.order.id]
             self.changed += 1
@@ -258,12 +261,22 @@ class Runs:
 
     async def detail(self, id: str) -> RunDetail:
         """One run. Raises ``NoSuchRun``."""
-        if id in self._live:
-            return self._live[id].detail
+        one = self._live.get(id)
+        if one is not None and not one.ended:
+            return one.detail
+        await self._until_kept(id)
+        if id in self._unkept:
+            return self._unkept[id]
         row = self.kept.entry(id).row
         if row.state == "lost" and not await asyncio.to_thread(self.kept.summary, id):
             return RunDetail(row, Spec(row.workload, "", row.server, row.model, row.name))
         return await self.kept.detail(id)
+
+    async def _until_kept(self, id: str) -> None:
+        """A run that has ended is told of when its files can be had."""
+        following = [task for task in self._tasks if task.get_name() == f"following {id}"]
+        if following:
+            await asyncio.wait(following)
 
     async def changes(
         self, id: str, revision: int, steps: int, notes: int, seconds: float
@@ -275,7 +288,7 @@ class Runs:
             return 0, await self.detail(id), 0, 0
         if revision == one.revision and not self._closing:
             await one.change(revision, seconds)
-        if id not in self._live:
+        if one.ended:
             return one.revision, await self.detail(id), 0, 0
         steps, notes = min(steps, len(one.steps)), min(notes, len(one.notes))
         if revision > one.revision or revision < 0:

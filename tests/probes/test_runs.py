@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -240,6 +241,25 @@ def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     async def story(on: Stage) -> None:
         with pytest.raises(ProbeError, match="cannot be kept in"):
             await on.play("done")
+
+    play(tmp_path, story)
+
+
+def test_a_result_that_the_disk_does_not_take_is_shown_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(on: Stage) -> None:
+        row = await on.play("wait")
+        await on.measured(row)
+        monkeypatch.setattr(on.runs.kept, "_write_files", full)
+        on.runs.cancel(row.id)
+        detail = await on.end(row)
+        assert (detail.row.state, len(detail.steps)) == ("cancelled", 1)
+        assert "No space left" in on.runs.kept.problem
+        assert on.events[-1].kind == "probe_ended"
+
+    def full(files: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     play(tmp_path, story)
 

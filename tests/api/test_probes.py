@@ -1,0 +1,244 @@
+"""Probe runs over the API, with the client that screens and commands have."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from monitor.client.api import Client
+from monitor.client.errors import Refused
+from monitor.client.probes import Probes, ProfileRequest
+from monitor.probes.known import known_servers
+from monitor.probes.runs import Runs
+from monitor.probes.schema import RunDetail, RunRow, Secrets, Spec
+from monitor.store.head import Head
+from tests.api.running import Running, running
+from tests.probes.fake_run import LAUNCH
+
+TOKEN = "api: {token: sesame}\nnode: {hostname: n1, instance: 'n1:9519'}\n"
+SERVER = "sources: {vllm: {servers: [{url: 'http://127.0.0.1:8000', api_key: ours}]}}\n"
+
+
+class _Status:
+    """A source that watches the configured server."""
+
+    source = "vllm"
+    server = "n1:8000"
+    interval = 1.0
+    up = True
+    absent = False
+    reason = ""
+    last_success_ms: int | None = 0
+    poll_seconds: float | None = 0.0
+    key = "vllm:n1:8000"
+
+    def __init__(self) -> None:
+        self.facts = {"url": "http://127.0.0.1:8000", "model": "m1, m2"}
+
+
+@asynccontextmanager
+async def serving(folder: Path, config: str = TOKEN + SERVER) -> AsyncIterator[Running]:
+    async with running(Head("gpumon", "n1:9519"), config=config) as one:
+        node = one.node
+        node.statuses = [_Status()]
+        runs = Runs(
+            folder / "results",
+            servers=lambda: known_servers(node),
+            tell=node.tell,
+            hostname="n1",
+            launch=LAUNCH,
+        )
+        runs.open()
+        node.runs = runs
+        try:
+            yield one
+        finally:
+            await runs.close()
+
+
+def play(folder: Path, story: Callable[[Running, Probes], Awaitable[None]], **more: Any) -> None:
+    async def run() -> None:
+        async with serving(folder, **more) as one, Client(f"unix:{one.socket}") as client:
+            await story(one, Probes(client))
+
+    asyncio.run(run())
+
+
+async def watched(probes: Probes, row: RunRow) -> RunDetail:
+    return [detail async for detail in probes.watch(row.id)][-1]
+
+
+def test_a_run_from_its_start_to_its_files(tmp_path: Path) -> None:
+    async def story(one: Running, probes: Probes) -> None:
+        assert "probes" in (await probes.client.capabilities()).features
+        listing = await probes.listing()
+        assert (listing.runs, listing.refusal, listing.keep) == ((), "", 100)
+        assert [(each.server, each.url, each.model) for each in listing.servers] == [
+            ("n1:8000", "http://127.0.0.1:8000", "m1")
+        ]
+        row = await probes.start(Spec("throughput", "", "n1:8000", labels={"play": "wait"}), by="alice")
+        assert (row.server, row.by) == ("n1:8000", "alice")
+        seen = []
+        async for detail in probes.watch(row.id):
+            seen.append(detail)
+            if len(detail.notes) == 1 and detail.row.state == "running":
+                await probes.cancel(row.id)
+        assert seen[-1].row.state == "cancelled"
+        assert [len(each.steps) for each in seen] == sorted(len(each.steps) for each in seen)
+        assert (await probes.detail(row.id)) == seen[-1]
+        path = tmp_path / "copied" / "steps"
+        path.mkdir(parents=True)
+        await probes.save(row.id, "steps/01.json", path / "01.json")
+        assert (path / "01.json").read_text() == "{}"
+        with pytest.raises(FileExistsError):
+            await probes.save(row.id, "steps/01.json", path / "01.json")
+        assert (await probes.baseline(row.id, "fp16")).baseline == "fp16"
+        with pytest.raises(Refused, match="is the baseline") as refused:
+            await probes.delete(row.id)
+        assert refused.value.status == 409
+        await probes.baseline(row.id, "")
+        await probes.delete(row.id)
+        assert (await probes.listing()).runs == ()
+        kinds = [event.kind for event in one.node.events]
+        assert kinds == ["probe_started", "probe_ended"]
+
+    play(tmp_path, story)
+
+
+def test_the_workloads_are_told_with_their_options(tmp_path: Path) -> None:
+    async def story(one: Running, probes: Probes) -> None:
+        found = {each.name: each for each in await probes.workloads()}
+        assert {"latency", "throughput", "suite"} <= set(found)
+        requests = next(option for option in found["latency"].options if option.name == "requests")
+        assert (requests.kind, requests.default, requests.minimum) == ("int", 30, 1)
+        assert requests.help
+
+    play(tmp_path, story)
+
+
+def test_who_may_not_change_anything_starts_nothing(tmp_path: Path) -> None:
+    async def story(one: Running, probes: Probes) -> None:
+        row = await probes.start(Spec("latency", "", labels={"play": "done"}))
+        await watched(probes, row)
+        base = f"http://127.0.0.1:{one.port}/api/gpumon/v1/probes"
+        body = {"spec": {"workload": "latency", "url": "http://x:1"}}
+        async with httpx.AsyncClient() as outside:
+            for method, path, json in (
+                ("POST", "", body),
+                ("POST", f"/{row.id}/cancel", {}),
+                ("POST", f"/{row.id}/baseline", {"name": "x"}),
+                ("DELETE", f"/{row.id}", None),
+                ("POST", "/profile", {"action": "start"}),
+            ):
+                for headers in ({}, {"Authorization": "Bearer wrong"}):
+                    answer = await outside.request(method, base + path, json=json, headers=headers)
+                    assert answer.status_code == 403, (method, path)
+                    assert "token" in answer.json()["error"]
+            reading = await outside.get(base)
+            assert "needs the token" in reading.json()["refusal"]
+            assert [each["id"] for each in reading.json()["runs"]] == [row.id]
+            assert (await outside.get(f"{base}/{row.id}")).status_code == 200
+            allowed = await outside.post(f"{base}/{row.id}/cancel", headers={"Authorization": "Bearer sesame"})
+            assert allowed.status_code == 409
+        assert len((await probes.listing()).runs) == 1
+
+    play(tmp_path, story)
+
+
+def test_over_tcp_without_a_token_it_is_read_only(tmp_path: Path) -> None:
+    async def story(one: Running, probes: Probes) -> None:
+        async with Client(f"http://127.0.0.1:{one.port}") as client:
+            assert "TCP is read-only here" in (await Probes(client).listing()).refusal
+            with pytest.raises(Refused, match="TCP is read-only here"):
+                await Probes(client).start(Spec("latency", "http://x:1"))
+
+    play(tmp_path, story, config="node: {hostname: n1, instance: 'n1:9519'}\n")
+
+
+def test_files_are_given_by_listed_names_alone(tmp_path: Path) -> None:
+    async def story(one: Running, probes: Probes) -> None:
+        row = await probes.start(Spec("latency", "", labels={"play": "done"}))
+        await watched(probes, row)
+        base = f"/api/gpumon/v1/probes/{row.id}/files"
+        page = await one.client.get(f"{base}/report.html")
+        assert page.headers["content-disposition"].startswith("attachment")
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        assert "sandbox" in page.headers["content-security-policy"]
+        assert page.headers["x-content-type-options"] == "nosniff"
+        (tmp_path / "results" / row.id / "other.txt").write_text("not listed")
+        for name in ("other.txt", "..%2Findex.json", "..%2f..%2fetc%2fpasswd", "%2Fetc%2Fpasswd", "steps", ""):
+            assert (await one.client.get(f"{base}/{name}")).status_code == 404, name
+        assert (await one.client.get("/api/gpumon/v1/probes/..%2Findex.json")).status_code == 404
+
+    play(tmp_path, story)
+
+
+def test_what_is_wrong_is_said_with_its_status(tmp_path: Path) -> None:
+    async def story(one: Running, probes: Probes) -> None:
+        for spec, words in (
+            (Spec("latency", "", "nobody:1"), "no server 'nobody:1'"),
+            (Spec("latency", "http://x:1", options={"requests": "many"}), "requests must be"),
+        ):
+            with pytest.raises(Refused, match=words) as refused:
+                await probes.start(spec)
+            assert refused.value.status == 400
+        for work in (probes.detail("20261121-000000-x"), probes.delete("x"), probes.compare("x", "y")):
+            with pytest.raises(Refused, match="there is no run") as refused:
+                await work
+            assert refused.value.status == 404
+        row = await probes.start(Spec("latency", "", labels={"play": "wait"}))
+        with pytest.raises(Refused, match="runs against n1:8000 already") as refused:
+            await probes.start(Spec("latency", "http://localhost:8000"))
+        assert refused.value.status == 409
+        await probes.cancel(row.id)
+        await watched(probes, row)
+        for path, content in (("", b"{"), ("", b'{"spec": {"workload": "nothing", "url": ""}}'), ("/profile", b"[]")):
+            answer = await one.client.post(f"/api/gpumon/v1/probes{path}", content=content)
+            assert answer.status_code == 400
+        for asked in ("revision=x", "wait=nan", "steps=1e400"):
+            answer = await one.client.get(f"/api/gpumon/v1/probes/{row.id}/changes?{asked}")
+            assert answer.status_code == 400
+        with pytest.raises(Refused, match="start or stop"):
+            await probes.profile(ProfileRequest("go", "n1:8000"))
+
+    play(tmp_path, story)
+
+
+def test_a_key_that_was_given_goes_to_the_run_and_is_told_to_nobody(tmp_path: Path) -> None:
+    async def story(one: Running, probes: Probes) -> None:
+        spec = Spec("latency", "http://elsewhere:1", labels={"play": "crash"})
+        row = await probes.start(spec, Secrets("theirs"))
+        detail = await watched(probes, row)
+        assert detail.row.state == "lost"
+        assert "the key is …" in detail.row.error
+        row = await probes.start(Spec("latency", "", labels={"play": "crash"}))
+        detail = await watched(probes, row)
+        assert "the key is …" in detail.row.error  # the configuration's: "ours"
+
+    play(tmp_path, story)
+    assert b"theirs" not in b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_a_server_that_nobody_knows_gets_none_of_the_daemons_secrets(tmp_path: Path) -> None:
+    async def story(one: Running, probes: Probes) -> None:
+        row = await probes.start(Spec("latency", "http://elsewhere:1", labels={"play": "crash"}))
+        assert "the key is None" in (await watched(probes, row)).row.error
+
+    play(tmp_path, story)
+
+
+def test_a_daemon_without_probes_says_so(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with running(Head("gpumon", "n1:9519")) as one, Client(f"unix:{one.socket}") as client:
+            assert "probes" not in (await client.capabilities()).features
+            with pytest.raises(Refused, match="runs no probes") as refused:
+                await Probes(client).listing()
+            assert refused.value.status == 404
+
+    asyncio.run(run())
