@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from monitor.client.snapshot import Happening, NodeFacts
-from monitor.tui.panels.chart import Mark, marks
+from monitor.tui.panels.chart import Marks, marks
 
 MOST = 5_000
 """So many are kept, the newest."""
@@ -24,9 +24,11 @@ class Chronicle:
     def __init__(self) -> None:
         self.happened: tuple[Happening, ...] | None = None
         """None before anything was read."""
-        self.marks: tuple[Mark, ...] = ()
+        self.marks = Marks()
         """The newest first."""
         self.refused = ""
+        self.probe = ""
+        """What is said of a probe that goes on."""
         self._known: set[tuple[int, str, str, str]] = set()
         self._node: tuple[str, str] | None = None
         self._whole = True
@@ -43,7 +45,7 @@ class Chronicle:
         """It is about this node: what another did is forgotten."""
         key = (node.target, node.instance)
         if self._node is not None and key != self._node:
-            self.happened, self.marks, self.refused = None, (), ""
+            self.happened, self.marks, self.refused = None, Marks(), ""
             self._known.clear()
             self._whole = True
         self._node = key

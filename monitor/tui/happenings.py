@@ -62,6 +62,9 @@ _WORDS: Mapping[str, str] = {
     "history_ok": "history ok",
     "clock_back": "clock back",
     "kernel_log_flood": "log flood",
+    "probe_started": "probe began",
+    "probe_ended": "probe over",
+    "probe_failed": "probe failed",
 }
 _GOOD = ("resolved", "passed", "source_up", "history_ok")
 """Kinds that tell of an end."""
@@ -166,6 +169,7 @@ def _begins(one: Happening) -> bool:
         "history_problem",
         "silence_set",
         "server_gone",
+        "probe_started",
     )
 
 
@@ -173,7 +177,7 @@ def _outlives(one: Happening, thread: Thread) -> bool:
     """Whether nobody will tell of the end of what is open: another run of the daemon looks for itself, and tells anew
     of what it finds; and a server that is no longer watched is no longer down."""
     if one.kind == "daemon_started":
-        return thread[0] in ("source", "config", "history")
+        return thread[0] in ("source", "config", "history", "probe")
     return one.kind == "server_gone" and thread[0] == "source" and thread[2] == one.labels.get("server")
 
 
@@ -195,6 +199,8 @@ def _thread(one: Happening) -> Thread | None:
             return ("silence", labels.get("id"))
         case "server_gone" | "server_found":
             return ("server", labels.get("server"))
+        case "probe_started" | "probe_ended" | "probe_failed":
+            return ("probe", labels.get("run"))
     return None
 
 
@@ -204,6 +210,11 @@ def _own_end(one: Happening) -> int | None:
     from monitor.client.wire import parse_time
 
     return parse_time(one.labels.get("until", ""))
+
+
+def run_of(one: Happening) -> str:
+    """The probe run that it tells of; "" for none."""
+    return one.labels.get("run", "") if one.kind in ("probe_started", "probe_ended", "probe_failed") else ""
 
 
 def name_of(one: Happening) -> str:

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from monitor.client.errors import ClientError
-from monitor.client.format import clean
+from monitor.client.format import clean, percent
+from monitor.probes.schema import ENDED
 from monitor.tui.screens.page import Page
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from monitor.client.results import Lens
     from monitor.client.wire import Query
+    from monitor.probes.schema import RunRow
     from monitor.tui.app import GpumonApp
     from monitor.tui.server import Asked
 
@@ -73,7 +76,17 @@ class Reading:
         """Learn of what happens, for the list of it and for the marks on graphs."""
         while True:
             await self._learn(server)
+            await self._probes(server)
             await asyncio.sleep(_HAPPENED_SECONDS)
+
+    async def _probes(self, server: Asked) -> None:
+        """Learn how far a probe is, while one goes on: what every screen shows meanwhile is its load."""
+        told = self._app.chronicle
+        rows: Sequence[RunRow] = ()
+        if told.marks.goes_on:
+            with suppress(ClientError):  # who may not know of it sees its marks
+                rows = [one for one in (await server.probing.listing()).runs if one.state not in ENDED]
+        told.probe = probe_text(rows)
 
     async def _learn(self, server: Asked) -> None:
         told = self._app.chronicle
@@ -186,3 +199,14 @@ class Reading:
 
 def _has_queries(page: Page) -> bool:
     return type(page).asked is not Page.asked
+
+
+def probe_text(rows: Sequence[RunRow]) -> str:
+    """What goes on, for the first line: ``probe throughput 43 %``."""
+    if not rows:
+        return ""
+    if len(rows) > 1:
+        return f"{len(rows)} probes"
+    progress = rows[0].progress
+    far = f" {percent(progress.fraction)}" if progress is not None and progress.fraction is not None else ""
+    return f"probe {rows[0].workload}{far}"

@@ -52,6 +52,8 @@ class View:
     """What of it is marked on graphs."""
     note: str = ""
     """Something to be said once, of the program itself."""
+    probe: str = ""
+    """A probe that goes on: what is read meanwhile is its load."""
     bar: str = ""
     """The screen that is open, where a line that names all of them is to be shown."""
 

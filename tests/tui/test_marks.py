@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 
 from rich.style import Style
 
-from monitor.client.snapshot import History
-from monitor.tui.palette import CRITICAL, GOOD, NOTICE, UTILIZATION
-from monitor.tui.panels.chart import Chart, Mark, plotted, spot_of
+from monitor.client.snapshot import Happening, History
+from monitor.tui.palette import CRITICAL, GOOD, KEY, NOTICE, UTILIZATION
+from monitor.tui.panels.chart import Chart, Mark, marks, plotted, spot_of
 from monitor.tui.plot import Plot
 
 END = 1_000_000_000
 HISTORY = History(array("q", range(END - 400_000, END + 1, 2000)), array("d", [5.0] * 201), 1)
 
 
-def drawn(marks: list[Mark], width: int = 40) -> list[tuple[str, object]]:
+def drawn(marks: Sequence[Mark], width: int = 40) -> list[tuple[str, object]]:
     """The cells of the upper of two rows, each with its style."""
     rows = plotted(Chart(Plot(), HISTORY, "x", "", "", 100, UTILIZATION), END, width, 2, marks)
     return [(char, style) for run, style in rows[0].line() for char in run]
@@ -38,8 +39,8 @@ def test_a_mark_stands_in_the_cell_of_its_time() -> None:
 
 
 def test_of_several_in_a_cell_the_heaviest_is_shown_whatever_their_order() -> None:
-    for marks in ([mark(50.0, 0), mark(50.1, 3), mark(50.2, 2)], [mark(50.0, 3), mark(50.1, 0)]):
-        styles = [style for char, style in drawn(marks) if char == "┊"]
+    for several in ([mark(50.0, 0), mark(50.1, 3), mark(50.2, 2)], [mark(50.0, 3), mark(50.1, 0)]):
+        styles = [style for char, style in drawn(several) if char == "┊"]
         assert styles == [CRITICAL]
 
 
@@ -84,3 +85,41 @@ def test_a_full_graph_is_marked_at_its_top_and_keeps_its_colour_below() -> None:
     assert [run for run, style in rows[0].line() if style is CRITICAL] == ["▾"]
     for row in rows[1:]:
         assert {style for run, style in row.line() if run.strip()} == {UTILIZATION}
+
+
+def probe(kind: str, ago: float, run: str = "a") -> Happening:
+    return Happening(END - round(ago * 1000), kind, "info", f"probe {run}", {"run": run})
+
+
+def test_the_time_of_a_probe_is_a_bracket_from_its_begin_to_its_end() -> None:
+    cells = drawn(marks([probe("probe_ended", 40), probe("probe_started", 100)]))
+    text = "".join(char for char, _ in cells)
+    spot = spot_of(HISTORY, END, 0, 0, 40, 2)
+    assert spot is not None
+    long = 60_000 // spot.cell_ms
+    assert text.strip() in {"┊" + "─" * many + "┊" for many in (long - 2, long - 1, long)}
+    assert {style for char, style in cells if char == "─"} == {KEY}
+
+
+def test_a_probe_that_goes_on_is_one_to_now_and_one_that_nobody_ended_is_a_mark_alone() -> None:
+    going = marks([probe("probe_started", 100)])
+    assert going.goes_on
+    assert "".join(char for char, _ in drawn(going)).endswith("──")
+    lost = marks([Happening(END - 50_000, "daemon_started", "info", "", {}), probe("probe_started", 100)])
+    assert not lost.goes_on
+    assert not any(char == "─" for char, _ in drawn(lost))
+
+
+def test_each_probe_has_the_end_of_its_own() -> None:
+    ends = [probe("probe_failed", 20, "b"), probe("probe_ended", 60)]
+    found = marks([*ends, probe("probe_started", 70, "b"), probe("probe_started", 90)])
+    spans = {one.word: (one.until_ms or 0) - one.at_ms for one in found.spans}
+    assert spans == {"probe b": 50_000, "probe a": 30_000}
+
+
+def test_the_bracket_stands_where_the_probe_was_when_the_past_is_looked_at_and_never_hides_a_curve() -> None:
+    found = marks([probe("probe_ended", 40), probe("probe_started", 100)])
+    full = plotted(Chart(Plot(), HISTORY, "x", "", "", 5, UTILIZATION), END, 40, 2, found)
+    assert "─" not in "".join(run for run, _ in full[0].line()), "the curve reaches the first row"
+    half = plotted(Chart(Plot(), HISTORY, "x", "", "", 100, UTILIZATION), END, 40, 2, found)
+    assert "─" not in "".join(run for run, _ in half[1].line())

@@ -4,7 +4,7 @@ happened marked on it."""
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from rich.style import Style
@@ -17,6 +17,8 @@ from monitor.tui.rows import Row
 
 _GRAVE = 3
 """The weight of the gravest marks, which are always drawn."""
+_GOES_ON_MS = 1 << 60
+"""The end of what nothing has ended yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,22 @@ class Mark:
     """The heaviest is shown where several fall into one cell."""
     style: Style
     word: str
+    until_ms: int | None = None
+    """When it was over, where its whole time is to be seen: a probe's, whose load is in every reading meanwhile."""
+
+
+class Marks(tuple[Mark, ...]):
+    """Marks, the newest first. ``spans`` are those of them that lasted; ``goes_on`` is whether one does still."""
+
+    spans: tuple[Mark, ...]
+    goes_on: bool
+
+    def __new__(cls, found: Iterable[Mark] = ()) -> Marks:
+        """Keep them, and find those that lasted: that is asked for each plot and each second."""
+        made = super().__new__(cls, found)
+        made.spans = tuple(one for one in made if one.until_ms is not None)
+        made.goes_on = any(one.until_ms == _GOES_ON_MS for one in made.spans)
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +105,25 @@ class Spot:
         return None
 
 
-def marks(happened: Sequence[Happening]) -> tuple[Mark, ...]:
+def marks(happened: Sequence[Happening]) -> Marks:
     """What of all that happened is marked on graphs, in the order of ``happened``, which is the newest first."""
     found = []
+    over: dict[str | None, int] = {}
+    goes_on_ms: int | None = _GOES_ON_MS
     for one in happened:
+        until_ms = None
+        run = one.labels.get("run")
+        if one.kind == "daemon_started":
+            goes_on_ms = None  # what no end is told of was lost with the daemon before
+        elif one.kind in ("probe_ended", "probe_failed"):
+            over[run] = one.at_ms
+        elif one.kind == "probe_started":
+            until_ms = over.get(run, goes_on_ms)
         weight = weight_of(one)
         if weight is not None:
             style = KEY if group_of(one) == "probes" else STYLES[level_of(one)]
-            found.append(Mark(one.at_ms, weight, style, one.title))
-    return tuple(found)
+            found.append(Mark(one.at_ms, weight, style, one.title, until_ms))
+    return Marks(found)
 
 
 def draw(
@@ -148,20 +176,23 @@ def plotted(chart: Chart, now_ms: int, width: int, height: int, marks: Sequence[
     texts = chart.plot.rows(chart.history, now_ms, width, height, chart.high, chart.low)
     over = [(one.plot.rows(one.history, now_ms, width, height, chart.high, chart.low), one.style) for one in chart.over]
     struck = _struck(chart.history, now_ms, width, marks)
+    lasting = _lasting(chart.history, now_ms, width, marks) if height > 1 else frozenset()
     levels = _levels(chart, height)
     standing = tuple((x, one.style) for x, one in struck.items())
     kept = chart.plot.kept
     rows = []
     for y, text in enumerate(texts):
         across = levels.get(y)
-        if across is None and not struck and not over:
+        spanned = lasting if y == 0 else frozenset()
+        if across is None and not struck and not over and not spanned:
             rows.append(Row().graph(text, chart.style))
             continue
         others = [(drawn[y], style) for drawn, style in over]
         # Most of a plot is as it was a second ago, and to draw it cell by cell is dear.
-        key = (text, chart.style, tuple(others), across and across.style, standing)
+        key = (text, chart.style, tuple(others), across and across.style, standing, spanned)
         if y not in kept or kept[y][0] != key:
-            kept[y] = key, _runs(_overlaid(text, chart.style, others), across, struck, top=y == 0, alone=height == 1)
+            cells = _overlaid(text, chart.style, others)
+            kept[y] = key, _runs(cells, across, struck, spanned, top=y == 0, alone=height == 1)
         row = Row()
         for run, style in kept[y][1]:
             row.graph(run, style)
@@ -173,12 +204,16 @@ def _runs(
     cells: Sequence[tuple[str, Style]],
     across: Threshold | None,
     struck: Mapping[int, Mark],
+    spanned: Set[int],
     *,
     top: bool,
     alone: bool,
 ) -> list[tuple[str, Style]]:
     """Cells of a row, the plot's first or its only one, with their threshold and marks; those of one style together."""
     styled = [_cell(x, char, style, across, struck, top, alone) for x, (char, style) in enumerate(cells)]
+    for x in spanned:
+        if styled[x][0] in " ╌":
+            styled[x] = ("─", KEY)
     runs = []
     begin = 0
     for x in range(1, len(styled) + 1):
@@ -256,6 +291,24 @@ def _struck(history: History | None, now_ms: int, width: int, marks: Sequence[Ma
             break
         found = {x: one for x, one in found.items() if one.weight > weight}
     return found
+
+
+def _lasting(history: History | None, now_ms: int, width: int, marks: Sequence[Mark]) -> frozenset[int]:
+    """The cells across a plot in which something lasted whose whole time is to be seen. They are drawn in the first row
+    alone, where few curves are: a bracket from its begin to its end."""
+    spans = marks.spans if isinstance(marks, Marks) else ()
+    spot = spot_of(history, now_ms, 0, 0, width, 1) if spans else None
+    if spot is None or history is None:
+        return frozenset()
+    begin_ms = spot.end_ms - width * spot.cell_ms
+    newest_ms = max(history.times[-1], min(now_ms, spot.end_ms - 1))
+    found: set[int] = set()
+    for one in spans:
+        until_ms = min(one.until_ms or 0, newest_ms)
+        if one.at_ms < spot.end_ms and until_ms >= begin_ms:
+            first = max(0, (one.at_ms - begin_ms) // spot.cell_ms)
+            found.update(range(first, min(width - 1, (until_ms - begin_ms) // spot.cell_ms) + 1))
+    return frozenset(found)
 
 
 def _head(chart: Chart, width: int) -> Row:

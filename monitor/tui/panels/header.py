@@ -34,6 +34,8 @@ def header(view: View, width: int) -> list[Line]:
             notes.put(note, NOTICE)
         if snapshot.node.simulated:
             right.put(simulated(snapshot), BADGE).put("  ")
+        if view.probe and view.at_ms is None:
+            right.put(view.probe, KEY).put("  ")
         if view.range_seconds is not None:
             right.put(f"last {duration(view.range_seconds)}", KEY).put("  ")
         if view.asking:
@@ -121,6 +123,8 @@ def header_action(text: str, style: Style) -> str:
         return "live" if text == "PAST" else "screen('alerts')"
     if style == BADGE and text == "paused":
         return "pause"
+    if style == KEY and text.startswith("probe"):
+        return "screen('probes')"
     return "ranges" if style == KEY and text.startswith("last ") else ""
 
 
@@ -141,6 +145,8 @@ def _right_width(view: View, snapshot: Snapshot) -> int:
     room = 22
     if snapshot.node.simulated:
         room += len(simulated(snapshot)) + 2
+    if view.probe and view.at_ms is None:
+        room += len(view.probe) + 2
     if view.range_seconds is not None:
         room += len(duration(view.range_seconds)) + 7
     if view.at_ms is not None:

@@ -23,6 +23,7 @@ from monitor.tui.happenings import (
     group_of,
     level_of,
     name_of,
+    run_of,
     spans,
     style_of,
     word_of,
@@ -53,6 +54,7 @@ class EventsScreen(ListScreen):
         ("faults", "what the driver, the kernel and the hardware say: XIDs, ECC, a GPU lost, memory that ran out"),
         ("sources", "what gpumon reads: a source that gave nothing for three of its intervals, and its return"),
         ("gpumon", "its own begin and end, reloads, its clock, its history"),
+        ("probes", "load that was measured; enter opens the run"),
         ("lasted", "how long; “goes on” where nothing has ended it yet"),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -145,7 +147,7 @@ class EventsScreen(ListScreen):
                 for one in self._shown
                 if (span := self._lasting.get(id(one))) is not None
                 and span.begin is one
-                and level_of(one) > NOTE
+                and (level_of(one) > NOTE or group_of(one) == "probes")
                 and not _unrecorded(one, span, names)
             ]
             self._made_of = made_of
@@ -174,7 +176,10 @@ class EventsScreen(ListScreen):
         text = f"{one.kind} {word_of(one)} {group_of(one)} {one.severity} {one.title} {labels}"
         seconds = None if span is None or span.until_ms is None else (span.until_ms - span.begin.at_ms) / 1000
         sort = (one.at_ms, -level, word_of(one), seconds, one.title.lower())
-        return Entry(f"{one.at_ms} {one.kind} {one.title} {labels}", cells, text, sort, one, one.at_ms, one.title)
+        run = run_of(one)
+        opens: tuple[str, dict[str, object]] | None = ("run", {"ident": run}) if run else None
+        key = f"{one.at_ms} {one.kind} {one.title} {labels}"
+        return Entry(key, cells, text, sort, one, one.at_ms, one.title, opens)
 
     # -- the line of time --------------------------------------------------------------------------------------------
 
@@ -221,7 +226,8 @@ class EventsScreen(ListScreen):
         level = level_of(one)
         head = Row().put(f"  {GLYPHS[level]} ", STYLES[level]).put(one.title, STRONG)
         rows = [head, *words("when", [self._told_when(one)], width)]
-        for label, text in (("", one.detail), ("labels", _labels(one))):
+        probe = "enter opens the run" if run_of(one) else ""
+        for label, text in (("", one.detail), ("labels", _labels(one)), ("", probe)):
             if text:
                 rows += words(label, [text], width)
         room = height - len(rows)
