@@ -169,6 +169,7 @@ class GpumonApp(PersonalApp):
             happened=told.happened,
             events_refused=told.refused,
             marks=told.marks,
+            probe=told.probe,
             note=self.note(self._monotonic()),
         )
         return self.travel.view(live)

@@ -13,6 +13,7 @@ from monitor.client.wire import AlertRow
 from monitor.tui.app import GpumonApp
 from monitor.tui.screens.events import EventsScreen
 from tests.client.story import Story, snapshot
+from tests.tui.test_probes import going, kept
 from tests.tui.test_processes import press
 from tests.tui.test_travel import LIVE, Past, run
 
@@ -210,3 +211,47 @@ def test_orders_do_not_disturb_what_is_kept(key: str) -> None:
         assert text.index("XID 79") < text.index("gpumon 0.1.0 began")
 
     run(look)
+
+
+def test_a_probe_lasts_and_enter_opens_its_run() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        one = kept("throughput", 60)
+        labels = {"server": "n1:8000", "probe": "throughput", "run": one.row.id}
+        now_ms = LIVE.now_ms
+        past.probing.put(one)
+        past.events = (
+            Happening(now_ms - 60_000, "probe_ended", "info", "throughput against n1:8000 is done", labels),
+            Happening(now_ms - 180_000, "probe_started", "info", "throughput against n1:8000 began", labels),
+        )
+        text = await press(app, pilot, "7")
+        began = next(row for row in text.splitlines() if "probe began" in row)
+        assert "2 min" in began
+        assert "━━" in next(row for row in text.splitlines() if row.startswith("  probes"))
+        assert "enter opens the run" in text
+        text = await press(app, pilot, "enter")
+        assert "what was found" in text
+        assert "events  2" in await press(app, pilot, "escape")
+
+    run(look)
+
+
+def test_the_first_line_says_that_load_is_a_test_for_as_long_as_it_is() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        one = going()
+        labels = {"server": "n1:8000", "probe": "throughput", "run": one.row.id}
+        past.probing.put(one)
+        past.events = (Happening(LIVE.now_ms - 60_000, "probe_started", "info", "throughput began", labels),)
+        app._reading.start()
+        text = await press(app, pilot, "1")
+        app.show_page()
+        text = await press(app, pilot)
+        assert "probe throughput 43 %" in text.splitlines()[0]
+        assert "probe throughput" not in (await press(app, pilot, "left")).splitlines()[0]
+        over = Happening(LIVE.now_ms - 1000, "probe_ended", "info", "throughput is done", labels)
+        past.events = (over, *past.events)
+        app._reading.start()
+        await press(app, pilot, "l")
+        app.show_page()
+        assert "probe throughput" not in (await press(app, pilot)).splitlines()[0]
+
+    run(look, (160, 40))
