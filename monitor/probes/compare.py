@@ -110,6 +110,8 @@ class _Load:
 
     def estimate(self, name: str) -> Estimate | None:
         """How sure it is; None where it cannot be told."""
+        if name == "memory_used_bytes":
+            return None
         if len(self.steps) >= _REPEATS:
             values = [value for step in self.steps if (value := FIGURES[name].of(step)) is not None]
             return intervals.of_values(values)
@@ -126,7 +128,8 @@ class _Load:
         counted = _COUNTED.get(name)
         if counted is None:
             return None
-        # Of requests that follow each other in so many places, throughput is what they give by how long they take.
+        # Of requests that follow each other in so many places, throughput is what they give by how long they take; how
+        # it went up and down meanwhile says how much of it is chance of when the step began and ended.
         pairs = [
             (
                 math.fsum(counted(one, self.slos) for one in block),
@@ -134,7 +137,8 @@ class _Load:
             )
             for block in self._blocks
         ]
-        return intervals.of_ratio(pairs)
+        flow = intervals.of_values([value for step in self.steps for value in saturation.pieces_of(step)])
+        return intervals.wider(intervals.of_ratio(pairs), flow)
 
     @cached_property
     def _blocks(self) -> list[list[Record]]:
@@ -342,7 +346,7 @@ def _notes(left: _Side, right: _Side, matched: Sequence[_Pair], changes: Sequenc
         ("endpoint", before.spec.endpoint, after.spec.endpoint),
     ):
         if one and other and one != other:
-            yield f"another {word}: {one} before, {other} after"
+            yield f"{'other' if word == 'GPUs' else 'another'} {word}: {one} before, {other} after"
     for word, side in (("before", left), ("after", right)):
         yield from _doubts(word, side)
     if before.facts.simulated != after.facts.simulated:

@@ -109,6 +109,13 @@ def of_values(values: Sequence[float]) -> Estimate | None:
     return _around(math.sqrt(variance / count) / mean, count - 1)
 
 
+def wider(one: Estimate | None, other: Estimate | None) -> Estimate | None:
+    """Both together; None where one is not to be had."""
+    if one is None or other is None:
+        return None
+    return Estimate(min(one.low, other.low), max(one.high, other.high))
+
+
 def of_change(change: float, before: Estimate | None, after: Estimate | None) -> tuple[float, float] | None:
     """The interval of a change (0.1: a tenth more) whose sides are so sure."""
     if before is None or after is None or change <= -1:

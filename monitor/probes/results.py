@@ -69,7 +69,7 @@ def write(folder: Path, result: Result, *, png: bool = False) -> tuple[str, ...]
     except OSError as error:
         raise CannotWrite(f"the results could not be written to {folder}: {error.strerror or error}") from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             shutil.rmtree(partial)
     return names_
 
@@ -219,6 +219,11 @@ def _ours(text: Text, offset: int, value: Any) -> Result:
         place = text.place(offset, ".gpumon.version")
         raise text.bad(place, f"a newer gpumon wrote it (version {version}, this one knows {VERSION}): update gpumon")
     records = value.pop("records", None) if isinstance(value, dict) else None
+    if isinstance(value, dict) and isinstance(value.get("steps"), list):
+        # One by one, for msgspec does not say in which item of a list it is.
+        value["steps"] = [
+            text.convert(step, Step, offset, f".gpumon.steps[{index}]") for index, step in enumerate(value["steps"])
+        ]
     result = text.convert(value, Result, offset, ".gpumon")
     if records is None:
         return result
