@@ -42,7 +42,7 @@ class PersonalApp(KeyboardApp):
         self.settings.set(name, value)
         if self.settings.waits and not self._writing and self.is_running:
             self._writing = True
-            self.run_worker(self._write_settings(), name="settings")
+            self.run_worker(self._write_settings, name="settings")
 
     def kept(self, name: str) -> object | None:
         """A setting that was kept, or None."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
@@ -148,6 +150,23 @@ def test_a_screens_key_opens_the_node_there_and_9_leads_back_from_anywhere() -> 
         assert dialled.running == ["h200-04"]
 
     run(20, (120, 40), look)
+
+
+def test_a_node_that_is_left_before_it_was_listened_to_leaves_nothing_behind() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], dialled: Dialled) -> None:
+        nodes = [one.address for one in fleet(3).fleet if one.address is not None]
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            for where in nodes[:2]:  # all of it before anything else can run, as keys that come at once do
+                app.open_node(where)
+                app.nodes.back()
+            await settle(app, pilot)
+            gc.collect()
+        assert [str(one.message) for one in told] == []
+        assert dialled.running == ["fleet"]
+        assert [one.closed for one in dialled.servers] == [True, True]
+
+    run(3, (80, 24), look)
 
 
 def test_what_was_read_of_one_node_is_not_shown_of_the_next() -> None:

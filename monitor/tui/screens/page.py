@@ -88,7 +88,8 @@ class Page(Moused, LiveScreen):
         self.draw()
 
     def on_resize(self, event: Resize) -> None:
-        self.draw()
+        if self in self.app.screen_stack:  # one that was left at once may be in pieces when it learns of its size
+            self.draw()
 
     def show(self, view: View) -> None:
         """Draw this view instead. Only what differs from what is shown is sent to the terminal."""
