@@ -118,8 +118,12 @@ passed around."""
 
 
 def read(path: Path, *, unit: Unit = "s", limit: int = MAX_ARRIVALS) -> list[Arrival]:
-    """The recording in a file. Raises ``BadOptions`` where it cannot be opened, ``BadFile`` where a line is wrong."""
+    """The recording in a file. Raises ``BadOptions`` where it cannot be opened, ``BadFile`` where a line is wrong.
+
+    What is wrong is told by its place, and never quoted: who asks for a replay may not be let to read the file."""
     try:
+        if path.exists() and not path.is_file():
+            raise BadOptions(f"{path}: not a file")  # a pipe would be waited for without end
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
@@ -201,11 +205,11 @@ def _columns(header: Sequence[str], where: str) -> dict[str, int]:
     for key, names in (("time", TIME), ("input", INPUT), ("output", OUTPUT)):
         places = [index for index, title in enumerate(lower) if title in names]
         if len(places) > 1:
-            raise BadFile(f"{where}:1: {header[places[0]]} and {header[places[1]]} are the same: leave one")
+            raise BadFile(f"{where}:1: {lower[places[0]]} and {lower[places[1]]} are the same: leave one")
         if places:
             found[key] = places[0]
     if "time" not in found:
-        raise BadFile(f"{where}:1: the first line names no column time (it names {', '.join(header)})")
+        raise BadFile(f"{where}:1: no column or key is named {TIME[0]} (or {', '.join(TIME[1:])})")
     return found
 
 
@@ -219,7 +223,7 @@ def _jsonl(lines: Sequence[str], name: str, unit: Unit) -> Iterator[tuple[int, A
         except json.JSONDecodeError as error:
             raise BadFile(f"{where}:{error.colno}: no JSON: {error.msg}") from error
         except (RecursionError, ValueError) as error:
-            raise BadFile(f"{where}:1: no JSON that can be read: {error}") from error
+            raise BadFile(f"{where}:1: no JSON that can be read") from error
         if not isinstance(value, dict):
             raise BadFile(f"{where}:1: not an object")
         keys = list(value)
@@ -249,13 +253,13 @@ def _arrival(values: dict[str, tuple[Any, int]], title: str, where: str, unit: U
 
 def _time(value: Any, where: str, unit: Unit) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise BadFile(f"{where}: a time is a number or a date, not {json.dumps(value)[:40]}")
+        raise BadFile(f"{where}: a time is a number or a date")
     try:
         time = float(value) / (1000 if unit == "ms" else 1)
     except (ValueError, OverflowError):
         return _date(str(value), where)
     if not math.isfinite(time):
-        raise BadFile(f"{where}: a time is finite, not {value}")
+        raise BadFile(f"{where}: a time is finite")
     return time
 
 
@@ -264,7 +268,7 @@ def _date(text: str, where: str) -> float:
         # Seven digits of a second stand in traces, and Python 3.11 takes them, cut to six.
         date = datetime.fromisoformat(text.strip())
     except ValueError as error:
-        raise BadFile(f"{where}: a time is a number or a date, not {text[:40]!r}") from error
+        raise BadFile(f"{where}: a time is a number or a date") from error
     return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
 
 
@@ -277,5 +281,5 @@ def _length(value: Any, column: int, where: str) -> int | None:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not (number.is_integer() and 1 <= number <= MAX_TOKENS):
-        raise BadFile(f"{where}:{column}: a length is a whole number of tokens from 1, not {str(value)[:40]!r}")
+        raise BadFile(f"{where}:{column}: a length is a whole number of tokens from 1")
     return int(number)
