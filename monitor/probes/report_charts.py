@@ -26,7 +26,7 @@ class Axis:
     ticks: tuple[float, ...] = ()
     names: tuple[str, ...] = ()
     least: float | None = None
-    """The axis begins here; 0 for shares and rates."""
+    """The axis begins here, or lower where values are; 0 for shares and rates."""
     most: float | None = None
 
     @property
@@ -535,5 +535,7 @@ def spans(chart: Chart) -> tuple[Point, Point]:
         values += [mark.value for mark in chart.marks if (mark.axis == "x") == (which == 0)]
         values = [value for value in values if math.isfinite(value) and (value > 0 or not axis.log)]
         low, high = (min(values), max(values)) if values else (1.0, 10.0)
-        found.append((low if axis.least is None else axis.least, high if axis.most is None else axis.most))
+        found.append(
+            (low if axis.least is None else min(low, axis.least), high if axis.most is None else max(high, axis.most))
+        )
     return found[0], found[1]

@@ -66,7 +66,7 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         low, high = (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
-        at = (math.log10(max(value, 1e-12)) if self.log else value) - low
+        at = (math.log10(max(value, self.low)) if self.log else value) - low
         share = at / (high - low) if high > low else 0.5
         return self.start + share * (self.stop - self.start)
 
