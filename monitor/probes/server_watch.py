@@ -30,6 +30,8 @@ _DEAR = 100
 _SETTLE_S = 0.25
 """A server with several processes writes its counters a little after the answer."""
 _SETTLES = 3
+_LATE_S = 1.0
+"""A first page that comes so late after the beginning of a step may lack what the step has done until then."""
 
 _RUNNING, _WAITING, _KV = "vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc"
 _GENERATED, _PROMPTS = "vllm:generation_tokens_total", "vllm:prompt_tokens_total"
@@ -171,8 +173,6 @@ class ServerWatch:
         """A step has ended: what the server said of it; None where it says nothing."""
         began, self._began = self._began, None
         base = self._base
-        if base is None and self._last is not None and began is not None and began - self._last.at < PATIENCE:
-            base = self._last
         page = await self._read()
         for _ in range(_SETTLES):
             if page is None or base is None or not _behind(base, page, records):
@@ -183,8 +183,19 @@ class ServerWatch:
             return None
         if self._kv.mean is None and self._running.mean is None:
             self._take_gauges(page)  # a step too short for one of its own
+        late = base is not None and began is not None and base.at - began > _LATE_S
+        if late:
+            self.notes["whether others used the server is not known of a step: its /metrics came late"] = None
         return reading(
-            base, page, records, duration_s, self._running, self._waiting, self._kv, restarted=self._restarted
+            base,
+            page,
+            records,
+            duration_s,
+            self._running,
+            self._waiting,
+            self._kv,
+            restarted=self._restarted,
+            late=late,
         )
 
     def live(self) -> Page | None:
@@ -199,7 +210,9 @@ class ServerWatch:
             if self._began is not None and self._base is not None and self._running.weight == 0:
                 wait = min(wait, self._first)
             with contextlib.suppress(TimeoutError):  # nobody waits: it is time
-                await asyncio.wait_for(self._kick.wait(), wait)
+                # Not wait_for: Python 3.11's may take a cancellation for its own and lose it.
+                async with asyncio.timeout(wait):
+                    await self._kick.wait()
             self._kick.clear()
             page = await self._read()
             if page is None or self._began is None:
@@ -219,7 +232,8 @@ class ServerWatch:
         async with self._reading:
             began = self._clock()
             try:
-                text = await asyncio.wait_for(self._fetch(), PATIENCE)
+                async with asyncio.timeout(PATIENCE):
+                    text = await self._fetch()
             except TimeoutError:
                 text = None
             if text is None:
@@ -242,8 +256,8 @@ class ServerWatch:
 
 def anew(before: Page, after: Page) -> bool:
     """Whether the server was started between two pages."""
-    if before.started is not None and after.started is not None:
-        return before.started != after.started
+    if before.started is not None and after.started is not None and before.started != after.started:
+        return True
     return any(
         value < before.counters.get(labels, value)
         for labels, value in after.counters.items()
@@ -309,8 +323,10 @@ def reading(
     kv: Mean,
     *,
     restarted: bool = False,
+    late: bool = False,
 ) -> ServerReading:
-    """What two pages and the gauges between them come to. Of a server that was restarted no counter holds."""
+    """What two pages and the gauges between them come to. Of a server that was restarted no counter holds. ``late``:
+    the first page is of after the step's beginning, so that what is ours and what is others' cannot be told apart."""
     restarted = restarted or (base is not None and anew(base, page))
 
     def moved(name: str) -> float | None:
@@ -325,7 +341,7 @@ def reading(
     finished = moved(_FINISHED)
     if finished is None:
         finished = moved(_ENDED)
-    other_tokens, other_requests = others(generated, finished, records, duration_s)
+    other_tokens, other_requests = (None, None) if late else others(generated, finished, records, duration_s)
 
     def per_gpu(*names: str) -> float | None:
         found = [value for name in names if (value := moved(name))]

@@ -186,7 +186,8 @@ async def is_here(url: str) -> bool:
         return False
     loop = asyncio.get_running_loop()
     try:
-        found = await asyncio.wait_for(loop.getaddrinfo(host, None, type=socket.SOCK_STREAM), _RESOLVE_S)
+        async with asyncio.timeout(_RESOLVE_S):
+            found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, TimeoutError, UnicodeError):
         return False
     addresses = {str(row[4][0]).partition("%")[0] for row in found}
