@@ -15,9 +15,9 @@ from monitor.probes.errors import CannotStart
 
 PACE = (
     "--prefill-ms", "12", "--prefill-per-token-us", "30", "--itl-ms", "8", "--itl-per-sequence-us", "150",
-    "--max-batch", "48", "--kv-tokens", "65536", "--priority", "--profiler",
+    "--max-batch", "32", "--kv-tokens", "65536", "--priority", "--profiler",
 )  # fmt: skip
-"""A middling GPU: 120 tokens a second for one, 3,150 for 48 at once, and more only wait."""
+"""A middling GPU: 120 tokens a second for one, 2,500 for 32 at once, and more only wait."""
 START_S = 30.0
 END_S = 5.0
 _PR_SET_PDEATHSIG = 1
