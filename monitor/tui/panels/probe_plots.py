@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from monitor.client.format import number, percent
-from monitor.probes.schema import Finding, Latency, Metric, Metrics, Progress, Slo, Step
+from monitor.probes.schema import Finding, Latency, Metric, Metrics, Progress, Slo, Step, WorkloadName
 from monitor.tui.palette import KEY
 from monitor.tui.panels.probe_steps import ms
 from monitor.tui.panels.xy import STYLES, Line, XyPlot
 
-_PREFERRED = ("concurrency", "rate", "share", "minute", "input_len", "output_len")
-"""What plots are drawn against, where several parameters change."""
+_X: Mapping[WorkloadName, str] = {
+    "throughput": "concurrency", "lengths": "input_len", "prefix": "share", "rate": "rate", "soak": "minute",
+}  # fmt: skip
+"""What the steps of a workload are drawn against; those of the others do not differ by a number."""
 _LOG = ("concurrency", "input_len", "output_len")
 _BELOW = {
     "concurrency": "at once", "rate": "req/s", "share": "shared", "minute": "minute", "input_len": "in",
@@ -33,13 +35,14 @@ def plots(
 ) -> list[XyPlot]:
     """What is drawn of steps of one workload; nothing where no parameter changes from step to step. ``progress`` is
     where a run that goes on stands: a point that is not measured to its end."""
-    steps = [step for step in steps if step.metrics.completed]
-    names = _varying(steps)
-    if not names:
+    x = _X.get(steps[0].workload, "") if steps else ""
+    # A rate is sometimes looked for first, with a step of another kind.
+    steps = [step for step in steps if step.metrics.completed and isinstance(step.parameters.get(x), int | float)]
+    if not steps:
         return []
     if steps[0].workload == "lengths":
         return _of_lengths(steps)
-    x, others = names[0], names[1:]
+    others = _varying(steps, x)
     against = f"by {_WORDS.get(x, x)}"
 
     def plot(title: str, lines: Sequence[Line], form: Callable[[float], str]) -> XyPlot:
@@ -107,19 +110,22 @@ def _lines(steps: Sequence[Step], x: str, others: Sequence[str], value: Value, n
     return made
 
 
-def _varying(steps: Sequence[Step]) -> list[str]:
-    """Parameters that are numbers and not the same in all steps, the one to draw against first."""
-    names = dict.fromkeys(name for step in steps for name in step.parameters)
+def _varying(steps: Sequence[Step], x: str) -> list[str]:
+    """Other parameters that change from step to step, and not only because x does."""
     found = []
-    for name in names:
-        values = [step.parameters.get(name) for step in steps]
-        if all(isinstance(value, int | float) for value in values) and len(set(values)) > 1:
+    for name in dict.fromkeys(name for step in steps for name in step.parameters if name != x):
+        values = [(step.parameters[x], step.parameters.get(name)) for step in steps]
+        if len(set(values)) > len({at for at, _ in values}):
             found.append(name)
-    return sorted(found, key=lambda one: _PREFERRED.index(one) if one in _PREFERRED else len(_PREFERRED))
+    return found
 
 
 def _key(step: Step, names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(f"{step.parameters[name]:g}" for name in names)
+    return tuple(_text(step.parameters.get(name)) for name in names)
+
+
+def _text(value: float | str | None) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else value or "–"
 
 
 def _points(steps: Sequence[Step], x: str, value: Value) -> tuple[tuple[float, float], ...]:
@@ -134,7 +140,7 @@ def _points(steps: Sequence[Step], x: str, value: Value) -> tuple[tuple[float, f
 
 def _knee(found: Sequence[Finding]) -> tuple[tuple[float, str], ...]:
     for one in found:
-        at = one.values.get("concurrency")
+        at = one.values.get("knee", one.values.get("concurrency"))
         if one.topic == "knee" and isinstance(at, int | float):
             return ((float(at), "knee"),)
     return ()
@@ -144,10 +150,12 @@ Group = tuple[str, list[tuple[str, float | None]]]
 """A name, and its values with a label each: bars."""
 
 
-def groups(step: Step) -> list[Group]:
-    """What the sorts of requests of a step waited for their first token."""
+def groups(steps: Sequence[Step]) -> list[Group]:
+    """What the sorts of requests of the first and of the last step that has several waited for their first token."""
+    sorted_ = [step for step in steps if len(step.groups) > 1]
     return [
-        (name, [(f"TTFT {q}", getattr(made.ttft, attribute)) for q, attribute in _QUANTILES])
+        (f"{step.name}: {name}", [(f"TTFT {q}", getattr(made.ttft, attribute)) for q, attribute in _QUANTILES])
+        for step in (sorted_[:1] + sorted_[1:][-1:])
         for name, made in step.groups.items()
     ]
 

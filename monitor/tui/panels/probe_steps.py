@@ -10,6 +10,7 @@ from rich.style import Style
 from monitor.client.format import ABSENT, cells, megahertz, number, percent, seconds, size
 from monitor.probes.schema import Latency, Metric, Step, WorkloadName
 from monitor.tui.palette import CRITICAL, DIM, GOOD, NOTICE, PLAIN, STRONG
+from monitor.tui.panels.probe_words import per_second
 from monitor.tui.rows import Row
 
 _GAP = 2
@@ -27,11 +28,6 @@ class Column:
 def ms(value: float | None) -> str:
     """Milliseconds as a latency."""
     return ABSENT if value is None else seconds(value / 1000)
-
-
-def tokens(value: float) -> str:
-    """A throughput to the token: what is measured is compared closely."""
-    return f"{value:,.0f}" if value >= 99.5 else f"{value:.3g}"
 
 
 def _latency(metric: Metric, quantile: str) -> Callable[[Step, Sequence[Step]], str]:
@@ -131,8 +127,8 @@ def _watts(value: float | None) -> str:
 
 _DONE = Column("done", lambda step, every: str(step.metrics.completed))
 _FAILED = Column("failed", _failed, lambda step: CRITICAL if step.metrics.failed else DIM)
-_OUTPUT = Column("tok/s", lambda step, every: tokens(step.metrics.output_throughput), lambda step: STRONG)
-_TOTAL = Column("with prompt", lambda step, every: tokens(step.metrics.total_throughput))
+_OUTPUT = Column("tok/s", lambda step, every: per_second(step.metrics.output_throughput), lambda step: STRONG)
+_TOTAL = Column("with prompt", lambda step, every: per_second(step.metrics.total_throughput))
 _REQUESTS = Column("req/s", lambda step, every: f"{step.metrics.request_throughput:.3g}")
 _TTFT50 = Column("TTFT p50", _latency("ttft", "median"))
 _TTFT95 = Column("TTFT p95", _latency("ttft", "p95"))

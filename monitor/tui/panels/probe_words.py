@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from rich.style import Style
 
-from monitor.client.format import ABSENT, duration, figure, number, percent, rate, seconds, size
+from monitor.client.format import ABSENT, duration, figure, number, percent, seconds, size
 from monitor.probes.schema import Change, Level, Progress, RunState
 from monitor.tui.palette import CRITICAL, DIM, FAINT, GOOD, KEY, NOTICE, PLAIN
 from monitor.tui.rows import Row
@@ -48,7 +48,11 @@ _KNOWN = {
     "output_throughput": "output",
     "total_throughput": "total",
     "request_throughput": "requests",
+    "peak_concurrency": "peak at",
+    "slo_concurrency": "targets met to",
 }
+_AT_ONCE = ("knee", "peak_concurrency", "slo_concurrency")
+"""Figures that are numbers of requests."""
 _UNITS: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("_ms", lambda value: seconds(value / 1000)),
     ("_seconds", duration),
@@ -56,8 +60,8 @@ _UNITS: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("_bytes", size),
 )
 _FIRST = (
-    "peak", "capacity", "knee", "output_throughput", "ttft_p50", "ttft_p99", "itl_p50", "itl_p99", "tpot_p50",
-    "e2el_p50", "goodput", "request_throughput",
+    "output_throughput", "knee", "factor", "slo_concurrency", "peak", "ttft_p50", "ttft_p99", "itl_p50", "itl_p99",
+    "tpot_p50", "e2el_p50", "goodput", "request_throughput", "total_throughput",
 )  # fmt: skip
 """What figures come first in a list: what their names have in them."""
 
@@ -81,15 +85,28 @@ def value_of(figure_: str, value: float | None) -> str:
     for unit, form in _UNITS:
         if figure_.endswith(unit):
             return form(value)
+    if figure_.endswith(_AT_ONCE):
+        return f"{value:.0f} at once" if value else "none"
+    if figure_ == "factor":
+        return f"×{value:.1f}"
+    if figure_.startswith("joules_per"):
+        return f"{value:.3g} J/tok"
     if "request_throughput" in figure_ or "goodput" in figure_:
-        return rate(value, "req/s")
-    if "throughput" in figure_ or "tokens_per_second" in figure_ or figure_.startswith("peak"):
-        return rate(value, "tok/s")
+        return f"{per_second(value)} req/s"
+    if "throughput" in figure_ or "tokens_per_second" in figure_:
+        return f"{per_second(value)} tok/s"
+    if figure_ == "rate" or figure_.endswith("_rate"):
+        return f"{value:.3g} req/s"
     if "per_joule" in figure_:
         return f"{_plain(value)} tok/J"
-    if figure_.endswith(("_share", "_ratio", "_rate", "_usage", "hits")):
+    if figure_.endswith(("_share", "_ratio", "_usage", "hits")):
         return percent(value)
     return _plain(value)
+
+
+def per_second(value: float) -> str:
+    """To the token: what is measured is compared closely."""
+    return f"{value:,.0f}" if value >= 99.5 else f"{value:.3g}"
 
 
 def _plain(value: float) -> str:
@@ -109,7 +126,7 @@ def unit_value(value: float | None, unit: str) -> str:
     if unit == "%":
         return percent(value)
     if unit in ("tok/s", "req/s", "/s"):
-        return rate(value, unit)
+        return f"{per_second(value)} {unit}"
     return f"{_plain(value)} {unit}".strip()
 
 

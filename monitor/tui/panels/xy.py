@@ -173,7 +173,7 @@ def _axis(plot: XyPlot, xs: Sequence[float], place: Callable[[float], int], wide
     """The values of x below their points, as many as have room, and what x is at the right end."""
     text = [" "] * wide
     row = Row().put(cut(plot.below, _LABEL), DIM, _LABEL, right=True).put(" ")
-    taken = -1
+    taken = -2
     last = xs[-1] if xs else None
     reserved = wide - len(plot.x(last)) - 1 if last is not None else wide
     for at in xs:

@@ -278,7 +278,7 @@ class RunScreen(SelectingScreen, ProbeActions):
     ) -> None:
         plots = probe_plots.plots(steps, detail.spec.slos, detail.findings, detail.row.progress if live else None)
         if not plots:
-            bars = [group for step in steps[-1:] for group in probe_plots.groups(step) or probe_plots.percentiles(step)]
+            bars = probe_plots.groups(steps) or probe_plots.percentiles(steps[-1])
             if bars:
                 rows += [Row(), *xy.bars(bars, width, probe_steps.ms)]
             return
