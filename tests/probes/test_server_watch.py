@@ -159,7 +159,7 @@ def test_canaries_are_no_other_traffic_and_cancelled_requests_make_it_unsure() -
 
 def test_against_the_simulated_server() -> None:
     async def test() -> tuple[ServerReading, ServerReading, ServerReading]:
-        pace = Pace(itl_s=0.01, prefill_s=0.01, max_batch=4)
+        pace = Pace(itl_s=0.004, prefill_s=0.004, max_batch=4)
         async with (
             PaceServer(pace) as server,
             aiohttp.ClientSession() as session,
