@@ -30,7 +30,7 @@ NEAR = 0.7
 LINK_FULL = 0.7
 _ROOM = 0.95
 _WAITING = 0.05
-_LATE_MS = 5.0
+_LATE_MS = 10.0
 _COOL = ("power cap", "sync boost")
 """Reasons for lower clocks that are no fault."""
 
@@ -137,12 +137,12 @@ def _server(steps: Sequence[Step], name: str) -> float | None:
 
 
 def late(step: Step) -> bool:
-    """Whether the probe's own timers came so late that it measured itself."""
+    """Whether the probe's own timers came so late (p99), later than a token takes, that it measured itself."""
     host = step.readings.host
     if host is None or host.loop_lag_ms is None:
         return False
     gap = step.metrics.itl.median
-    return host.loop_lag_ms > max(_LATE_MS, gap / 2 if gap else 0.0)
+    return host.loop_lag_ms > max(_LATE_MS, gap or 0.0)
 
 
 def _client(steps: Sequence[Step]) -> list[Cause]:
@@ -153,7 +153,9 @@ def _client(steps: Sequence[Step]) -> list[Cause]:
     if lag is not None and steps and sum(late(step) for step in steps) * 2 > len(steps):
         gap = middle(step.metrics.itl.median for step in steps)
         beside = f" where a token comes each {ms(gap)}" if gap else ""
-        text = f"the probe itself: its timers came {ms(lag)} late (p99){beside}, so the server can do more"
+        machine = _host(steps, "cpu")
+        full = f", with {percent(machine)} of its machine's CPU in use" if machine is not None else ""
+        text = f"the probe itself: its timers came {ms(lag)} late (p99){beside}{full}, so the server may do more"
         return [Cause("client", text, "bad", {"client_cpu": cpu, "loop_lag_ms": lag})]
     return []
 

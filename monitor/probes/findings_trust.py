@@ -98,12 +98,18 @@ def _client(steps: Sequence[Step]) -> list[Finding]:
         return []
     cpu = most(value for _, value in _host(hit, lambda host: host.client_cpu))
     lag = most(value for _, value in _host(hit, lambda host: host.loop_lag_ms))
-    parts = [f"it took {cpu:.2f} of the one core that it can use"] if cpu is not None else []
-    parts += [f"its timers came {ms(lag)} late (p99)"] if lag is not None else []
-    text = (
-        f"The probe itself was too slow during {names(hit)}: {', '.join(parts)}. Latencies there are partly its own; "
-        "run it on a machine with an idle core, or with fewer requests at once."
-    )
+    if full:
+        late_too = f", and its timers came {ms(lag)} late (p99)" if lag is not None else ""
+        text = (
+            f"The probe itself was too slow during {names(hit)}: it took {cpu or 0.0:.2f} of the one core that it can "
+            f"use{late_too}. Latencies there are partly its own: ask for fewer requests at once."
+        )
+    else:
+        took = f", though it took only {cpu:.2f} of a core" if cpu is not None else ""
+        text = (
+            f"The probe was held up during {names(hit)}: its timers came {ms(lag)} late (p99){took}. Latencies there "
+            "are partly its own: something else has the CPU of its machine, so run it where a core is idle."
+        )
     return [Finding("disturbed", "bad", text, present(client_cpu=cpu, loop_lag_ms=lag, steps=len(hit)))]
 
 
