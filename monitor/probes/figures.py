@@ -104,24 +104,18 @@ FIGURES: dict[str, Figure] = {figure.name: figure for figure in (*RATES, *LATENC
 
 
 def about(name: str) -> tuple[str, Better]:
-    """The unit of a figure and which way is better, also for one of ``Result.headline`` that is not in ``FIGURES``."""
-    known = FIGURES.get(name)
-    if known is not None:
-        return known.unit, known.better
-    stem = name.removesuffix("_ms")
-    if stem != name:
+    """The unit of a figure and which way is better, also for one of ``Result.headline`` that is not in ``FIGURES``:
+    there latencies end in ``_ms``, and those of a suite begin with their workload."""
+    for own in (name, name.removesuffix("_ms"), name.partition("_")[2], name.partition("_")[2].removesuffix("_ms")):
+        if own in FIGURES:
+            return FIGURES[own].unit, FIGURES[own].better
+    if name.endswith("_ms"):
         return "ms", "lower"
-    if "per_joule" in name:
-        return "tok/J", "higher"
-    if name.startswith("joules_per"):
-        return "J/tok", "lower"
+    if name.endswith("throughput"):
+        return "tok/s", "higher"
     if name.endswith("_bytes"):
         return "B", ""
-    if "throughput" in name or name.endswith("tokens_per_second"):
-        return "req/s" if "request" in name else "tok/s", "higher"
-    if "goodput" in name:
-        return "req/s", "higher"
-    if name in ("kv_cache_tokens", "max_concurrency_met"):
+    if name.endswith(("factor", "slo_concurrency", "kv_cache_tokens", "hit_rate")):
         return "", "higher"
     return "", "lower" if name == "perplexity" else ""
 
@@ -150,16 +144,19 @@ def middle(values: Iterable[float | None]) -> float | None:
 
 
 def headline_step(result: Result) -> Step | None:
-    """The step whose figures stand for the whole: of a sweep the one with most generated tokens per second, else the
-    first one; those that count before those that do not. None where nothing was measured."""
+    """The step whose figures stand for the whole: of a sweep the one with most generated tokens per second, of classes
+    of priority the one with most at once, else the first one; those that count before those that do not, and none that
+    only looked for a rate where there is another. None where nothing was measured."""
     steps = [step for step in result.steps if step.metrics.completed] or list(result.steps)
     steps = [step for step in steps if not step.invalid] or steps
+    steps = [step for step in steps if step.workload not in ("rate", "soak") or "rate" in step.parameters] or steps
     top = saturation.peak(saturation.points(steps))
     if top is not None:
         return max(top.steps, key=saturation.throughput)
-    rates = [step for step in steps if step.workload == "rate"]
-    if rates and rates[0] is steps[0]:
-        return max(rates, key=lambda step: step.metrics.output_throughput)
+    if steps and steps[0].workload == "rate":
+        return max(steps, key=lambda step: step.metrics.output_throughput)
+    if steps and steps[0].workload == "priority":
+        return max(steps, key=lambda step: (len(step.groups) > 1, concurrency(step) or 0))
     return steps[0] if steps else None
 
 

@@ -390,23 +390,26 @@ def _rate(result: Result) -> list[Chart]:
 
 
 def _priority(result: Result) -> list[Chart]:
+    """Of the load with most at once: only where requests wait do classes differ."""
+    loads = [steps for steps in _of(result, "priority") if len(_classes(steps)) > 1]
+    if not loads:
+        return []
+    steps = max(loads, key=lambda one: concurrency(one[0]) or 0)
+    names = _classes(steps)
     found: list[Chart] = []
-    loads = _of(result, "priority")
-    for index, steps in enumerate(loads):
-        names = tuple(dict.fromkeys(group for step in steps for group in step.groups))
-        if len(names) < 2:
-            continue
-        metrics: tuple[Metric, ...] = ("ttft", "e2el")
-        for metric in metrics:
-            lines = _lines(_by_class(label, field, metric, names, steps) for label, field in _PERCENTILES)
-            if lines:
-                log = _log(lines)
-                y = Axis(WORDS[metric], "ms", log=log, least=None if log else 0)
-                key = f"priority-{metric}{f'-{index + 1}' if len(loads) > 1 else ''}"
-                found.append(
-                    Chart(key, f"{WORDS[metric]} by class: {steps[0].name}", Axis("class", names=names), y, lines)
-                )
+    metrics: tuple[Metric, ...] = ("ttft", "e2el")
+    for metric in metrics:
+        lines = _lines(_by_class(label, field, metric, names, steps) for label, field in _PERCENTILES)
+        if lines:
+            log = _log(lines)
+            y = Axis(WORDS[metric], "ms", log=log, least=None if log else 0)
+            title = f"{WORDS[metric]} by class: {steps[0].name}"
+            found.append(Chart(f"priority-{metric}", title, Axis("class", names=names), y, lines))
     return found
+
+
+def _classes(steps: Sequence[Step]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(group for step in steps for group in step.groups))
 
 
 _PERCENTILES = (("p50", "median"), ("p95", "p95"), ("p99", "p99"))

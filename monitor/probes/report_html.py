@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from monitor.probes import report_plots
 from monitor.probes.report_charts import charts
 from monitor.probes.report_tables import (
     Table,
+    answers,
     definitions,
+    doubts,
     duration,
     facts,
     failed_texts,
@@ -26,7 +28,7 @@ from monitor.probes.report_tables import (
     tables,
     trust,
 )
-from monitor.probes.schema import Level, Result
+from monitor.probes.schema import Finding, Level, Result
 
 _STYLE = Path(__file__).with_name("report.css").read_text("utf-8")
 
@@ -66,12 +68,11 @@ def _body(result: Result, name: str, model: str) -> Iterator[str]:
     if figures:
         cells = "".join(f"<div><dt>{escape(one)}</dt><dd>{escape(value)}</dd></div>" for one, value in figures)
         yield f'<dl class="figures">{cells}</dl>'
-    if result.findings:
-        items = "".join(
-            f'<li class="{escape(one.level)}"><b>{_LEVEL[one.level]}</b>{escape(one.text)}</li>'
-            for one in result.findings
-        )
-        yield f'<ul class="findings">{items}</ul>'
+    yield from _findings(answers(result))
+    doubtful = doubts(result)
+    if doubtful:
+        yield "<h2>Can it be trusted?</h2>"
+        yield from _findings(doubtful)
     errors = failed_texts(result)
     if errors:
         yield "<h2>What went wrong</h2><ul>"
@@ -96,6 +97,15 @@ def _body(result: Result, name: str, model: str) -> Iterator[str]:
         yield "</ul>"
     yield "<h3>What the words mean</h3>"
     yield from _pairs(definitions())
+
+
+def _findings(found: Sequence[Finding]) -> Iterator[str]:
+    if found:
+        yield '<ul class="findings">'
+        yield from (
+            f'<li class="{escape(one.level)}"><b>{_LEVEL[one.level]}</b>{escape(one.text)}</li>' for one in found
+        )
+        yield "</ul>"
 
 
 def _pairs(rows: list[tuple[str, str]]) -> Iterator[str]:

@@ -5,7 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from monitor.probes.report_tables import Table, definitions, facts, failed_texts, headline, notes, tables, trust
+from monitor.probes.report_tables import (
+    Table,
+    answers,
+    definitions,
+    doubts,
+    facts,
+    failed_texts,
+    headline,
+    notes,
+    tables,
+    trust,
+)
 from monitor.probes.schema import Finding, Result
 
 _LEVEL = {"good": "", "info": "", "warning": "**Warning:** ", "bad": "**Bad:** "}
@@ -37,10 +48,13 @@ def _lines(result: Result) -> Iterator[str]:
     if figures:
         yield from markdown_table(("", ""), figures, numbers=(False, True))
         yield ""
-    for finding in result.findings:
-        yield f"- {sentence(finding)}"
-    if result.findings:
-        yield ""
+    for title, found in (("", answers(result)), ("## Can it be trusted?", doubts(result))):
+        if title and found:
+            yield title
+            yield ""
+        yield from (f"- {sentence(finding)}" for finding in found)
+        if found:
+            yield ""
     errors = failed_texts(result)
     if errors:
         yield "## What went wrong"

@@ -14,6 +14,7 @@ from monitor.probes.figures import (
     FIGURES,
     MEANING,
     WORDS,
+    about,
     failures,
     hit_rate,
     joules,
@@ -22,7 +23,7 @@ from monitor.probes.figures import (
     percentile_of,
     repeats,
 )
-from monitor.probes.schema import METRICS, Latency, Metric, Metrics, Result, Slo, Step, WorkloadName
+from monitor.probes.schema import METRICS, Finding, Latency, Metric, Metrics, Result, Slo, Step, WorkloadName
 
 NONE = "–"
 
@@ -265,44 +266,70 @@ def _resource_table(title: str, loads: Sequence[Sequence[Step]]) -> Table | None
 
 # -- what it was ----------------------------------------------------------------------------------------------------
 
-HEADLINE: tuple[tuple[str, str, str], ...] = (
-    ("output_throughput", "output tokens", "tok/s"),
-    ("request_throughput", "requests", "req/s"),
-    ("goodput", "requests within the targets", "req/s"),
-    ("ttft_p50_ms", "TTFT p50", "ms"),
-    ("ttft_p99_ms", "TTFT p99", "ms"),
-    ("tpot_p50_ms", "TPOT p50", "ms"),
-    ("tpot_p99_ms", "TPOT p99", "ms"),
-    ("e2el_p99_ms", "E2EL p99", "ms"),
-)
+HEADLINE: dict[str, str] = {
+    "output_throughput": "output tokens",
+    "request_throughput": "requests",
+    "goodput": "requests within the targets",
+    "factor": "times one at a time",
+    "peak_concurrency": "requests at once at the peak",
+    "knee": "knee, requests at once",
+    "slo_concurrency": "within the targets up to",
+    "prefill_throughput": "prompts are read at",
+    "ttft_p50": "TTFT p50",
+    "ttft_p99": "TTFT p99",
+    "tpot_p50": "TPOT p50",
+    "itl_p99": "ITL p99",
+    "e2el_p50": "E2EL p50",
+    "e2el_p99": "E2EL p99",
+    "joules_per_token": "energy per token",
+}
+"""How figures of ``Result.headline`` are called, in this order."""
 
 
 def headline(result: Result) -> list[tuple[str, str]]:
     """What it is, and how much: the figures of ``Result.headline`` that have a name, then those of this workload alone.
-    What else every step has stands in the tables."""
-    known = [
-        (words, f"{number(result.headline[name])} {unit}") for name, words, unit in HEADLINE if name in result.headline
-    ]
-    names = {name for name, _, _ in HEADLINE}
-    others = [
-        (name.replace("_", " "), number(value))
-        for name, value in result.headline.items()
-        if name not in names and name not in FIGURES and name.removesuffix("_ms") not in FIGURES
-    ]
-    return known + others
+    What else every step has, and what of a suite would be too much, stands in the tables."""
+    given = {name.removesuffix("_ms"): (name, value) for name, value in result.headline.items()}
+    order = [name for name in HEADLINE if name in given]
+    if result.workload != "suite":
+        order += [name for name in given if name not in HEADLINE and name not in FIGURES]
+    found = []
+    for name in order:
+        full, value = given[name]
+        unit = about(full)[0]
+        count = name.endswith(("concurrency", "knee"))
+        text = share(value) if name.endswith(("_share", "hit_rate")) else whole(value) if count else number(value)
+        found.append((HEADLINE.get(name, name.replace("_", " ")), f"{text} {unit}".strip()))
+    return found
+
+
+_TRUST = ("disturbed", "trust", "failures")
+
+
+def answers(result: Result) -> list[Finding]:
+    """What was found of the server."""
+    return [finding for finding in result.findings if finding.topic not in _TRUST]
+
+
+def doubts(result: Result) -> list[Finding]:
+    """What was found of the measurement: whether it can be trusted. The worst first."""
+    order = ("bad", "warning", "info", "good")
+    found = [finding for finding in result.findings if finding.topic in _TRUST]
+    return sorted(found, key=lambda finding: order.index(finding.level))
 
 
 def trust(result: Result) -> tuple[bool, str]:
-    """Whether it counts, and why not."""
+    """Whether it can be taken as it is, and why not."""
     if result.invalid:
         return False, f"This does not count: {'; '.join(result.invalid)}"
     if result.state != "done":
         words = {"cancelled": "It was cancelled", "failed": "It failed", "lost": "Its process was lost"}
         return False, f"{words.get(result.state, result.state)}{f': {result.error}' if result.error else ''}"
-    bad = [step.name for step in result.steps if step.invalid]
-    if bad:
-        return False, f"These steps do not count: {', '.join(bad)}"
-    return True, ""
+    names = [step.name for step in result.steps if step.invalid]
+    if names:
+        return False, f"These steps do not count: {', '.join(names)}"
+    bad = next((finding for finding in doubts(result) if finding.level == "bad"), None)
+    return (True, "") if bad is None else (False, bad.text)
 
 
 def facts(result: Result) -> list[tuple[str, str]]:
