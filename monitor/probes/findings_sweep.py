@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from monitor.probes.figures import WORDS
 from monitor.probes.findings_base import counted, ms, parameter, percent, present, signed, times, tokens_per_s
-from monitor.probes.saturation import KNEE, Point, highest_in_target, knee, peak, points
+from monitor.probes.saturation import KNEE, Point, highest_in_target, judged, knee, peak, points
 from monitor.probes.schema import Finding, Latency, Result, Slo, Step
 
 _FIELDS = {50.0: "median", 90.0: "p90", 95.0: "p95", 99.0: "p99", 100.0: "max"}
@@ -51,7 +51,7 @@ def _ttft(point: Point) -> float | None:
 
 
 def saturated(result: Result) -> list[Finding]:
-    """Whether the end of the sweep brought less than a tenth more."""
+    """Whether the end of the sweep brought more: by the test that ends one, where the requests are known."""
     sweep = points(result.steps)
     top = peak(sweep)
     if len(sweep) < 2 or top is None:
@@ -69,7 +69,21 @@ def saturated(result: Result) -> list[Finding]:
             f"Beyond its peak at {top.concurrency} the server gives less: {percent(lost)} less at {last.concurrency}."
         )
         return [Finding("saturated", "warning", text, values)]
-    return [Finding("saturated", "info", f"The server was saturated: {words}.", values)]
+    verdict = judged(result.steps, _rise(result))
+    if verdict is None:
+        return [Finding("saturated", "info", f"The server was saturated: {words}.", values)]
+    if verdict.gain is not None:
+        values |= present(gain=verdict.gain.change, gain_low=verdict.gain.low, gain_high=verdict.gain.high)
+    if verdict.state == "saturated":
+        return [Finding("saturated", "info", f"The server was saturated: {verdict.text}.", values)]
+    text = f"Whether the server was saturated is not certain: {verdict.text or words}."
+    return [Finding("saturated", "info", f"{text} More at once, or more requests in a step, would show it.", values)]
+
+
+def _rise(result: Result) -> float:
+    """What a doubling has to bring, as it was asked."""
+    asked = result.spec.options.get("rise")
+    return float(asked) if isinstance(asked, (int, float)) and not isinstance(asked, bool) and asked > 0 else 0.05
 
 
 def targets(result: Result) -> list[Finding]:

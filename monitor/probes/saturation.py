@@ -180,6 +180,19 @@ class Saturation:
         return Verdict("rising" if found.low > needed else "unsure", words, found)
 
 
+def judged(steps: Iterable[Step], rise: float = 0.05) -> Verdict | None:
+    """What the test says of a sweep that is over: its first round, by concurrency. None where it has fewer than two
+    steps whose requests are known."""
+    sweep = [step for step in steps if step.workload == "throughput" and not step.repeat and not step.invalid]
+    sweep = sorted((step for step in sweep if step.records and step.metrics.completed), key=concurrency)
+    judge, verdict = Saturation(rise), None
+    for step in sweep:
+        verdict = judge.add(step)
+        if verdict.state == "saturated":
+            break
+    return verdict if len(sweep) > 1 else None
+
+
 def _waits(before: Step, after: Step) -> str:
     """What shows that requests wait for each other; "" for nothing."""
     server = after.readings.server

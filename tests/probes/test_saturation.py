@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from monitor.probes import saturation, statistics
-from monitor.probes.saturation import Saturation, gain, highest_in_target, knee, peak, pieces, points, student
+from monitor.probes.saturation import Saturation, gain, highest_in_target, judged, knee, peak, pieces, points, student
 from monitor.probes.schema import Metrics, Readings, Record, ServerReading, Step, Window
 from tests.probes.made_results import Pace, closed
 
@@ -153,6 +153,18 @@ def test_noise_ends_no_sweep() -> None:
     judge = Saturation()
     judge.add(measured(wild, 8, 1, factor=4))
     assert judge.add(measured(wild, 9, 2, factor=4)).state in ("unsure", "rising")
+
+
+def test_a_sweep_that_is_over_is_judged_by_its_first_round() -> None:
+    sweep = [measured(FAST, level, level) for level in (8, 16, 32)]
+    found = judged(reversed(sweep))
+    assert found is not None
+    assert found.state == "saturated"
+    again = judged([*sweep[:2], *[msgspec.structs.replace(one, repeat=1) for one in sweep]])
+    assert again is not None
+    assert again.state == "rising"
+    assert judged(sweep[:1]) is None
+    assert judged([msgspec.structs.replace(one, records=None) for one in sweep]) is None
 
 
 # -- what it says -----------------------------------------------------------------------------------------------------
