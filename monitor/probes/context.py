@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
-from monitor.probes.schema import Facts, Level, Slo, Spec, Step, WorkloadName
+from monitor.probes.schema import Facts, Level, Record, Slo, Spec, Step, WorkloadName
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,9 @@ class Context(Protocol):
     async def measure(self, plan: StepPlan) -> Step:
         """Make the load, read everything with it, and give what came; the step goes to the result too. Raises
         ``monitor.probes.errors.CannotGoOn`` where the server is gone."""
+
+    async def send(self, ask: Ask) -> Record:
+        """One request beside all steps, and in none of them: to see whether the server takes such a one."""
 
     def planned(self, steps: int | None, seconds: float | None = None) -> None:
         """Say how many steps there will be, and about how long they take: for the bar."""

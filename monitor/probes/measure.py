@@ -162,6 +162,11 @@ class RunContext:
     def tokens(self, count: int) -> list[int]:
         return self._prompts.tokens(count)
 
+    async def send(self, ask: Ask) -> Record:
+        if self._stop.event.is_set():
+            raise Ended
+        return await self._client.send(target.dialect(ask, self._target), time.perf_counter())
+
     def planned(self, steps: int | None, seconds: float | None = None) -> None:
         self._tracker.planned(steps, seconds)
 

@@ -25,7 +25,7 @@ raises, and must not give up before ``STOP_SECONDS``."""
 
 START, STOP = "/start_profile", "/stop_profile"
 START_SECONDS = 60.0
-STOP_SECONDS = 600.0
+STOP_SECONDS = 1800.0
 """``/stop_profile`` answers when the trace is written. That takes far longer than what was traced, and the server
 answers nothing else in the meantime."""
 MAX_SECONDS = 600.0
@@ -33,7 +33,7 @@ MAX_SECONDS = 600.0
 
 SWITCH_ON = (
     'start it with --profiler-config \'{"profiler": "torch", "torch_profiler_dir": "/some/folder"}\' '
-    "(vLLM before 0.12: with VLLM_TORCH_PROFILER_DIR=/some/folder in its environment)"
+    "(vLLM before 0.13: with VLLM_TORCH_PROFILER_DIR=/some/folder in its environment)"
 )
 
 

@@ -59,6 +59,9 @@ class FakeContext:
     def tokens(self, count: int) -> list[int]:
         return [self.rng.randrange(2000) for _ in range(count)]
 
+    async def send(self, ask: Ask) -> Record:
+        return Record(0.0, "empty", "this context sends nothing")
+
     async def measure(self, plan: StepPlan) -> Step:
         asks = list(islice(plan.asks, 3))
         records = self.make(plan, asks)

@@ -57,6 +57,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def run(context: Context, options: Options) -> None:
     """Raises ``CannotStart`` where the server refuses a priority, or the model takes no such lengths."""
     require_room(context, options.input_len, options.output_len)
+    await _require_priorities(context, options)
     rounds = repeats(context, WORKLOAD.repeats)
     levels = _levels(options)
     context.planned(1 + len(levels) + rounds - 1 + (rounds if options.compare else 0))
@@ -94,8 +95,15 @@ def name_of(priority: int) -> str:
     return f"priority {priority}"
 
 
+async def _require_priorities(context: Context, options: Options) -> None:
+    for priority in options.order:
+        record = await context.send(Ask(context.tokens(options.input_len), 1, priority=priority))
+        if record.outcome != "ok" and "priorit" in record.error.lower():
+            raise CannotStart(f"the server has no priority scheduling: {SWITCH_ON} ({record.error})")
+
+
 async def _alone(context: Context, options: Options) -> Step:
-    """A few of each class, one at a time: whether the server takes them, and what they take without a load."""
+    """A few of each class, one at a time: what they take without a load."""
 
     def asks() -> Iterator[Ask]:
         for _ in range(_ALONE):
@@ -103,7 +111,7 @@ async def _alone(context: Context, options: Options) -> Step:
                 tokens = context.tokens(options.input_len)
                 yield Ask(tokens, options.output_len, name_of(priority), priority=priority)
 
-    step = await context.measure(
+    return await context.measure(
         StepPlan(
             workload="priority",
             name="each class alone",
@@ -115,10 +123,6 @@ async def _alone(context: Context, options: Options) -> Step:
             slos=context.spec.slos,
         )
     )
-    refused = [error for error in step.metrics.errors if "priorit" in error.lower()]
-    if refused:
-        raise CannotStart(f"the server has no priority scheduling: {SWITCH_ON} ({refused[0]})")
-    return step
 
 
 async def _loaded(context: Context, options: Options, level: int, repeat: int, *, classes: bool = True) -> Step:

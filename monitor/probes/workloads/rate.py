@@ -217,7 +217,7 @@ async def _measure(
         parameters["hang_up"] = options.hang_up
     if options.max_concurrency is not None:
         parameters["max_concurrency"] = options.max_concurrency
-    return await context.measure(
+    step = await context.measure(
         StepPlan(
             workload="rate",
             name=name,
@@ -233,6 +233,10 @@ async def _measure(
             repeat=repeat,
         )
     )
+    gone = step.metrics.failures.get("hung_up", 0)
+    if options.hang_up and not context.stopping:
+        context.note(f"{name}: {gone} of {len(planned)} clients hung up in the middle of their answer")
+    return step
 
 
 def _asks(context: Context, options: Options, planned: Sequence[Arrival], warmups: int) -> Iterator[Ask]:

@@ -11,10 +11,10 @@ from typing import Annotated, Any, get_args
 import msgspec
 from msgspec import Meta
 
-from monitor.probes.context import Context, StepPlan
+from monitor.probes.context import Ask, Context, StepPlan
 from monitor.probes.errors import BadOptions, Busy, CannotStart
 from monitor.probes.schema import WORKLOADS as NAMES
-from monitor.probes.schema import Facts, Level, Spec, Step, WorkloadName
+from monitor.probes.schema import Facts, Level, Record, Spec, Step, WorkloadName
 from monitor.probes.workloads.base import Workload
 
 PARTS: tuple[WorkloadName, ...] = tuple(name for name in get_args(WorkloadName) if name != "suite")
@@ -104,6 +104,9 @@ class Part:
         most = max(self.seconds_left - drain, _LEAST_S)
         seconds = most if plan.max_seconds is None else min(plan.max_seconds, most)
         return await self._whole.measure(replace(plan, max_seconds=seconds, drain_s=drain))
+
+    async def send(self, ask: Ask) -> Record:
+        return await self._whole.send(ask)
 
     def planned(self, steps: int | None, seconds: float | None = None) -> None:
         self._steps.plan(self._whole, None if steps is None else self._begun + steps)

@@ -54,6 +54,8 @@ class FakeContext:
         self.asks: list[list[Ask]] = []
         """Of each step, without warm-ups."""
         self.warmups: list[list[Ask]] = []
+        self.sent: list[Ask] = []
+        """Beside the steps."""
         self.steps: list[Step] = []
         self.notes: list[tuple[str, Level]] = []
         self.plannings: list[tuple[int | None, float | None]] = []
@@ -110,6 +112,10 @@ class FakeContext:
         else:
             for record, at_s in zip(records, plan.load.arrivals, strict=False):
                 record.start_s = at_s
+
+    async def send(self, ask: Ask) -> Record:
+        self.sent.append(ask)
+        return self._answer(ask, StepPlan(self.spec.workload, "", {}, iter(()), Closed(1)), len(self.sent) - 1)
 
     def planned(self, steps: int | None, seconds: float | None = None) -> None:
         self.plannings.append((steps, seconds))

@@ -96,6 +96,7 @@ def test_a_share_hangs_up_each_at_another_moment() -> None:
     assert all(ask.hang_up_after_s is None for ask in asks if ask.group == rate.STAYS)
     assert set(context.steps[0].groups) == {rate.STAYS, rate.HANGS_UP}
     assert context.steps[0].parameters["hang_up"] == 0.1
+    assert context.said("40/s: 0 of 800 clients hung up in the middle of their answer")
 
 
 def test_a_recording_is_played_with_its_own_times_and_lengths(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from monitor.probes.context import Ask, Context, StepPlan
+from monitor.probes.context import Ask, Closed, Context, StepPlan
 from monitor.probes.errors import BadOptions, CannotGoOn, CannotStart
 from monitor.probes.schema import Facts, Record
 from monitor.probes.workloads import WORKLOADS, suite
+from monitor.probes.workloads.base import fresh
 from tests.probes.workloads.fake_context import FakeContext, answered, run
 
 
@@ -143,12 +144,14 @@ def test_a_step_has_the_time_that_is_left_of_its_part(monkeypatch: pytest.Monkey
     monkeypatch.setattr(suite, "_clock", lambda: now[0])
 
     async def work(context: Context, options: Any) -> None:
-        await WORKLOADS["lengths"].run(context, WORKLOADS["lengths"].quick_options())
-        now[0] += 10.0
-        await WORKLOADS["lengths"].run(context, WORKLOADS["lengths"].quick_options())
+        for seconds in (5.0, None, 60.0):
+            await context.measure(
+                StepPlan("lengths", "a", {}, fresh(context, 1, 1), Closed(1), requests=1, max_seconds=seconds)
+            )
+            now[0] += 5.0
 
     _with_run(monkeypatch, work)
     context = FakeContext("suite")
     run(context, quick=True, only="latency")
-    assert [plan.max_seconds for plan in context.plans] == [5, 5, 5, 1, 1, 1]
+    assert [plan.max_seconds for plan in context.plans] == [5.0, 12.0 - 5.0 - 3.0, 1.0]
     assert {plan.drain_s for plan in context.plans} == {3.0}
