@@ -1,4 +1,4 @@
-"""Makes docs/pictures/tui/*.png anew: ``python -m tests.tui.pictures [FOLDER]``. Takes three minutes.
+"""Makes docs/pictures/tui/*.png anew: ``python -m tests.tui.pictures [FOLDER]``. Takes six minutes.
 
 Simulated nodes run into the demo's trouble, and the real program shows them in pseudo-terminals of three sizes, dark
 and light. What these terminals hold is drawn here, with DejaVu Sans Mono; braille and blocks dot by dot.
@@ -6,6 +6,7 @@ and light. What these terminals hold is drawn here, with DejaVu Sans Mono; brail
 
 from __future__ import annotations
 
+import asyncio
 import io
 import shutil
 import subprocess
@@ -19,6 +20,8 @@ from pathlib import Path
 import httpx
 from PIL import Image, ImageDraw, ImageFont
 
+from monitor.client.probing import Probing
+from monitor.probes.schema import Slo, Spec
 from monitor.rules.rule_file import default_rules_path
 from tests.daemons import RunningDaemon, daemon
 from tests.tui.pty.terminal import Terminal, terminal, tui
@@ -42,6 +45,11 @@ SCREENS: Mapping[str, Sequence[str]] = {
     "host": ("6",),
     "events": ("7",),
     "probes": ("8",),
+    "probe-choose": ("8", "n"),
+    "probe-new": ("8", "n", *"throughput", "enter"),
+    "probe-running": ("8", "g", "enter"),
+    "probe-result": ("8", "down", "enter"),
+    "probe-compare": ("8", "down", "space", "down", "c"),
     "past": ("1", "shift+left"),
     "help": ("l", "1", "?"),
     "palette": ("l", "1", ":"),
@@ -162,6 +170,27 @@ def run_all(panes: Sequence[Terminal], seconds: float) -> None:
             one.pump(0.01)
 
 
+async def probe(url: str, *, kept: Sequence[str] = (), seconds: float = 60) -> None:
+    """Have a sweep done and kept for each name; and without any begin one that goes on for a while."""
+    probing = Probing(url)
+    server = (await probing.listing()).servers[0].server
+    options = {"max": 32, "min_seconds": 1, "seconds": seconds, "factor": 3, "stop": False}
+    slos = (Slo("ttft", 200.0), Slo("itl", 20.0))
+    for name in kept or ("",):
+        row = await probing.start(
+            Spec("throughput", "", server, name=name, options=options, slos=slos, yes=True, seed=7)
+        )
+        if kept:
+            async for one in probing.watch(row.id):
+                row = one.row
+            if row.state != "done":
+                raise SystemExit(f"the probe {name} is {row.state}: {row.error}")
+    if kept:
+        first = next(one for one in (await probing.listing()).runs if one.name == kept[0])
+        await probing.baseline(first.id, kept[0])
+    await probing.close()
+
+
 def nodes(stack: ExitStack, folder: Path) -> Iterator[RunningDaemon]:
     """Three nodes, of which the first is looked at closely."""
     for number, more in ((7, ("--speed", str(SPEED))), (8, ()), (9, ())):
@@ -187,6 +216,7 @@ def main() -> None:
         wait_for_trouble(fleet[0])
         silence = ["silence", "add", "GpuStraggler", "gpu=3", "--for", "2h", "--comment", "the fan is being replaced"]
         subprocess.run([sys.executable, "-m", "monitor", *silence, "--url", urls[0]], check=True, timeout=30)
+        asyncio.run(probe(urls[0], kept=("before", "after")))
         shown: dict[str, list[tuple[Terminal, Painter, str]]] = {"node": [], "fleet": []}
         for columns, lines in SIZES:
             cell = (10, 20) if columns == 80 else (8, 16)
@@ -203,6 +233,9 @@ def main() -> None:
                     shown[what].append((one, Painter(colours, cell), f"{columns}x{lines}-{theme}.png"))
         panes = [one for one, _, _ in shown["node"]]
         for name, keys in SCREENS.items():
+            if name == "probe-choose":  # it goes on until the last of these pictures is taken
+                asyncio.run(probe(urls[0], seconds=25))
+                run_all(panes, 45)
             for key in keys:
                 for one in panes:
                     one.press(key)
@@ -215,6 +248,9 @@ def main() -> None:
             for one in panes:
                 one.press("escape")
             run_all(panes, 0.5)
+            if name == "probe-compare":
+                for one in panes:
+                    one.press("escape")
         run_all([one for one, _, _ in shown["fleet"]], 3)
         _take(shown["fleet"], "fleet", folder)
 

@@ -184,6 +184,9 @@ class ProbeActions(Page):
 
     def choose_other(self, row: RunRow, rows: Sequence[RunRow]) -> None:
         """Choose what a run is compared with: baselines and runs of its workload first."""
+        if row.state not in ENDED:
+            self.tell("it goes on: what is over can be compared")
+            return
         others = [one for one in rows if one.id != row.id and one.state in ENDED and one.headline]
         if not others:
             self.tell("there is no other result to compare it with")
