@@ -2,8 +2,9 @@
 
     python -m tests.bench [--seconds 60] [NAME…]
 
-NAME is one of the measurements: scrape, rules, rule_sets, store, history, start, daemon, delivery, tui, tui_slow, and
-tui_hours, which is run only when it is named: with --minutes. Numbers are of this machine, as it is now.
+NAME is one of the measurements: scrape, rules, rule_sets, store, history, start, daemon, delivery, tui, tui_slow,
+probes, and those that are run only when they are named: tui_hours, with --minutes, and probe_vllm, a real vLLM on the
+CPU for about ten minutes. Numbers are of this machine, as it is now.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from monitor.sources.simulated import past, simulated_sources
 from monitor.sources.story import Story
 from monitor.store.head import Head
 from tests.bench.history import history
+from tests.bench.probes import probe_vllm, probes
 from tests.bench.rules import rule_sets
 from tests.bench.store import store
 from tests.bench.tui import tui, tui_hours, tui_slow
@@ -272,7 +274,8 @@ def _deliver(kind: str) -> list[float]:
 
 
 MEASUREMENTS = {
-    one.__name__: one for one in (scrape, rules, rule_sets, store, history, start, daemon, delivery, tui, tui_slow)
+    one.__name__: one
+    for one in (scrape, rules, rule_sets, store, history, start, daemon, delivery, tui, tui_slow, probes)
 }
 
 
@@ -281,12 +284,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the daemon is weighed")
     parser.add_argument("--minutes", type=float, default=10.0, help="how long tui_hours takes")
-    parser.add_argument("names", nargs="*", choices=[*MEASUREMENTS, "tui_hours", []], metavar="NAME")
+    parser.add_argument("names", nargs="*", choices=[*MEASUREMENTS, "tui_hours", "probe_vllm", []], metavar="NAME")
     options = parser.parse_args()
     line("", "gpumon", "beside", "aim")
     for name in options.names or MEASUREMENTS:
         if name == "tui_hours":
             tui_hours(options.minutes * 60)
+        elif name == "probe_vllm":
+            probe_vllm(options.seconds)
         else:
             MEASUREMENTS[name](options.seconds)
     return 0

@@ -1,0 +1,106 @@
+"""What the probes' client costs: beside the least that aiohttp needs, and beside ``vllm bench serve``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.bench.weigh import line
+
+STREAMS = (1, 8, 32, 64, 128, 256)
+ITL_MS = 5.0
+PREFILL_MS = 20.0
+ROUNDS = 3
+REQUESTS = 3
+SIDES = 7
+"""Rounds beside ``vllm bench serve``."""
+
+
+def _pinned(core: int) -> list[str]:
+    """Client and server do not take each other's core where there are two."""
+    cores = sorted(os.sched_getaffinity(0))
+    return ["taskset", "-c", str(cores[core % len(cores)])]
+
+
+@contextlib.contextmanager
+def pace_server(*arguments: str) -> Iterator[str]:
+    """The simulated server in a process of its own: its address."""
+    command = [*_pinned(1), sys.executable, "-m", "monitor.probes.pace", "--stamps", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().split()[-1]
+        finally:
+            process.terminate()
+
+
+def _once(kind: str, url: str, streams: int, chunks: int) -> dict[str, float]:
+    command = [*_pinned(0), sys.executable, "-m", "tests.bench.probe_client", kind, url]
+    done = subprocess.run(
+        [*command, str(streams), str(chunks), str(REQUESTS)], capture_output=True, text=True, check=False, timeout=300
+    )
+    if done.returncode:
+        raise RuntimeError(f"{kind}, {streams} streams: {done.stderr.strip()[-500:]}")
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def _medians(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
+
+
+def probes(seconds: float) -> None:
+    """What the probes' client adds to the pace of a server that is known exactly, with more and more streams."""
+    # A minute for all, unless it is asked for otherwise.
+    chunks = max(round(seconds / len(STREAMS) / ROUNDS / 2 / REQUESTS * 1000 / ITL_MS), 50)
+    for streams in STREAMS:
+        arguments = ("--itl-ms", str(ITL_MS), "--prefill-ms", str(PREFILL_MS), "--max-batch", "1024")
+        with pace_server(*arguments) as url:
+            rounds = [{kind: _once(kind, url, streams, chunks) for kind in ("ours", "raw")} for _ in range(ROUNDS)]
+        ours = _medians([one["ours"] for one in rounds])
+        theirs = _medians([one["raw"] for one in rounds])
+        name = f"probe client, {streams} streams × {1000 / ITL_MS:.0f} chunks/s"
+
+        def both(what: str, key: str, unit: str, by: float, aim: str = "", *, less: float = 0.0) -> None:
+            values = [(one[key] - less) * by for one in (ours, theirs)]  # noqa: B023 - it is called in this round
+            line(f"{name}: {what}", f"{values[0]:.2f} {unit}", f"raw aiohttp {values[1]:.2f} {unit}", aim)  # noqa: B023
+
+        both("added TTFT, p50", "ttft_p50", "ms", 1e3, "2 ms more than raw", less=PREFILL_MS / 1e3)
+        both("a chunk seen after it was written, p50", "late_p50", "ms", 1e3)
+        both("the same, p99", "late_p99", "ms", 1e3)
+        both("added ITL, p50", "itl_p50", "ms", 1e3, less=ITL_MS / 1e3)
+        both("CPU per chunk", "cpu_per_chunk", "µs", 1e6)
+        line(
+            f"{name}: seen, and cores of the client",
+            f"{ours['chunks_per_s']:.0f}/s, {ours['cores']:.2f}",
+            f"raw aiohttp {theirs['chunks_per_s']:.0f}/s, {theirs['cores']:.2f}",
+        )
+
+
+def probe_vllm(seconds: float) -> None:
+    """The same workload by the probes and by ``vllm bench serve`` against one real vLLM, turn about."""
+    from tests.live.servers import real_vllm
+    from tests.live.side_by_side import FIGURES, SERVER, Work, alternate, medians
+
+    with tempfile.TemporaryDirectory() as text, real_vllm(Path(text), *SERVER) as server:
+        for concurrency in (1, 4, 16):
+            work = Work(requests=max(16 * concurrency, 48), concurrency=concurrency, warmups=max(concurrency, 4))
+            list(alternate(server.url, work, Path(text), 1, seed=9_000))  # what comes first is slower
+            rounds = list(alternate(server.url, work, Path(text), SIDES, seed=1_000 * concurrency))
+            for name, (mine, other) in medians(rounds).items():
+                unit = FIGURES[name][1]
+                off = (mine - other) / other * 100
+                missed = "" if abs(off) <= 3 else ": MISSED"
+                line(
+                    f"probe beside vllm bench serve, {concurrency} at once: {name}",
+                    f"{mine:.2f} {unit}",
+                    f"vllm bench serve {other:.2f} {unit} ({off:+.1f} %)",
+                    f"within 3 %{missed}",
+                )
