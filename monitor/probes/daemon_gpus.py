@@ -140,11 +140,11 @@ class DaemonGpus:
         self._profiled = self._profiled or tensor is not None or dram is not None
         if self._began is None:
             return
-        power = has.get("DCGM_FI_DEV_POWER_USAGE_INSTANT", has.get("DCGM_FI_DEV_POWER_USAGE"))
         tally.often(
             self._clock(),
             _percent(has.get("DCGM_FI_DEV_GPU_UTIL")),
-            power,
+            has.get("DCGM_FI_DEV_POWER_USAGE_INSTANT"),
+            has.get("DCGM_FI_DEV_POWER_USAGE"),
             has.get("DCGM_FI_DEV_SM_CLOCK"),
             reasons,
         )

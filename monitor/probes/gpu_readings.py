@@ -309,7 +309,7 @@ class GpuReadings:
             return
         if all(value is None for value in row[1:]):
             return  # it is lost: nothing was read
-        util, power = row[1], row[2]
+        util, power = row[1], row[2] if row[3] is None else row[3]
         self._latest[int(row[0] or 0)] = (
             None if util is None else util / 100,
             None if power is None else power / 1000,

@@ -57,7 +57,8 @@ class Tally:
         self._samples = 0
         self._first: float | None = None
         self._last: float | None = None
-        self.util, self._power, self._clock = Mean(), Mean(), Mean()
+        self.util, self._clock = Mean(), Mean()
+        self._power, self._average = Mean(), Mean()
         self._idle = 0
         self._with_util = 0
         self._memory, self._total, self._temperature = Mean(), Mean(), Mean()
@@ -71,9 +72,16 @@ class Tally:
         return self._samples
 
     def often(
-        self, t: float, util: float | None, power: float | None, clock: float | None, throttled: set[str] | None
+        self,
+        t: float,
+        util: float | None,
+        power: float | None,
+        average: float | None,
+        clock: float | None,
+        throttled: set[str] | None,
     ) -> None:
-        """A sample: utilization 0–1, W, MHz, and what holds the clocks down (None where that is not said)."""
+        """A sample: utilization 0–1, W of the moment and as the driver averages it, MHz, and what holds the clocks
+        down (None where that is not said)."""
         self._samples += 1
         self._first = t if self._first is None else self._first
         self._last = t
@@ -81,7 +89,8 @@ class Tally:
         if util is not None:
             self._with_util += 1
             self._idle += util <= 0.0
-        self._power.add(power)
+        self._power.add(average if power is None else power)
+        self._average.add(power if average is None else average)
         self._clock.add(clock)
         if throttled is not None:
             self._with_reasons += 1
@@ -90,9 +99,9 @@ class Tally:
 
     def row(self, t: float, row: list[float | None]) -> None:
         """A row of ``fast``, of the process that asks the driver."""
-        _, util, power, sm_clock, _, reasons = row
+        _, util, power, average, clock, reasons = row
         words = None if reasons is None else {word for bit, word in BITS if int(reasons) & bit}
-        self.often(t, _over(util, _PERCENT), _over(power, _MILLI), sm_clock, words)
+        self.often(t, _over(util, _PERCENT), _over(power, _MILLI), _over(average, _MILLI), clock, words)
 
     def seldom(self, used: float | None, total: float | None, temperature: float | None) -> None:
         """Bytes and °C."""
@@ -107,12 +116,16 @@ class Tally:
         self._sm.add(sm, seconds)
 
     def reading(self, duration_s: float, energy_j: float | None) -> GpuReading:
-        """What it comes to. ``energy_j`` is the counter's; without it power × time is taken."""
+        """What it comes to. ``energy_j`` is the counter's, and the mean of the power comes from it; without it the
+        averages of the driver are taken: what is drawn at ten moments of a second may be far from the mean."""
         span = None
         if self._samples > 1 and self._first is not None and self._last is not None:
             span = (self._last - self._first) / (self._samples - 1)
-        if energy_j is None and self._power.mean is not None:
-            energy_j = self._power.mean * duration_s
+        power = self._average.mean
+        if energy_j is not None and duration_s > 0:
+            power = energy_j / duration_s
+        elif power is not None:
+            energy_j = power * duration_s
         return GpuReading(
             gpu=self._gpu,
             uuid=self._uuid,
@@ -124,7 +137,7 @@ class Tally:
             tensor_active=self._tensor.mean,
             dram_active=self._dram.mean,
             sm_active=self._sm.mean,
-            power_w=self._power.mean,
+            power_w=power,
             power_max_w=self._power.most,
             energy_j=energy_j,
             sm_clock_mhz=self._clock.mean,

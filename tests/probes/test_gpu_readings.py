@@ -54,7 +54,8 @@ async def samples(readings: GpuReadings, count: int, *gpus: int) -> None:
 def test_a_step_under_load(nvml: Stub) -> None:
     for gpu in (0, 1):
         nvml.load(gpu)
-        nvml.set(gpu, "power_instant_mw", 600_000 + gpu * 1000)
+        nvml.set(gpu, "power_mw", 600_000 + gpu * 1000)
+        nvml.set(gpu, "power_instant_mw", 700_000)
         nvml.set(gpu, "gpm_tensor", 7250)
         nvml.set(gpu, "gpm_dram", 4000)
         nvml.set(gpu, "gpm_sm", 9500)
@@ -70,8 +71,9 @@ def test_a_step_under_load(nvml: Stub) -> None:
         assert (first.gpu, first.uuid, first.name) == ("0", "GPU-00000000-0000-0000-0000-000000000000", "NVIDIA H200")
         assert first.util == pytest.approx(0.98)
         assert first.idle_share == 0.0
-        assert (first.power_w, first.power_max_w, second.power_w) == pytest.approx((600.0, 600.0, 601.0))
         assert first.energy_j == 5000.0, "by the counter, not 600 W × 10 s"
+        assert first.power_w == second.power_w == pytest.approx(500), "by the energy, whatever single moments show"
+        assert first.power_max_w == pytest.approx(700)
         assert (first.sm_clock_mhz, first.sm_clock_min_mhz, first.sm_clock_max_mhz) == (1455, 1455, 1980)
         assert (first.memory_used_bytes, first.memory_total_bytes) == (1_059_979_264, 150_754_820_096)
         assert first.temperature_c == 64
@@ -199,7 +201,7 @@ def test_a_driver_that_hangs_at_the_end_of_a_step_delays_it_by_the_deadline_alon
         await samples(readings, 5)
         nvml.fault(0, "hang:nvmlDeviceGetTotalEnergyConsumption")
         first, _ = await asyncio.wait_for(readings.end(2.0), PATIENCE)
-        assert first.energy_j == pytest.approx(79.12 * 2), "power × time"
+        assert first.energy_j == pytest.approx(80.789 * 2), "power × time"
 
     read(nvml, test, deadline=PATIENCE, mark_deadline=0.1)
 
@@ -250,7 +252,7 @@ def test_a_tally_adds_up_by_hand() -> None:
         (0.2, 50, 200_000, 2000, 0x01),
         (0.3, 50, None, None, None),
     ):
-        tally.row(t, [0, util, power, clock, None, reasons])
+        tally.row(t, [0, util, power, None, clock, reasons])
     tally.seldom(10.0, 40.0, 60.0)
     tally.seldom(30.0, 40.0, 50.0)
     tally.activity(0.9, 0.5, None, 1.0)
@@ -269,6 +271,12 @@ def test_a_tally_adds_up_by_hand() -> None:
         "power cap": 0.667,
         "sw thermal slowdown": 0.333,
     }
+    by_counter = tally.reading(5.0, 600.0)
+    assert (by_counter.power_w, by_counter.power_max_w) == (120.0, 300.0)
+    tally.row(0.4, [0, None, 900_000, 250_000, None, None])
+    averaged = tally.reading(5.0, None)
+    assert averaged.power_w == pytest.approx((100 + 300 + 200 + 250) / 4), "the driver's average where it has one"
+    assert averaged.power_max_w == 900.0
     tally.clear()
     assert tally.reading(5.0, 7.0).energy_j == 7.0
     assert tally.reading(5.0, None).util is None

@@ -196,8 +196,9 @@ def test_series_become_readings_and_what_is_not_there_is_not() -> None:
         (found,) = await gpus.end(2.0)
         assert (found.gpu, found.uuid, found.name) == ("0", "GPU-0abcdef", "NVIDIA X")
         assert found.util == pytest.approx(0.8)
-        assert found.power_w == pytest.approx(510)
-        assert found.energy_j == pytest.approx(1020), "power × time"
+        assert found.power_w == pytest.approx(500)
+        assert found.power_max_w == pytest.approx(510)
+        assert found.energy_j == pytest.approx(1000), "power × time"
         assert found.memory_used_bytes == 1 << 30
         assert found.throttled == {"power cap": 1.0}
         assert (found.tensor_active, found.sm_clock_mhz, found.temperature_c) == (None, None, None)
