@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 from textual.binding import Binding, BindingType
 from textual.events import Key
@@ -108,7 +108,7 @@ class GpumonApp(PersonalApp):
 
     def _start(self) -> None:
         self.run_signals()
-        self.run_worker(self._listen, name="feed", exit_on_error=True)
+        self.run_worker(cast(Any, self._listen), name="feed", exit_on_error=True)
         self.set_interval(1.0, self._age)
         self._reading.start()
 
@@ -241,7 +241,7 @@ class GpumonApp(PersonalApp):
             if worker.name in _OF_A_SERVER:
                 worker.cancel()
         if self.server is not None:
-            self.run_worker(self.server.close, name="close")
+            self.run_worker(cast(Any, self.server.close), name="close")
         self._feed, self.server = feed, server
         kept = self.kept("range")
         self.travel = Travel(server.at if server is not None else None, kept if isinstance(kept, int) else None)
@@ -264,7 +264,7 @@ class GpumonApp(PersonalApp):
                 self.install_screen(page_of_it, name)
         self.push_screen(self._pages["overview"])
         self._reading = Reading(self, server)
-        self.run_worker(self._listen, name="feed", exit_on_error=True)
+        self.run_worker(cast(Any, self._listen), name="feed", exit_on_error=True)
         self._reading.start()
         self._turn_to(page)
 

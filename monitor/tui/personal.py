@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any, cast
 
 from monitor.client.format import clean
 from monitor.client.snapshot import Snapshot
@@ -42,7 +43,7 @@ class PersonalApp(KeyboardApp):
         self.settings.set(name, value)
         if self.settings.waits and not self._writing and self.is_running:
             self._writing = True
-            self.run_worker(self._write_settings, name="settings")
+            self.run_worker(cast(Any, self._write_settings), name="settings")
 
     def kept(self, name: str) -> object | None:
         """A setting that was kept, or None."""
