@@ -26,6 +26,7 @@ def detail(folder: Path) -> RunDetail:
         spec=result.spec,
         facts=result.facts,
         steps=tuple(msgspec.structs.replace(step, records=None) for step in result.steps),
+        notes=result.notes,
         findings=result.findings,
         invalid=result.invalid,
         accuracy=result.accuracy,

@@ -368,8 +368,9 @@ def facts(result: Result) -> list[tuple[str, str]]:
 
 
 def notes(result: Result) -> list[str]:
-    """What could not be had, and why: each once."""
-    return list(dict.fromkeys(note for step in result.steps for note in step.readings.notes))
+    """What was said while it ran, and what could not be had, and why: each once."""
+    said = [note.text for note in result.notes]
+    return list(dict.fromkeys([*said, *(note for step in result.steps for note in step.readings.notes)]))
 
 
 def failed_texts(result: Result) -> list[tuple[str, int]]:

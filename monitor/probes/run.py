@@ -38,7 +38,7 @@ from monitor.probes.schema import (
     Progress,
     Result,
     RunState,
-    Slo,
+    Spec,
 )
 from monitor.probes.simulated import simulated_server
 from monitor.probes.target import Target
@@ -53,6 +53,8 @@ GRACE_S = 6.0
 EVERY_S = 0.5
 """Between two words on where it is."""
 MOST_S = 7 * 86_400.0
+MOST_NOTES = 500
+MOST_REPEATS = 1000
 _METRICS_S = 5.0
 
 
@@ -93,7 +95,9 @@ class Run:
         self._order = order
         self._spec = order.spec
         self._stop = stop
-        self._emit = emit
+        self._emit = self._hear
+        self._out = emit
+        self._notes: list[Note] = []
         self._clock = clock
         self._now_ms = now_ms
         self._readers = readers
@@ -135,7 +139,7 @@ class Run:
         spec = self._spec
         chosen = workload(spec.workload)
         options = chosen.parse(spec.options)
-        _check(spec.slos)
+        _check(spec)
         if spec.simulated:
             async with simulated_server() as url:
                 self._spec = spec = msgspec.structs.replace(spec, url=url)
@@ -195,7 +199,7 @@ class Run:
         readers: Watching,
     ) -> None:
         spec = self._spec
-        rounds = max(1, spec.repeats if spec.repeats is not None else chosen.repeats)
+        rounds = spec.repeats if spec.repeats is not None else chosen.repeats
         limit_s = min(MOST_S, spec.max_seconds or chosen.limit_s(options) * rounds)
         profiler = None
         if spec.profile:
@@ -266,6 +270,7 @@ class Run:
             invalid=tuple(invalid),
             accuracy=self._accuracy,
             traces=self._traces,
+            notes=tuple(self._notes),
             seed=self._seed,
         )
         files: tuple[str, ...] = ()
@@ -295,6 +300,12 @@ class Run:
 
     # -- small things -------------------------------------------------------------------------------------------------
 
+    def _hear(self, message: Message) -> None:
+        """Notes are kept for the report, too."""
+        if isinstance(message, Note) and len(self._notes) < MOST_NOTES:
+            self._notes.append(message)
+        self._out(message)
+
     def _note(self, text: str, level: Level = "info") -> None:
         self._emit(Note(self._now_ms(), text, level))
 
@@ -321,10 +332,16 @@ def _metrics_of(client: Client) -> Callable[[], Awaitable[str | None]]:
     return fetch
 
 
-def _check(slos: tuple[Slo, ...]) -> None:
-    """Raises ``BadOptions`` for a target that is none."""
-    for slo in slos:
-        if slo.limit_ms <= 0:
+def _check(spec: Spec) -> None:
+    """Raises ``BadOptions`` for what no run can be asked."""
+    for slo in spec.slos:
+        if not slo.limit_ms > 0:
             raise BadOptions(f"the target for {slo.metric} must be more than 0 ms, not {slo.limit_ms:g}")
         if not 0 < slo.percentile <= 100:
             raise BadOptions(f"the percentile of the target for {slo.metric} must be 50 to 100, not {slo.percentile:g}")
+    if spec.repeats is not None and not 1 <= spec.repeats <= MOST_REPEATS:
+        raise BadOptions(f"repeats must be 1 to {MOST_REPEATS}, not {spec.repeats}")
+    for name in ("max_seconds", "request_timeout_s", "stall_s", "profile_seconds"):
+        seconds = getattr(spec, name)
+        if seconds is not None and not 0 < seconds <= MOST_S:
+            raise BadOptions(f"{name} must be more than 0 and at most a week, not {seconds:g} s")

@@ -405,6 +405,8 @@ class Result(msgspec.Struct, frozen=True):
     accuracy: Accuracy | None = None
     traces: tuple[str, ...] = ()
     """Where torch profiles are, as far as the server says."""
+    notes: tuple[Note, ...] = ()
+    """What was said while it ran."""
     seed: int = 0
     version: int = VERSION
 

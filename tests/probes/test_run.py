@@ -220,6 +220,8 @@ def test_no_server_is_said_with_its_address(tmp_path: Path) -> None:
         ({"options": {"speed": 1}}, {}, "latency has no option 'speed'"),
         ({"options": {"output_len": 40_000}}, {}, "more than the 32768 that simulated takes"),
         ({"slos": [{"metric": "ttft", "limit_ms": 0}]}, {}, "the target for ttft must be more than 0 ms"),
+        ({"repeats": 0}, {}, "repeats must be 1 to 1000, not 0"),
+        ({"max_seconds": -1}, {}, "max_seconds must be more than 0"),
         ({}, {"api_key": "right"}, "does not let us in (HTTP 401)"),
         ({}, {"fault": Fault("503")}, "does not answer a small request for simulated: HTTP 503"),
     ],
@@ -271,6 +273,9 @@ def test_few_failures_are_said_and_the_step_counts(tmp_path: Path) -> None:
     )  # fmt: skip
     assert said.result.invalid == ()
     assert any("1 of 20 requests failed: HTTP 500" in text for text in said.notes)
+    # What is said while it runs stands in the report, too.
+    assert [note.text for note in results.read(tmp_path / ID).notes] == said.notes
+    assert "1 of 20 requests failed: HTTP 500" in (tmp_path / ID / "summary.md").read_text()
 
 
 def test_a_server_that_stalls_is_given_up_in_bounded_time(tmp_path: Path) -> None:
