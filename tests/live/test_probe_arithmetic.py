@@ -1,5 +1,5 @@
-"""The probes' arithmetic is that of ``vllm bench serve``: the same requests, made up by chance, through its function and
-through ours."""
+"""The arithmetic of the probes is that of ``vllm bench serve``: the same requests, made up by chance, through its own
+function and ours."""
 
 from __future__ import annotations
 
