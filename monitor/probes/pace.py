@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import signal
 import time
@@ -19,51 +18,29 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import click
 import msgspec
 from aiohttp import web
 
 from monitor.probes.pace_engine import Engine, Generation, Pace
+from monitor.probes.pace_faults import (
+    STREAMED,
+    Fault,
+    FaultKind,
+    Refused,
+    Writer,
+    before_stream,
+    in_stream,
+    transport_of,
+)
 
 __all__ = ["Fault", "FaultKind", "Pace", "PaceServer", "logprob"]
 
 VERSION = "0.32.0 (simulated)"
 _MAX_BODY = 1 << 26
 _ORDINARY = 256
-
-FaultKind: TypeAlias = Literal[
-    "die", "stall", "half_line", "cut", "no_done", "429", "503", "500", "redirect", "close", "silent", "empty",
-    "error_event", "bad_json", "bad_utf8", "huge_line", "no_stream",
-]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What goes wrong, with every ``every``-th completion after the first ``skip``."""
-
-    kind: FaultKind
-    """``die``: the connection is cut after some chunks; ``stall``: it stays, and nothing comes any more; ``half_line``:
-    the answer ends in the middle of an event; ``cut``: half of an event, and the connection is cut; ``no_done``: it
-    ends without the last chunk and [DONE]; ``close``: it is closed without an answer; ``silent``: there never is one;
-    ``empty``: a stream without a token; ``error_event``: an error in the stream; ``bad_json``, ``bad_utf8``,
-    ``huge_line``: an event that cannot be read; ``no_stream``: one piece of JSON; ``redirect``: to another place."""
-    after_chunks: int = 3
-    every: int = 1
-    skip: int = 0
-
-
-_STREAMED: tuple[FaultKind, ...] = (
-    "die", "stall", "half_line", "cut", "no_done", "error_event", "bad_json", "bad_utf8", "huge_line",
-)  # fmt: skip
-
-
-class _Refused(Exception):
-    def __init__(self, status: int, text: str, kind: str = "BadRequestError") -> None:
-        super().__init__(text)
-        self.status = status
-        self.body = {"error": {"message": text, "type": kind, "param": None, "code": status}}
 
 
 @dataclass
@@ -169,10 +146,10 @@ class PaceServer:
             if self._api_key and request.path.startswith("/v1/"):
                 given = request.headers.get("Authorization", "")
                 if given != f"Bearer {self._api_key}":
-                    raise _Refused(401, "Unauthorized", "AuthenticationError")
+                    raise Refused(401, "Unauthorized", "AuthenticationError")
             response = await handler(request)
             status = response.status
-        except _Refused as refused:
+        except Refused as refused:
             status = refused.status
             return web.json_response(refused.body, status=status)
         except web.HTTPException as answer:
@@ -231,13 +208,13 @@ class PaceServer:
         self.completions += 1
         self.asked.append(body)
         fault = self._due_fault()
-        if fault is not None and fault.kind not in _STREAMED:
-            early = await self._fail_early(request, fault.kind)
+        if fault is not None and fault.kind not in STREAMED:
+            early = await before_stream(request, fault.kind, self.url)
             if early is not None:
                 return early
         asked = self._parse(body, request.path.endswith("/chat/completions"))
         if self._max_waiting is not None and len(self.engine.waiting) >= self._max_waiting:
-            raise _Refused(429, "Too many requests are waiting", "RateLimitError")
+            raise Refused(429, "Too many requests are waiting", "RateLimitError")
         if asked.stream:
             return await self._stream(request, asked, fault)
         return await self._whole(asked)
@@ -248,26 +225,26 @@ class PaceServer:
         return fault if fault is not None and number >= 0 and number % fault.every == 0 else None
 
     def _parse(self, body: dict[str, Any], chat: bool) -> _Asked:
-        """What is asked for. Raises ``_Refused`` as vLLM does."""
+        """What is asked for. Raises ``Refused`` as vLLM does."""
         if body.get("model") not in (None, "", self.model):
-            raise _Refused(404, f"The model `{body['model']}` does not exist.", "NotFoundError")
+            raise Refused(404, f"The model `{body['model']}` does not exist.", "NotFoundError")
         if self._dialect == "openai":
             unknown = sorted({"ignore_eos", "min_tokens", "cache_salt", "priority"} & set(body))
             if unknown:
-                raise _Refused(400, f"Unrecognized request argument supplied: {', '.join(unknown)}")
+                raise Refused(400, f"Unrecognized request argument supplied: {', '.join(unknown)}")
         priority = body.get("priority") or 0
         if priority and not self.engine.pace.priority:
-            raise _Refused(400, f"Got priority {priority} but Priority scheduling is not enabled.")
+            raise Refused(400, f"Got priority {priority} but Priority scheduling is not enabled.")
         if chat:
             tokens = self._tokens(json.dumps(body.get("messages", "")))
         else:
             prompt = body.get("prompt", "")
             tokens = prompt if isinstance(prompt, list) else self._tokens(str(prompt))
         if not tokens or not all(type(one) is int and 0 <= one < self.vocabulary for one in tokens):
-            raise _Refused(400, f"The prompt must be token ids below {self.vocabulary}, or a text")
+            raise Refused(400, f"The prompt must be token ids below {self.vocabulary}, or a text")
         most = body.get("max_completion_tokens") or body.get("max_tokens") or 16
         if not self.engine.fits(len(tokens) + most):
-            raise _Refused(
+            raise Refused(
                 400,
                 f"This model's maximum context length is {self.engine.pace.max_model_len} tokens. However, you "
                 f"requested {most} output tokens and your prompt contains {len(tokens)} input tokens.",
@@ -339,13 +316,13 @@ class PaceServer:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         response.enable_chunked_encoding()
         await response.prepare(request)
-        transport = _transport(request)
+        transport = transport_of(request)
         self._transports.add(transport)
         kind = "chat.completion.chunk" if asked.chat else "text_completion"
         head = (
             f'{{"id":"cmpl-{self.completions}","object":"{kind}","created":{int(time.time())},"model":"{self.model}",'
         )
-        write = _Writer(transport, head.encode(), asked.chat, self._stamps)
+        write = Writer(transport, head.encode(), asked.chat, self._stamps)
         ended = asyncio.Event()
 
         def emit(one: Generation) -> None:
@@ -361,7 +338,7 @@ class PaceServer:
                 write.role()
             self.engine.submit(generation)
             await ended.wait()
-            if fault is not None and not await self._fail(fault.kind, write, transport):
+            if fault is not None and not await in_stream(fault.kind, write, transport):
                 return response
             if fault is None and asked.usage:
                 write.event(b'"choices":[],"usage":' + msgspec.json.encode(self._usage(asked, generation)) + b"}")
@@ -373,102 +350,6 @@ class PaceServer:
             self.engine.abort(generation)
         return response
 
-    # -- what goes wrong ----------------------------------------------------------------------------------------------
-
-    async def _fail(self, kind: FaultKind, write: _Writer, transport: asyncio.Transport) -> bool:
-        """In the middle of a stream; whether its end is written after that."""
-        match kind:
-            case "die":
-                transport.abort()
-            case "cut":
-                write.raw(b'data: {"id":"cmpl-1","cho')
-                await asyncio.sleep(0)  # so that it leaves before the end
-                transport.close()
-            case "stall":
-                await asyncio.sleep(3600)
-            case "half_line":
-                write.raw(b'data: {"id":"cmpl-1","cho')
-                return True
-            case "error_event":
-                write.raw(b'data: {"error":{"message":"EngineCore encountered an issue (simulated)","code":500}}\n\n')
-                write.raw(b"data: [DONE]\n\n")
-                return True
-            case "bad_json":
-                write.raw(b'data: {"choices":[{"text":"a"]}\n\n')
-                return True
-            case "bad_utf8":
-                write.raw(b'data: {"choices":[{"text":"\xff\xfe"}]}\n\n')
-                return True
-            case "huge_line":
-                with contextlib.suppress(ConnectionError):
-                    while not transport.is_closing():
-                        write.raw(b"data: " + b"x" * (1 << 20) if not write.huge else b"x" * (1 << 20))
-                        write.huge = True
-                        await asyncio.sleep(0.001)
-            case "no_done":
-                return True
-        return False
-
-    async def _fail_early(self, request: web.Request, kind: FaultKind) -> web.StreamResponse | None:
-        match kind:
-            case "429":
-                raise _Refused(429, "Too many requests (simulated)", "RateLimitError")
-            case "503":
-                raise _Refused(503, "The server is loading (simulated)", "ServiceUnavailableError")
-            case "500":
-                raise _Refused(500, "EngineCore encountered an issue (simulated)", "InternalServerError")
-            case "redirect":
-                return web.Response(status=307, headers={"Location": f"{self.url}/elsewhere"})
-            case "close":
-                _transport(request).close()
-                return web.Response()
-            case "silent":
-                await asyncio.sleep(3600)
-            case "empty":
-                text = 'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":0}}\n\ndata: [DONE]\n\n'
-                return web.Response(text=text, headers={"Content-Type": "text/event-stream"})
-            case "no_stream":
-                return web.json_response({"choices": [{"index": 0, "text": "a"}]})
-        return None
-
-
-class _Writer:
-    """Writes chunks straight to the connection: aiohttp's own way costs as much again for each."""
-
-    def __init__(self, transport: asyncio.Transport, head: bytes, chat: bool, stamps: bool) -> None:
-        self._write = transport.write
-        self._head = b"data: " + head
-        self._stamps = stamps
-        begin = b'"choices":[{"index":0,"delta":{"content":"' if chat else b'"choices":[{"index":0,"text":"'
-        self._begin = self._head + begin
-        end = b'"},"logprobs":null,"finish_reason":' if chat else b'","logprobs":null,"finish_reason":'
-        self._ends = (end + b"null}]}\n\n", end + b'"length"}]}\n\n')
-        self.huge = False
-
-    def raw(self, data: bytes) -> None:
-        """As one chunk of HTTP."""
-        self._write(b"%x\r\n%b\r\n" % (len(data), data))
-
-    def event(self, rest: bytes) -> None:
-        """An event with the usual beginning."""
-        self.raw(self._head + rest + b"\n\n")
-
-    def role(self) -> None:
-        """How a chat begins."""
-        self.event(b'"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}')
-
-    def token(self, last: bool) -> None:
-        """One token."""
-        text = b"%.7f " % time.perf_counter() if self._stamps else b" a"
-        self.raw(self._begin + text + self._ends[last])
-
-
-def _transport(request: web.Request) -> asyncio.Transport:
-    """The connection. Raises ``ConnectionResetError`` where it is gone already."""
-    if not isinstance(request.transport, asyncio.Transport):
-        raise ConnectionResetError("the client has gone")
-    return request.transport
-
 
 async def _ok(request: web.Request) -> web.StreamResponse:
     return web.Response()
@@ -478,9 +359,9 @@ async def _json_body(request: web.Request) -> dict[str, Any]:
     try:
         body = msgspec.json.decode(await request.read())
     except msgspec.DecodeError as error:
-        raise _Refused(400, f"The body is no JSON: {error}") from error
+        raise Refused(400, f"The body is no JSON: {error}") from error
     if not isinstance(body, dict):
-        raise _Refused(400, "The body is no object")
+        raise Refused(400, "The body is no object")
     return body
 
 
