@@ -116,7 +116,10 @@ def routes(node: Node) -> list[Route]:
         return json_response(await runs().start(body.spec, body.secrets, body.by))
 
     async def detail(request: Request) -> Response:
-        return json_response(await runs().detail(request.path_params["id"]))
+        found = await runs().detail(request.path_params["id"])
+        if found.files:
+            found = msgspec.structs.replace(found, folder=str(runs().kept.folder(found.row.id)))
+        return json_response(found)
 
     async def changes(request: Request) -> Response:
         revision, steps, notes = (_number(request, name, -1) for name in ("revision", "steps", "notes"))

@@ -552,3 +552,5 @@ class RunDetail(msgspec.Struct, frozen=True):
     invalid: tuple[str, ...] = ()
     accuracy: Accuracy | None = None
     files: tuple[str, ...] = ()
+    folder: str = ""
+    """Where they are, on the machine of the daemon."""

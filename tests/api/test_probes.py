@@ -39,6 +39,7 @@ def test_a_run_from_its_start_to_its_files(tmp_path: Path) -> None:
         assert seen[-1].row.state == "cancelled"
         assert [len(each.steps) for each in seen] == sorted(len(each.steps) for each in seen)
         assert (await probes.detail(row.id)) == seen[-1]
+        assert (Path(seen[-1].folder) / "steps" / "01.json").read_text() == "{}"
         path = tmp_path / "copied" / "steps"
         path.mkdir(parents=True)
         await probes.save(row.id, "steps/01.json", path / "01.json")

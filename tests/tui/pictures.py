@@ -48,8 +48,8 @@ SCREENS: Mapping[str, Sequence[str]] = {
     "probe-choose": ("8", "n"),
     "probe-new": ("8", "n", *"throughput", "enter"),
     "probe-running": ("8", "g", "enter"),
-    "probe-result": ("8", "down", "enter"),
-    "probe-compare": ("8", "down", "space", "down", "c"),
+    "probe-result": ("8", "g", "down", "enter"),
+    "probe-compare": ("8", "g", "down", "space", "down", "c"),
     "past": ("1", "shift+left"),
     "help": ("l", "1", "?"),
     "palette": ("l", "1", ":"),
@@ -170,11 +170,11 @@ def run_all(panes: Sequence[Terminal], seconds: float) -> None:
             one.pump(0.01)
 
 
-async def probe(url: str, *, kept: Sequence[str] = (), seconds: float = 60) -> None:
-    """Have a sweep done and kept for each name; and without any begin one that goes on for a while."""
+async def probe(url: str, *, kept: Sequence[str] = (), seconds: float = 1) -> None:
+    """Have a sweep done and kept for each name; and without any begin one, whose steps take so many seconds."""
     probing = Probing(url)
     server = (await probing.listing()).servers[0].server
-    options = {"max": 32, "min_seconds": 1, "seconds": seconds, "factor": 3, "stop": False}
+    options = {"max": 32, "min_seconds": seconds, "factor": 3, "stop": False}
     slos = (Slo("ttft", 200.0), Slo("itl", 20.0))
     for name in kept or ("",):
         row = await probing.start(
@@ -233,9 +233,9 @@ def main() -> None:
                     shown[what].append((one, Painter(colours, cell), f"{columns}x{lines}-{theme}.png"))
         panes = [one for one, _, _ in shown["node"]]
         for name, keys in SCREENS.items():
-            if name == "probe-choose":  # it goes on until the last of these pictures is taken
-                asyncio.run(probe(urls[0], seconds=25))
-                run_all(panes, 45)
+            if name == "probe-choose":  # it goes on until the picture of it is taken
+                asyncio.run(probe(urls[0], seconds=15))
+                run_all(panes, 50)
             for key in keys:
                 for one in panes:
                     one.press(key)

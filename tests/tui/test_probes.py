@@ -387,10 +387,10 @@ def test_columns_that_do_not_fit_are_a_key_away() -> None:
 def test_what_is_chosen_is_copied_numbers_sentences_and_files() -> None:
     async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
         one = kept()
-        past.probing.put(one)
+        past.probing.put(msgspec.structs.replace(one, folder="/var/lib/gpumon/results/a"))
         await press(app, pilot, "8", "enter")
         await press(app, pilot, "y")
-        assert app.copied == one.row.id
+        assert app.copied == "/var/lib/gpumon/results/a"
         await press(app, pilot, "tab", "y")
         assert app.copied == "2 of 512 requests failed at concurrency 128: 1 shed (HTTP 429), 1 broken."
         page = app.page
@@ -404,6 +404,10 @@ def test_what_is_chosen_is_copied_numbers_sentences_and_files() -> None:
         await press(app, pilot, "tab", "y")
         assert app.copied.splitlines()[0].startswith("at once")
         assert len(app.copied.splitlines()) == 4
+        while page.selected != "summary.md":
+            await press(app, pilot, "tab")
+        await press(app, pilot, "y")
+        assert app.copied == "/var/lib/gpumon/results/a/summary.md"
 
     run(look)
 

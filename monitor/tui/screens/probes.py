@@ -124,7 +124,7 @@ class ProbesScreen(ListScreen, ProbeActions):
             Column("workload", name),
             Column("server", server, from_width=70),
             Column("when", 12),
-            Column("took", 10, from_width=110),
+            Column("took", 10, from_width=130),
             Column("valid", 7, from_width=100),
             Column("baseline", 14, from_width=100 if any(one.baseline for one in rows) else 10_000),
             Column("figures"),
@@ -203,7 +203,7 @@ class ProbesScreen(ListScreen, ProbeActions):
         if not row.valid and not goes_on:
             rows += words("not valid", ["enter says why it does not count"], width)
         if row.headline and not goes_on:
-            rows += words("figures", ["   ".join(f"{name} {value}" for name, value in headline(row.headline))], width)
+            rows += words("figures", [" · ".join(f"{name} {value}" for name, value in headline(row.headline))], width)
         began = f"{clock(row.began_ms, date=True)}" + (f" by {row.by}" if row.by else "")
         rows += words("began", [began + f"   {row.id}"], width)
         if row.baseline:

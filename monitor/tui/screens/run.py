@@ -355,8 +355,9 @@ class RunScreen(SelectingScreen, ProbeActions):
             rows.append(mark.put(cut(clean(path), width - 3), PLAIN))
             self.choosable(name, path, len(rows) - 1, len(rows))
 
-    def _path(self, detail: RunDetail, name: str) -> str:
-        return f"{detail.row.id}/{name}"
+    @staticmethod
+    def _path(detail: RunDetail, name: str) -> str:
+        return f"{detail.folder or detail.row.id}/{name}"
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
@@ -389,11 +390,12 @@ class RunScreen(SelectingScreen, ProbeActions):
         return [one for one in self.KEYS if one[0] not in hidden]
 
     def copies(self) -> str:
-        return dict(self.charts).get(self.selected, "") or self.ident
+        folder = self._detail.folder if self._detail is not None else ""
+        return dict(self.charts).get(self.selected, "") or folder or self.ident
 
     def action_copy(self) -> None:
         """Give the terminal's clipboard what is chosen: a graph's PromQL, a plot's or the table's numbers, a sentence,
-        a path; else the run's name."""
+        a path; else that of all files."""
         text = self.copies()
         self.shell.copy(text)
         many = len(text.splitlines())
