@@ -34,7 +34,7 @@ def disturbed(result: Result) -> list[Finding]:
     steps = [step for step in result.steps if step.metrics.completed or step.metrics.failed]
     if not steps:
         return []
-    found = [*_restarts(steps), *_others(steps), *_client(steps), *_cpu(steps), *_clocks(steps)]
+    found = [*_restarts(steps), *_profile(result), *_others(steps), *_client(steps), *_cpu(steps), *_clocks(steps)]
     unknown = _unknown(steps)
     if unknown:
         found.append(Finding("disturbed", "info", f"Not known: {'; '.join(unknown)}.", {"unknown": len(unknown)}))
@@ -52,6 +52,18 @@ def _restarts(steps: Sequence[Step]) -> list[Finding]:
     if not hit:
         return []
     return [Finding("disturbed", "bad", f"The server was started anew during {names(hit)}.", {"restarts": len(hit)})]
+
+
+def _profile(result: Result) -> list[Finding]:
+    if not result.spec.profile:
+        return []
+    text = (
+        f"The server's torch profiler ran with it, for {result.spec.profile_seconds:g} s at most: it slows a server "
+        "down, and while it writes its trace a server may answer nothing. Take the figures from a run without it."
+    )
+    if result.traces:
+        text += f" The trace: {', '.join(result.traces)}."
+    return [Finding("disturbed", "warning", text, {"traces": len(result.traces)})]
 
 
 def _others(steps: Sequence[Step]) -> list[Finding]:

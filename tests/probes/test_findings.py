@@ -647,3 +647,14 @@ def test_any_part_of_a_result_has_findings_and_none_of_them_says_none(workload: 
             assert not any(word in finding.text for word in ("None", "nan", "inf ", "–")), finding.text
             assert all(value is not None for value in finding.values.values())
         assert msgspec.json.decode(msgspec.json.encode(findings(part)), type=tuple[Finding, ...]) == findings(part)
+
+
+def test_a_profile_disturbs_and_its_trace_is_named() -> None:
+    spec = Spec("throughput", "http://127.0.0.1:1", profile=True, profile_seconds=5)
+    of = msgspec.structs.replace(result(*sweep((1, 100.0), (2, 190.0))), spec=spec, traces=("/t/rank0.json.gz",))
+    (found,) = [each for each in said(of, "disturbed") if "torch profiler" in each.text]
+    assert found.level == "warning"
+    assert "for 5 s at most" in found.text
+    assert found.text.endswith("The trace: /t/rank0.json.gz.")
+    without = msgspec.structs.replace(of, spec=msgspec.structs.replace(spec, profile=False))
+    assert not [each for each in said(without, "disturbed") if "torch profiler" in each.text]

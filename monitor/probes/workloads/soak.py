@@ -70,7 +70,7 @@ async def run(context: Context, options: Options) -> None:
         if context.stopping:
             break
         if not times:
-            context.note(f"minute {_minute(options, number)}: no request came in it")
+            context.note(f"{_name(options, number)}: no request came in it")
             continue
         step = await _measure(context, options, rate, number, times)
         steps.append(step)
@@ -105,9 +105,12 @@ def _slices(context: Context, options: Options, rate: float) -> Iterator[list[fl
         yield found
 
 
-def _minute(options: Options, number: int) -> str:
-    """What a slice is called: by the minute at which it begins."""
-    return f"{number * options.slice_seconds / 60 + 1:.4g}"
+def _name(options: Options, number: int) -> str:
+    """What a slice is called: by its minute, or by where it begins."""
+    if options.slice_seconds == 60:
+        return f"minute {number + 1}"
+    minutes, seconds = divmod(number * options.slice_seconds, 60)
+    return f"from {minutes:.0f}:{seconds:0{2 if seconds == int(seconds) else 4}.{0 if seconds == int(seconds) else 1}f}"
 
 
 async def _measure(context: Context, options: Options, rate: float, number: int, times: Sequence[float]) -> Step:
@@ -115,7 +118,7 @@ async def _measure(context: Context, options: Options, rate: float, number: int,
     return await context.measure(
         StepPlan(
             workload="soak",
-            name=f"minute {_minute(options, number)}",
+            name=_name(options, number),
             parameters={
                 "minute": round(minutes, 4), "rate": rate, "burstiness": options.burstiness,
                 "input_len": options.input_len, "output_len": options.output_len,

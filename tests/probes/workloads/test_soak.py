@@ -33,10 +33,13 @@ def test_the_slices_are_one_process_cut() -> None:
     assert [plan.warmups for plan in context.plans] == [8] + [0] * 9
 
 
-def test_slices_of_seconds_are_named_by_their_minute() -> None:
+def test_other_slices_are_named_by_where_they_begin() -> None:
     context = FakeContext("soak")
     run(context, seconds=10, slice_seconds=2, rate=5, output_len=3)
-    assert [step.name for step in context.steps] == [f"minute {1 + each / 60:.4g}" for each in (0, 2, 4, 6, 8)]
+    assert [step.name for step in context.steps] == ["from 0:00", "from 0:02", "from 0:04", "from 0:06", "from 0:08"]
+    context = FakeContext("soak")
+    run(context, seconds=200, slice_seconds=62.5, rate=1, output_len=3)
+    assert [step.name for step in context.steps] == ["from 0:00", "from 1:02.5", "from 2:05"]
 
 
 def test_the_last_request_is_in_the_last_slice() -> None:
