@@ -36,6 +36,8 @@ from monitor.probes.workloads.open_loop import DUE, from_due
 log = logging.getLogger(__name__)
 
 ALIVE_S = 5.0
+MOST_CHUNKS = 5_000_000
+"""Of all steps: their times are kept, 32 bytes each. What comes after is in the numbers alone."""
 
 
 class Ended(Exception):
@@ -117,6 +119,7 @@ class RunContext:
         *,
         limit_s: float,
         before_first: Callable[[], Awaitable[None]] | None = None,
+        most_chunks: int = MOST_CHUNKS,
         clock: Callable[[], float] = time.monotonic,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -135,6 +138,7 @@ class RunContext:
         self._now_ms = now_ms
         self._ends = clock() + limit_s
         self._before_first = before_first
+        self._room = most_chunks
         self._tracker = Tracker(clock(), limit_s)
 
     # -- what a workload sees -----------------------------------------------------------------------------------------
@@ -220,7 +224,7 @@ class RunContext:
         ended_ms = self._now_ms()
         readings = await self._read(made)
         step = self._judge(plan, made, readings, sent, guard.why, began_ms, ended_ms)
-        self.steps.append(step)
+        self._keep(step)
         self._tracker.end(self._clock())
         self._emit(StepDone(msgspec.structs.replace(step, records=None)))
         await self._go_on(step, guard.why)
@@ -277,7 +281,7 @@ class RunContext:
             why.append(f"the run was {self._stop.reason} in the middle of it" if self._stop.reason == "cancelled" else
                        "the run came to its limit in the middle of it")  # fmt: skip
         elif not numbers.completed and not numbers.failed and not numbers.failures.get("hung_up"):
-            why.append(f"no request ended within {made.duration_s:.0f} s: give it more seconds")
+            why.append(f"no request ended within {made.duration_s:.1f} s: give it more seconds")
         steady = None
         if plan.steady and isinstance(plan.load, Closed):
             steady = statistics.steady(records, plan.load.concurrency, made.duration_s, plan.slos)
@@ -300,6 +304,18 @@ class RunContext:
         )
         self._tell_of(step, made)
         return step
+
+    def _keep(self, step: Step) -> None:
+        """An hour at a high rate has more chunks than a machine has memory for."""
+        chunks = sum(len(record.itl_s) for record in step.records or ())
+        if chunks > self._room:
+            if self._room >= 0:
+                self.note(f"the requests of {step.name} and those after it are not kept one by one: there are too many")
+            self._room = -1
+            step = msgspec.structs.replace(step, records=None)
+        else:
+            self._room -= chunks
+        self.steps.append(step)
 
     def _tell_of(self, step: Step, made: load.LoadResult) -> None:
         """What is wrong with a step is said at once: it may not be worth going on."""
