@@ -16,19 +16,9 @@ from monitor.probes.workloads.base import Kind, OptionField, Workload
 __all__ = ["WORKLOADS", "Kind", "OptionField", "Workload", "workload"]
 
 
-def _load() -> dict[WorkloadName, Workload[Any]]:
-    found: dict[WorkloadName, Workload[Any]] = {}
-    for name in NAMES:
-        module = f"{__name__}.{name}"
-        try:
-            found[name] = importlib.import_module(module).WORKLOAD
-        except ModuleNotFoundError as error:
-            if error.name != module:
-                raise
-    return found
-
-
-WORKLOADS: dict[WorkloadName, Workload[Any]] = _load()
+WORKLOADS: dict[WorkloadName, Workload[Any]] = {
+    name: importlib.import_module(f"{__name__}.{name}").WORKLOAD for name in NAMES
+}
 
 
 def workload(name: str) -> Workload[Any]:
