@@ -23,7 +23,16 @@ from monitor.probes.results import METRICS_FILE, read
 from monitor.probes.schema import Comparison
 
 
-def run(daemon: str | None, before: str, after: str, conditions: Sequence[str], form: str, *, significant: bool) -> int:
+def run(
+    daemon: str | None,
+    before: str,
+    after: str,
+    conditions: Sequence[str],
+    form: str,
+    *,
+    significant: bool,
+    every: bool = False,
+) -> int:
     """Print it; 0, 1 where a condition holds, 2 where it cannot be made."""
     try:
         here = [Path(name) if os.path.exists(name) else None for name in (before, after)]
@@ -34,11 +43,11 @@ def run(daemon: str | None, before: str, after: str, conditions: Sequence[str], 
         return 2
     match form:
         case "json":
-            click.echo(as_json(found, wrong))
+            click.echo(as_json(found, wrong), nl=False)
         case "markdown":
-            click.echo(markdown(found))
+            click.echo(markdown(found, every=every), nl=False)
         case _:
-            click.echo(text(found))
+            click.echo(text(found, every=every), nl=False)
     for one in wrong:
         click.echo(f"--fail-if: {one}", err=True)
     return 1 if wrong else 0

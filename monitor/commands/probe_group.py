@@ -234,9 +234,17 @@ def _cancel(daemon: Any, *, run: str) -> int:
     click.option("--significant", is_flag=True, help="With --fail-if: what may be noise does not count."),
     click.option("--json", "form", flag_value="json", help="As JSON, for programs."),
     click.option("--markdown", "form", flag_value="markdown", help="As Markdown, for a pull request."),
+    click.option("--all", "every", is_flag=True, help="Every figure of each step, not only the main ones."),
 )
 def _compare(
-    daemon: Any, *, before: str, after: str, conditions: tuple[str, ...], form: str | None, significant: bool
+    daemon: Any,
+    *,
+    before: str,
+    after: str,
+    conditions: tuple[str, ...],
+    form: str | None,
+    significant: bool,
+    every: bool,
 ) -> int:
     """Compare two results: each figure, its change, and whether it is more than noise.
 
@@ -245,7 +253,7 @@ def _compare(
     """
     from monitor.commands import probe_compare
 
-    return probe_compare.run(daemon, before, after, conditions, form or "text", significant=significant)
+    return probe_compare.run(daemon, before, after, conditions, form or "text", significant=significant, every=every)
 
 
 @_kept("baseline", _RUN, click.argument("name", metavar="[NAME]", default=""))
@@ -261,12 +269,22 @@ def _baseline(daemon: Any, *, run: str, name: str) -> int:
     _RUN,
     click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Copy all of its files there."),
     click.option("--html", is_flag=True, help="The report as HTML, on standard output."),
+    click.option(
+        "--png",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Draw the plots as PNG there; needs the extra: pip install 'gpumon-node[report]'.",
+    ),
 )
-def _report(daemon: Any, *, run: str, output: Path | None, html: bool) -> int:
+def _report(daemon: Any, *, run: str, output: Path | None, html: bool, png: Path | None) -> int:
     """Print a run's report, Markdown, or copy its files.
 
     RUN is a folder of results, or what the daemon keeps.
     """
+    if png is not None:
+        from monitor.commands import probe_png
+
+        return probe_png.run(daemon, run, png)
     from monitor.commands import probe_kept
 
     return probe_kept.report(daemon, run, output, html=html)

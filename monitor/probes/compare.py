@@ -390,6 +390,7 @@ def _unmatched(left: _Side, right: _Side, matched: Sequence[_Pair]) -> Iterator[
         alone = [load.name for load in side.loads if id(load) not in used]
         if alone and matched:
             yield f"only {word}: {', '.join(alone[:8])}{f' and {len(alone) - 8} more' if len(alone) > 8 else ''}"
+    asked: dict[str, list[str]] = {}
     for one, other in matched:
         common = one.parameters.keys() & other.parameters.keys()
         unlike = [
@@ -398,7 +399,10 @@ def _unmatched(left: _Side, right: _Side, matched: Sequence[_Pair]) -> Iterator[
             if one.parameters[name] != other.parameters[name]
         ]
         if unlike:
-            yield f"{one.name} was asked differently: {', '.join(unlike)}"
+            asked.setdefault(", ".join(unlike), []).append(one.name)
+    for words, names in asked.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        yield f"{', '.join(names[:3])}{more}: asked differently, {words}"
 
 
 def _multiplicity(changes: Sequence[Change]) -> Iterator[str]:

@@ -32,6 +32,8 @@ class Page:
         """What came to it over web sockets."""
         self.elsewhere: list[str] = []
         """Every address that it asked for."""
+        self.problems: list[str] = []
+        """What stands in its console: errors, warnings, what a policy forbade."""
 
     async def listen(self) -> None:
         """Take what the browser tells, until it ends."""
@@ -45,6 +47,10 @@ class Page:
                     self.received += base64.b64decode(frame["payloadData"])
             elif told["method"] == "Network.requestWillBeSent":
                 self.elsewhere.append(told["params"]["request"]["url"])
+            elif told["method"] == "Log.entryAdded":
+                self.problems.append(told["params"]["entry"]["text"])
+            elif told["method"] in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled"):
+                self.problems.append(json.dumps(told["params"]))
 
     async def call(self, method: str, **params: object) -> Any:
         """A command of the protocol; its result."""
@@ -55,8 +61,14 @@ class Page:
 
     async def open(self, url: str) -> None:
         """Go there."""
-        await self.call("Network.enable")
+        for part in ("Network", "Log", "Runtime", "Page"):
+            await self.call(f"{part}.enable")
         await self.call("Page.navigate", url=url)
+
+    async def ask(self, expression: str) -> Any:
+        """What an expression of JavaScript gives there."""
+        answer = await self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        return answer["result"].get("value")
 
     async def focus(self, selector: str) -> None:
         """Let keys go to an element."""

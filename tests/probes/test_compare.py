@@ -210,7 +210,7 @@ def test_asked_differently() -> None:
         )
         return msgspec.structs.replace(result, steps=steps)
 
-    assert "one at a time was asked differently: input_len 128 and 256" in compare(asked(128), asked(256)).notes
+    assert "one at a time: asked differently, input_len 128 and 256" in compare(asked(128), asked(256)).notes
 
 
 # -- how it is shown ------------------------------------------------------------------------------------------------
