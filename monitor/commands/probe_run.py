@@ -214,7 +214,7 @@ async def _run(asked: Asked) -> int:
 def _load_it_all_the_same(detail: RunDetail) -> bool:
     if not probe_view.is_terminal():
         return False
-    click.echo(f"{detail.row.server} has other work: {detail.row.error}", err=True)
+    click.echo(detail.row.error, err=True)
     return click.confirm("Load it all the same?", default=False, err=True)
 
 
@@ -492,9 +492,6 @@ async def _finish(detail: RunDetail, following: Following, asked: Asked) -> int:
             click.echo(f"\nfiles: {folder}")
             if not following.owned:
                 click.echo(f"kept as {following.id}: gpumon probe show {following.id}")
-    if detail.row.state == "busy":
-        words = f"{detail.row.server} has other work, and nothing was sent: --yes loads it all the same"
-        click.echo(f"gpumon probe {asked.workload}: {words}", err=True)
     return exit_code(detail)
 
 

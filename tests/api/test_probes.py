@@ -11,6 +11,8 @@ import pytest
 from monitor.client.api import Client
 from monitor.client.errors import Refused
 from monitor.client.probes import Probes, ProfileRequest
+from monitor.probes.pace import PaceServer
+from monitor.probes.pace_engine import Pace
 from monitor.probes.schema import RunDetail, RunRow, Secrets, Spec
 from monitor.store.head import Head
 from tests.api.probing import play
@@ -177,6 +179,45 @@ def test_a_server_that_nobody_knows_gets_none_of_the_daemons_secrets(tmp_path: P
     async def story(one: Running, probes: Probes) -> None:
         row = await probes.start(Spec("latency", "http://elsewhere:1", labels={"play": "crash"}))
         assert "the key is None" in (await watched(probes, row)).row.error
+
+    play(tmp_path, story)
+
+
+def test_a_profile_is_started_and_stopped_once(tmp_path: Path) -> None:
+    async def story(one: Running, probes: Probes) -> None:
+        async with PaceServer(Pace(), profiler=True, api_key="theirs") as server:
+            asked = ProfileRequest("start", url=server.url, seconds=60, secrets=Secrets("theirs"))
+            found = await probes.profile(asked)
+            assert (found.running, server.profiling) == (True, True)
+            assert "60 s at most" in found.text
+            with pytest.raises(Refused, match="being profiled already") as refused:
+                await probes.profile(asked)
+            assert refused.value.status == 422
+            found = await probes.profile(ProfileRequest("stop", url=server.url))
+            assert not server.profiling
+            assert found.text
+            with pytest.raises(Refused, match="from 1 to 600"):
+                await probes.profile(ProfileRequest("start", url=server.url, seconds=0))
+            # One that still runs when the daemon ends is stopped.
+            await probes.profile(asked)
+            assert one.node.runs is not None
+            await one.node.runs.close()
+            assert not server.profiling
+
+    play(tmp_path, story)
+
+
+def test_a_profile_ends_by_itself_and_needs_a_server_that_has_one(tmp_path: Path) -> None:
+    async def story(one: Running, probes: Probes) -> None:
+        async with PaceServer(Pace(), profiler=True) as server, PaceServer(Pace()) as without:
+            await probes.profile(ProfileRequest("start", url=server.url, seconds=0.2))
+            async with asyncio.timeout(20):
+                while server.profiling:  # noqa: ASYNC110 -- no event
+                    await asyncio.sleep(0.02)
+            with pytest.raises(Refused, match="no torch profiler switched on"):
+                await probes.profile(ProfileRequest("start", url=without.url))
+        with pytest.raises(Refused, match="cannot be asked: connection refused"):
+            await probes.profile(ProfileRequest("start", url=without.url))
 
     play(tmp_path, story)
 

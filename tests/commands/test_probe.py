@@ -126,7 +126,7 @@ def test_a_run_by_the_daemon_and_what_is_kept_of_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("plays", "code", "words"),
     [
-        ("busy", 3, "--yes loads it all the same"),
+        ("busy", 3, "--yes loads it anyway"),
         ("crash", 1, "lost"),
     ],
 )

@@ -80,7 +80,7 @@ def main() -> None:
         sys.exit(3)
     if plays == "busy":
         say(Progress(began_ms, "preparing"))
-        say(Done(result(order, "busy", (), began_ms, "16 running, 0 waiting"), ()))
+        say(Done(result(order, "busy", (), began_ms, "16 running, 0 waiting; --yes loads it anyway"), ()))
         return
     say(Known(Facts(server=order.spec.server, url=order.spec.url, model="fake-model")))
     say(Progress(began_ms, "measuring", "concurrency 1", 0, 2, 0.1))

@@ -269,7 +269,7 @@ def test_a_busy_server_is_no_failure_and_no_load(tmp_path: Path) -> None:
         row = await on.play("busy")
         detail = await on.end(row)
         assert detail.row.state == "busy"
-        assert detail.row.error == "16 running, 0 waiting"
+        assert detail.row.error == "16 running, 0 waiting; --yes loads it anyway"
         assert on.events[-1].kind == "probe_ended"
         assert "sent nothing: 16 running" in on.events[-1].title
 
