@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from monitor.probes.findings_cost import cost, energy, memory
+from monitor.probes.findings_idle import idle
 from monitor.probes.findings_lengths import doubling
-from monitor.probes.findings_limit import idle, limit
+from monitor.probes.findings_limit import limit
 from monitor.probes.findings_sweep import knee_of, saturated, targets
 from monitor.probes.findings_trust import disturbed, failures, trust
 from monitor.probes.findings_workloads import accuracy, drift, prefix, priority

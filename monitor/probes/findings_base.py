@@ -63,7 +63,7 @@ def grouped(steps: Iterable[Step]) -> dict[tuple[str, str], list[Step]]:
 def names(steps: Sequence[Step]) -> str:
     """``concurrency 8, concurrency 16 and 3 more``."""
     all_names = list(dict.fromkeys(step.name for step in steps))
-    shown = ", ".join(all_names[:3])
+    shown = ("; " if any("," in name for name in all_names[:3]) else ", ").join(all_names[:3])
     return f"{shown} and {len(all_names) - 3} more" if len(all_names) > 3 else shown
 
 

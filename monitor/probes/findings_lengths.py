@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from monitor.probes.findings_base import counted, middle, ms, parameter, present, times
 from monitor.probes.schema import Finding, Result
 
+_NOISY = 1.5
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -173,6 +175,8 @@ def _output(measured: Sequence[Cell]) -> list[Finding]:
         said.append(f"Over all {len(exact)} doublings that were measured, from end to end {_span(ratios)}")
         if decodes:
             said[-1] += f", decode {_span(decodes)}"
+        if max(ratios) > _NOISY * min(ratios) or (decodes and max(decodes) > _NOISY * min(decodes)):
+            said[-1] += "; they differ so much that this measurement does not settle it: repeat it on a quiet machine"
     values = present(
         which="output", output_e2el_ratio=whole, output_decode_ratio=decode, output_ttft_ratio=firsts,
         doublings=len(exact),

@@ -1,8 +1,9 @@
 """At what batch scaling stops, and why: what was at its limit when more requests at once brought nothing. Pure.
 
 The evidence is that of the first step beyond the knee, where scaling failed, or of a later one where that step shows
-nothing. What comes first in the path of a request is named first: a client without CPU hides everything behind it, a
-server without room keeps its GPU from working.
+nothing. What hides the others is named first: a server without room keeps both its GPU and the client from working
+more, and where requests wait at the server the client is not what they wait for; a client without CPU hides everything
+behind it.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ def limit(result: Result) -> list[Finding]:
         return [Finding("limit", "info", text, values | {"cause": "unknown"})]
     first, *rest = found
     text = f"{stop}. The limit is {first.text}{seen}."
+    if first.name == "client":
+        text += " The server may do more than was seen."
     if rest:
         text += f" Beside it: {'; '.join(cause.text for cause in rest)}."
     for cause in reversed(found):
@@ -121,10 +124,9 @@ def batch_of(steps: Sequence[Step], concurrency: int) -> tuple[float, str]:
 
 
 def causes(steps: Sequence[Step], facts: Facts) -> list[Cause]:
-    """What these steps, repeats of one another, show to be at its limit; the one that comes first on a request's way
-    first."""
+    """What these steps, repeats of one another, show to be at its limit; the one that hides the others first."""
     concurrency = max((int(step.parameters.get("concurrency", 0) or 0) for step in steps), default=0)
-    found = [*_client(steps), *_cpu(steps), *_room(steps, concurrency), *_network(steps), *_gpu(steps, facts)]
+    found = [*_room(steps, concurrency), *_client(steps), *_cpu(steps), *_network(steps), *_gpu(steps, facts)]
     return found + _throttled(steps)
 
 
@@ -148,14 +150,14 @@ def late(step: Step) -> bool:
 def _client(steps: Sequence[Step]) -> list[Cause]:
     cpu, lag = _host(steps, "client_cpu"), _host(steps, "loop_lag_ms")
     if cpu is not None and cpu >= CLIENT_FULL:
-        text = f"the probe itself: it took {cpu:.2f} cores of the one that it can use, so the server can do more"
+        text = f"the probe itself: it took {cpu:.2f} cores of the one that it can use"
         return [Cause("client", text, "bad", {"client_cpu": cpu, "loop_lag_ms": lag})]
     if lag is not None and steps and sum(late(step) for step in steps) * 2 > len(steps):
         gap = middle(step.metrics.itl.median for step in steps)
         beside = f" where a token comes each {ms(gap)}" if gap else ""
         machine = _host(steps, "cpu")
         full = f", with {percent(machine)} of its machine's CPU in use" if machine is not None else ""
-        text = f"the probe itself: its timers came {ms(lag)} late (p99){beside}{full}, so the server may do more"
+        text = f"the probe itself: its timers came {ms(lag)} late (p99){beside}{full}"
         return [Cause("client", text, "bad", {"client_cpu": cpu, "loop_lag_ms": lag})]
     return []
 
@@ -171,10 +173,21 @@ def _cpu(steps: Sequence[Step]) -> list[Cause]:
     return [Cause("host cpu", text, "info", {"host_cpu": cpu})]
 
 
+def waiting_of(steps: Sequence[Step]) -> float | None:
+    """Requests that wait at the server, on average: by its gauge, which is looked at once a second, or by the time that
+    requests spent in its queue (Little's law: their rate times that time), whichever is more."""
+    by_queue = middle(
+        step.readings.server.queue_s * step.metrics.request_throughput
+        for step in steps
+        if step.readings.server is not None and step.readings.server.queue_s is not None
+    )
+    return most((_server(steps, "waiting"), by_queue))
+
+
 def _room(steps: Sequence[Step], concurrency: int) -> list[Cause]:
     """The KV cache, or the number of sequences that the server lets run."""
-    running, waiting = _server(steps, "running_max"), _server(steps, "waiting")
-    waiting_max = _server(steps, "waiting_max")
+    running, waiting = _server(steps, "running_max"), waiting_of(steps)
+    waiting_max = most((_server(steps, "waiting_max"), waiting))
     kv, preempted = _server(steps, "kv_usage_max"), _server(steps, "preemptions")
     waits = waiting_max is not None and waiting_max >= 1
     if preempted or (kv is not None and kv >= KV_FULL and waits):
@@ -187,7 +200,9 @@ def _room(steps: Sequence[Step], concurrency: int) -> list[Cause]:
         return []
     if running < _ROOM * concurrency and waiting >= max(1.0, _WAITING * concurrency):
         beside = (
-            "with how full a KV cache is not known" if kv is None else f"with the KV cache at most {percent(kv)} full"
+            "and how full the KV cache was is not known"
+            if kv is None
+            else f"with the KV cache at most {percent(kv)} full"
         )
         text = (
             f"how many requests the server lets run at once (max_num_seqs): never more than {running:.0f} of "
@@ -352,48 +367,3 @@ def estimate_text(steps: Sequence[Step], facts: Facts) -> str:
     if found.intensity is not None:
         text += f" ({found.intensity:.0f} operations a byte; from {found.ridge:.0f} on computing limits)"
     return text + "."
-
-
-def idle(result: Result) -> list[Finding]:
-    """Whether the GPU is idle between one client's requests, and how that is at the peak."""
-    alone = [
-        step
-        for step in result.steps
-        if not step.invalid
-        and step.metrics.completed
-        and step.workload in ("latency", "throughput", "lengths")
-        and step.parameters.get("concurrency", 1 if step.workload != "throughput" else None) == 1
-    ]
-    # One length is enough, and the plain one is the best.
-    alone = next((these for kind in ("latency", "throughput", "lengths") if (these := _of(alone, kind))), [])
-    if not alone:
-        return []
-    util = of_gpus(alone, lambda gpu: gpu.util)
-    if util is None:
-        why = next((note for step in alone for note in step.readings.notes if "GPU" in note), "no GPU was read")
-        return [Finding("idle", "info", f"Whether the GPU is idle between requests is not known: {why}.", {})]
-    share = of_gpus(alone, lambda gpu: gpu.idle_share)
-    power = of_gpus(alone, lambda gpu: gpu.power_w)
-    count = most(float(len(step.readings.gpus)) for step in alone) or 1
-    gpu = "the GPU" if count == 1 else f"each of the {count:.0f} GPUs"
-    text = f"One request at a time, {gpu} is busy {percent(util)} of the time"
-    if share is not None:
-        text += f", and nothing at all ran in {percent(share)} of the samples"
-    if power is not None:
-        text += f", at {power:.0f} W"
-    sm = of_gpus(alone, lambda gpu: gpu.sm_active)
-    if sm is not None:
-        text += f"; its multiprocessors have work {percent(sm)} of the time"
-    verdict = "it is hardly idle" if util >= GPU_BUSY else f"it is idle {percent(1 - util)} of the time"
-    text = f"{text}: between the steps of one request {verdict}."
-    sweep = points(result.steps)
-    top = peak(sweep)
-    if top is not None and top.concurrency > 1:
-        there = of_gpus(top.steps, lambda gpu: gpu.util)
-        if there is not None:
-            text += f" At the peak, with {top.concurrency} at once, it is busy {percent(there)} of the time."
-    return [Finding("idle", "info", text, present(util=util, idle_share=share, power_w=power, sm_active=sm))]
-
-
-def _of(steps: Sequence[Step], workload: str) -> list[Step]:
-    return [step for step in steps if step.workload == workload]

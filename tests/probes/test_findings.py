@@ -198,16 +198,16 @@ STOPS = (
         (
             "client",
             {"host": HostReading(cpu=0.5, client_cpu=0.97, loop_lag_ms=3.0), "gpus": (gpu(tensor_active=0.9),)},
-            "The limit is the probe itself: it took 0.97 cores of the one that it can use, so the server can do more. "
-            "Beside it: computing: the tensor cores are active 90 % of the time, where a large matrix product alone "
-            "reaches 93 %.",
+            "The limit is the probe itself: it took 0.97 cores of the one that it can use. The server may do more "
+            "than was seen. Beside it: computing: the tensor cores are active 90 % of the time, where a large matrix "
+            "product alone reaches 93 %.",
         ),
         (
             "client",
             {"host": HostReading(cpu=0.97, client_cpu=0.5, loop_lag_ms=18.0)},
             "The limit is the probe itself: its timers came 18 ms late (p99) where a token comes each 10 ms, with 97 % "
-            "of its machine's CPU in use, so the server may do more. Beside it: the CPU of the machine that the probe "
-            "runs on: 97 % of all cores.",
+            "of its machine's CPU in use. The server may do more than was seen. Beside it: the CPU of the machine that "
+            "the probe runs on: 97 % of all cores.",
         ),
         (
             "kv cache",
@@ -219,6 +219,17 @@ STOPS = (
             {"server": ServerReading(running_max=8, waiting=8, waiting_max=8, kv_usage_max=0.12, preemptions=0)},
             "The limit is how many requests the server lets run at once (max_num_seqs): never more than 8 of 16 ran, "
             "8 waited on average, with the KV cache at most 12 % full.",
+        ),
+        (
+            # 7.2 requests a second, each 1.5 s in the queue, are 10.8 that wait, whatever the gauge showed.
+            "max_num_seqs",
+            {
+                "server": ServerReading(running_max=4, waiting=0, waiting_max=0, queue_s=1.5),
+                "host": HostReading(cpu=0.5, client_cpu=0.95, loop_lag_ms=1.0),
+            },
+            "The limit is how many requests the server lets run at once (max_num_seqs): never more than 4 of 16 ran, "
+            "11 waited on average, and how full the KV cache was is not known. Beside it: the probe itself: it took "
+            "0.95 cores of the one that it can use.",
         ),
         (
             "compute",
