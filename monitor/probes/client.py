@@ -341,6 +341,8 @@ def _base(url: str) -> URL:
         base = URL(url.strip().rstrip("/"))
     except ValueError as error:
         raise CannotStart(f"{url!r} is no address of a server: {error}") from error
+    if base.user or base.password:
+        raise CannotStart(f"the address of {base.host} holds a name or a password: give them as a header, or as a key")
     if base.scheme not in ("http", "https") or not base.host:
         raise CannotStart(f"{url!r} is no address of a server: give it as http://127.0.0.1:8000")
     return URL(str(base.with_query(None).with_fragment(None)).rstrip("/").removesuffix("/v1"))

@@ -405,6 +405,12 @@ def test_what_is_no_address_cannot_be_started(url: str, text: str) -> None:
     assert text in str(caught.value)
 
 
+def test_a_password_in_the_address_is_refused_and_not_shown() -> None:
+    with pytest.raises(CannotStart, match="give them as a header") as caught:
+        Client("http://me:secret@node:8000", "m")
+    assert "secret" not in str(caught.value)
+
+
 def test_what_cannot_be_used_to_get_in_cannot_be_started(tmp_path: Path) -> None:
     with pytest.raises(CannotStart, match="line break"):
         Client("http://x", "m", Secrets(api_key="a\nb"))
