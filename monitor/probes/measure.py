@@ -14,7 +14,7 @@ import msgspec
 
 from monitor.probes import load, statistics, target, validity
 from monitor.probes.client import Client
-from monitor.probes.context import Ask, Closed, StepPlan
+from monitor.probes.context import Ask, Closed, Open, StepPlan
 from monitor.probes.errors import CannotGoOn, CannotStart
 from monitor.probes.progress import Tracker
 from monitor.probes.schema import (
@@ -222,6 +222,8 @@ class RunContext:
         finally:
             self._stop.forget(halt)
         ended_ms = self._now_ms()
+        if not made.records and self._stop.event.is_set():
+            raise Ended  # among the warm-ups
         readings = await self._read(made)
         step = self._judge(plan, made, readings, sent, guard.why, began_ms, ended_ms)
         self._keep(step)
@@ -277,9 +279,9 @@ class RunContext:
         why = list(validity.invalid(plan, records, numbers, readings, asked=asked, exact=sent.exact))
         if halted:
             why.append(f"it was ended early: {halted}")
-        elif self._stop.event.is_set() and any(record.outcome == "cancelled" for record in records):
-            why.append(f"the run was {self._stop.reason} in the middle of it" if self._stop.reason == "cancelled" else
-                       "the run came to its limit in the middle of it")  # fmt: skip
+        elif self._stop.event.is_set() and _cut_short(plan, made):
+            came = "was cancelled" if self._stop.reason == "cancelled" else "came to its limit"
+            why.append(f"the run {came} in the middle of it")
         elif not numbers.completed and not numbers.failed and not numbers.failures.get("hung_up"):
             why.append(f"no request ended within {made.duration_s:.1f} s: give it more seconds")
         steady = None
@@ -363,3 +365,16 @@ class RunContext:
                 why = f"it answers HTTP {status}"
             await self.pause(0.5)
         return why
+
+
+def _cut_short(plan: StepPlan, made: load.LoadResult) -> bool:
+    """Whether a step that the run ended has less than it was to have."""
+    done = sum(record.outcome != "cancelled" for record in made.records)
+    if done < len(made.records):
+        return True
+    return not (
+        (plan.requests is not None and done >= plan.requests)
+        or (plan.enough is not None and plan.enough(done, made.duration_s))
+        or (plan.max_seconds is not None and made.duration_s >= plan.max_seconds)
+        or (isinstance(plan.load, Open) and done >= len(plan.load.arrivals))
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,6 +134,38 @@ def test_after_the_word_to_end_no_step_begins() -> None:
             await on.context.send(Ask([300], 1))
         await on.context.pause(60.0)  # ends at once
         assert on.server.completions == 0
+
+    scene(act)
+
+
+def test_a_word_to_end_among_the_warm_ups_leaves_no_step() -> None:
+    async def act(on: Scene) -> None:
+        asyncio.get_running_loop().call_later(0.1, on.stop.set, "cancelled")
+        with pytest.raises(Ended):
+            await on.context.measure(on.plan(output_len=1000, warmups=5))
+        assert on.context.steps == []
+
+    scene(act, pace=Pace(prefill_s=0.002, itl_s=0.01))
+
+
+@pytest.mark.parametrize(("requests", "why"), [(3, ()), (100, ("the run came to its limit in the middle of it",))])
+def test_a_step_that_the_word_cuts_short_does_not_count_and_one_that_is_whole_does(
+    requests: int, why: tuple[str, ...]
+) -> None:
+    async def act(on: Scene) -> None:
+        asks = fresh(on.context, 10, 4)
+        sent: list[Ask] = []
+
+        def three() -> Iterator[Ask]:
+            for ask in asks:
+                sent.append(ask)
+                if len(sent) == 3:
+                    asyncio.get_running_loop().call_soon(on.stop.set, "limit")
+                yield ask
+
+        step = await on.context.measure(on.plan(requests=requests, asks=three(), load=Closed(3)))
+        assert step.metrics.completed == 3
+        assert step.invalid == why
 
     scene(act)
 

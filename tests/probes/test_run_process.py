@@ -51,8 +51,7 @@ def test_cancelled_in_the_middle_it_keeps_what_it_has(
     (step,) = result.steps
     assert step.metrics.completed > 0
     assert step.metrics.failed == 0
-    if step.metrics.failures:  # else its last request came to its end in time
-        assert step.invalid == ("the run was cancelled in the middle of it",)
+    assert step.invalid == ("the run was cancelled in the middle of it",)
     assert running == 0
     assert "baseline_metrics.json" in said.files
     assert results.read(tmp_path / ID).state == "cancelled"
