@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
@@ -71,10 +72,13 @@ async def run(
         made = _Run(client, plan, stop, stop_drain_s, on_record, in_flight, first)
         if on_begin is not None:
             on_begin()
+        # What is there now is not looked through for garbage while it is measured: that takes tens of milliseconds.
+        gc.freeze()
         if isinstance(load, Closed):
             return await made.closed(asks, load.concurrency)
         return await made.open(asks, load)
     finally:
+        gc.unfreeze()
         asks.close()
 
 

@@ -4,7 +4,7 @@
 
 NAME is one of the measurements: scrape, rules, rule_sets, store, history, start, daemon, delivery, tui, tui_slow,
 probes, and those that are run only when they are named: tui_hours, with --minutes, and probe_vllm, a real vLLM on the
-CPU for about ten minutes. Numbers are of this machine, as it is now.
+CPU for a quarter of an hour. Numbers are of this machine, as it is now.
 """
 
 from __future__ import annotations
