@@ -20,6 +20,7 @@ from monitor.probes.findings_base import (
 from monitor.probes.findings_limit import CLIENT_FULL, CPU_FULL, late
 from monitor.probes.saturation import throughput
 from monitor.probes.schema import FAILURES, Finding, HostReading, Result, Step
+from monitor.probes.workloads.open_loop import DUE
 
 _HOT = 0.05
 _CAPPED = 0.5
@@ -34,7 +35,15 @@ def disturbed(result: Result) -> list[Finding]:
     steps = [step for step in result.steps if step.metrics.completed or step.metrics.failed]
     if not steps:
         return []
-    found = [*_restarts(steps), *_profile(result), *_others(steps), *_client(steps), *_cpu(steps), *_clocks(steps)]
+    found = [
+        *_restarts(steps),
+        *_profile(result),
+        *_waited(steps),
+        *_others(steps),
+        *_client(steps),
+        *_cpu(steps),
+        *_clocks(steps),
+    ]
     unknown = _unknown(steps)
     if unknown:
         found.append(Finding("disturbed", "info", f"Not known: {'; '.join(unknown)}.", {"unknown": len(unknown)}))
@@ -64,6 +73,22 @@ def _profile(result: Result) -> list[Finding]:
     if result.traces:
         text += f" The trace: {', '.join(result.traces)}."
     return [Finding("disturbed", "warning", text, {"traces": len(result.traces)})]
+
+
+def _waited(steps: Sequence[Step]) -> list[Finding]:
+    """Requests that were not sent when they were due: the plain latencies do not know of it."""
+    hit = [(step, step.groups[DUE].ttft.p99) for step in steps if DUE in step.groups]
+    worst = max(((late, step) for step, late in hit if late is not None), key=lambda one: one[0], default=None)
+    if worst is None:
+        return []
+    late, step = worst
+    plain = step.metrics.ttft.p99
+    text = (
+        f"Requests waited here for a free place before they were sent, during {names([one for one, _ in hit])}: "
+        f"counted from when they were due, the TTFT p99 of {step.name} is {ms(late)}"
+        + (f", where it is {ms(plain)} from when they were sent." if plain is not None else ".")
+    )
+    return [Finding("disturbed", "info", text, present(ttft_p99_due_ms=late, ttft_p99_ms=plain))]
 
 
 def _others(steps: Sequence[Step]) -> list[Finding]:

@@ -669,3 +669,10 @@ def test_a_profile_disturbs_and_its_trace_is_named() -> None:
     assert found.text.endswith("The trace: /t/rank0.json.gz.")
     without = msgspec.structs.replace(of, spec=msgspec.structs.replace(spec, profile=False))
     assert not [each for each in said(without, "disturbed") if "torch profiler" in each.text]
+
+
+def test_what_waited_here_is_told_from_when_it_was_due() -> None:
+    due = step("rate", metrics(100, ttft=50), {"rate": 4}, groups={"from when they were due": metrics(100, ttft=400)})
+    (found,) = [each for each in said(result(due, workload="rate"), "disturbed") if "waited here" in each.text]
+    assert "the TTFT p99 of rate 4 is 600 ms, where it is 75 ms from when they were sent" in found.text
+    assert found.values == {"ttft_p99_due_ms": 600.0, "ttft_p99_ms": 75.0}
