@@ -230,6 +230,8 @@ class GpuReadings:
         if index is not None:
             reason += f" (GPU {index}, {call})"
             self._skip[index] = reason
+        elif self._ready is not None and not self._ready.done():
+            self._settle(reason)  # it is the driver, and no single GPU: nobody waits for it to be tried again
         if not self.absent:
             self.notes[f"the GPUs were not read for a while: {reason}"] = None
         for future in self._marks.values():

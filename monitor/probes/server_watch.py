@@ -236,6 +236,9 @@ class ServerWatch:
                     text = await self._fetch()
             except TimeoutError:
                 text = None
+            except Exception as error:  # what is read beside a load must not end it
+                self.notes[f"the server's /metrics cannot be read: {type(error).__name__}: {error}"] = None
+                return None
             if text is None:
                 self.notes["the server's /metrics did not always answer"] = None
                 return None

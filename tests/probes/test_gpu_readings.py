@@ -224,10 +224,25 @@ def test_a_driver_that_hangs_on_opening_ends_the_wait(nvml: Stub) -> None:
     nvml.fault(None, "hang:nvmlInitWithFlags")
 
     async def test(readings: GpuReadings) -> None:
-        assert readings.absent == "the driver cannot be asked"
+        assert readings.absent == "no answer from the driver in 0.3 s"
 
     readings = read(nvml, test, opens=False, first_deadline=0.3, deadline=0.3)
-    assert list(readings.notes) == ["the GPUs were not read for a while: no answer from the driver in 0.3 s"]
+    assert not readings.notes
+    assert nvml.calls(None, "nvmlInitWithFlags") <= 1
+
+
+def test_a_gpu_that_hangs_on_opening_is_left_alone(nvml: Stub) -> None:
+    nvml.fault(0, "hang:nvmlDeviceGetName")
+
+    async def test(readings: GpuReadings) -> None:
+        readings.begin()
+        await samples(readings, 3, 1)
+        assert [reading.gpu for reading in await readings.end(1.0)] == ["1"]
+
+    readings = read(nvml, test, first_deadline=2.0)
+    assert list(readings.notes) == [
+        "the GPUs were not read for a while: no answer from the driver in 2 s (GPU 0, nvmlDeviceGetName)"
+    ]
 
 
 def test_a_gpu_that_is_lost_has_no_more_samples_and_a_note(nvml: Stub) -> None:

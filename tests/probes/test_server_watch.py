@@ -232,17 +232,26 @@ def test_a_server_that_does_not_answer_has_no_reading_and_a_note() -> None:
     assert notes[1] == "the server's /metrics has nothing of an engine that gpumon knows"
 
 
-def test_a_server_that_hangs_ends_no_run() -> None:
+def test_a_server_that_hangs_or_whose_answer_breaks_ends_no_run() -> None:
     async def test() -> None:
-        async def fetch() -> str | None:
-            raise TimeoutError
+        for error, note in (
+            (TimeoutError(), "the server's /metrics did not always answer"),
+            (
+                ValueError("a header without end"),
+                "the server's /metrics cannot be read: ValueError: a header without end",
+            ),
+        ):
 
-        watch = ServerWatch(fetch)
-        await watch.open()
-        watch.begin()
-        assert await watch.end([record(5)], 1.0) is None
-        assert watch.live() is None
-        await watch.close()
+            async def fetch(error: Exception = error) -> str | None:
+                raise error
+
+            watch = ServerWatch(fetch)
+            await watch.open()
+            watch.begin()
+            assert await watch.end([record(5)], 1.0) is None
+            assert watch.live() is None
+            await watch.close()
+            assert list(watch.notes) == [note]
 
     asyncio.run(test())
 
