@@ -16,6 +16,7 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
 import msgspec
 
@@ -59,6 +60,8 @@ class Teller:
         self._thread = threading.Thread(target=self._write, name="messages", daemon=True)
         self._encoder = msgspec.json.Encoder()
         self.nobody_reads = threading.Event()
+        self.when_nobody_reads: Callable[[], None] = lambda: None
+        """Called from the thread, once."""
         self._thread.start()
 
     def say(self, message: Message) -> None:
@@ -82,6 +85,7 @@ class Teller:
                     line = line[os.write(self._descriptor, line) :]
             except OSError:
                 self.nobody_reads.set()
+                self.when_nobody_reads()
 
 
 def main() -> int:
@@ -110,14 +114,18 @@ async def _run(order: Order, lines: Lines, teller: Teller) -> None:
     def cancel() -> None:
         stop.set("cancelled")
 
+    def cancel_from_thread() -> None:
+        with contextlib.suppress(RuntimeError):  # the run ended first
+            loop.call_soon_threadsafe(cancel)
+
     def listen() -> None:
         # At the end of the file too: whoever started the run is gone.
         with contextlib.suppress(ValueError, OSError):
             while (line := lines.next()) is not None and line.strip() != b"cancel":
                 pass
-        with contextlib.suppress(RuntimeError):  # the run ended first
-            loop.call_soon_threadsafe(cancel)
+        cancel_from_thread()
 
+    teller.when_nobody_reads = cancel_from_thread
     loop.add_signal_handler(signal.SIGTERM, cancel)
     threading.Thread(target=listen, name="commands", daemon=True).start()
     await Run(order, stop, teller.say).go()

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from monitor.probes import results
+from monitor.probes.__main__ import Lines, Teller
 from monitor.probes.pace import PaceServer
 from monitor.probes.pace_engine import Pace
-from monitor.probes.schema import Message, Progress, Secrets
+from monitor.probes.schema import Message, Note, Progress, Secrets
 from tests.probes.run_process import ID, Told, measuring, once, order, run
 
 FEW = {"requests": 4, "input_len": 20, "output_len": 5, "warmups": 1}
@@ -98,6 +104,63 @@ def test_a_server_that_dies_in_the_middle_ends_the_run_with_what_it_has(tmp_path
     assert any("connections in a row failed" in why for why in bad.invalid)
     kept = results.read(tmp_path / ID)
     assert kept.error == result.error
+
+
+def test_where_nobody_reads_any_more_it_ends(tmp_path: Path) -> None:
+    async def go() -> int:
+        async with PaceServer(Pace(prefill_s=0.01, itl_s=0.02)) as server:
+            wanted = order(tmp_path, "latency", server.url, options=LONG)
+            process = subprocess.Popen(  # noqa: ASYNC220 - of a pipe of asyncio one end alone cannot be closed
+                [sys.executable, "-P", "-m", "monitor.probes"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                process.stdin.write(msgspec.json.encode(wanted) + b"\n")
+                process.stdin.flush()
+                await asyncio.to_thread(process.stdout.readline)
+                process.stdout.close()
+                return await asyncio.to_thread(process.wait, 60)
+            finally:
+                process.kill()
+                process.stdin.close()
+
+    assert asyncio.run(go()) == 1  # its last word was not written
+
+
+def test_a_slow_reader_gets_the_last_word_and_holds_up_nobody() -> None:
+    readable, writable = os.pipe()
+    teller = Teller(writable)
+    for _ in range(5000):
+        teller.say(Progress(0, "measuring", step="x" * 100))
+    teller.say(Note(0, "the end"))
+    said: list[bytes] = []
+
+    def read_all() -> None:
+        while piece := os.read(readable, 1 << 16):
+            said.append(piece)
+
+    reader = threading.Thread(target=read_all)
+    reader.start()
+    assert teller.close()
+    os.close(writable)
+    reader.join()
+    os.close(readable)
+    lines = b"".join(said).splitlines()
+    assert b"the end" in lines[-1]
+    assert len(lines) < 5000  # what was out of date was left out
+
+
+def test_lines_are_read_as_they_come_and_the_last_needs_no_end() -> None:
+    readable, writable = os.pipe()
+    lines = Lines(readable)
+    os.write(writable, b"one\ntwo\nth")
+    assert (lines.next(), lines.next()) == (b"one", b"two")
+    os.write(writable, b"ree")
+    os.close(writable)
+    assert (lines.next(), lines.next()) == (b"three", None)
+    os.close(readable)
 
 
 def test_what_is_no_order_is_an_error() -> None:
