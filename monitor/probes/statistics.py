@@ -306,12 +306,14 @@ def steady(records: Sequence[Record], concurrency: int, duration_s: float, slos:
 
 def _longest_stretch(records: Sequence[Record], concurrency: int) -> tuple[float, float] | None:
     needed = math.ceil(STEADY * concurrency - 1e-9)
-    changes = [(record.start_s, 1) for record in records] + [(ended_s(record), -1) for record in records]
-    # Of two at one moment the one that begins comes first: a place that is refilled at once was never free.
-    changes.sort(key=lambda change: (change[0], -change[1]))
+    # What ends and what begins at one moment is one change: a place that is refilled at once was never free.
+    changes: Counter[float] = Counter()
+    for record in records:
+        changes[record.start_s] += 1
+        changes[ended_s(record)] -= 1
     stretches: list[list[float]] = []
     level = 0
-    for at, change in changes:
+    for at, change in sorted(changes.items()):
         before, level = level, level + change
         if before < needed <= level:
             if stretches and at - stretches[-1][1] <= DIP_S:

@@ -246,6 +246,38 @@ def test_a_short_dip_does_not_end_it_and_a_long_one_does() -> None:
     assert ends(0.5) == 10.0
 
 
+def test_what_was_never_sent_is_in_no_flight() -> None:
+    records = [wave(0), wave(0, 5), *(failure(at / 100, "cancelled", "not sent") for at in range(500, 1000, 5))]
+    window = statistics.steady(records, 2, 10.0)
+    assert window is not None
+    assert (window.begin_s, window.end_s) == (0, 5)
+
+
+def flights(rng: random.Random) -> list[Record]:
+    """Requests in sixteenths of a second, so that all sums are exact."""
+    return [
+        record(rng.randrange(0, 160) / 16, 1 / 16, [1 / 16] * rng.randrange(1, 60)) for _ in range(rng.randrange(1, 25))
+    ]
+
+
+def test_the_window_is_the_longest_in_which_so_many_are_in_flight() -> None:
+    rng = random.Random(9)
+    found = 0
+    for _ in range(300):
+        records, concurrency = flights(rng), rng.randrange(1, 6)
+        # Looked at in the middle of each sixteenth.
+        slots = [
+            sum(one.start_s <= slot / 16 + 0.01 < (one.ended_s or 0) for one in records) >= concurrency
+            for slot in range(0, 300)
+        ]
+        text = "".join("x" if one else " " for one in slots).replace("x x", "xxx").replace("x x", "xxx")
+        longest = max(len(part) for part in text.split(" "))
+        window = statistics.steady(records, concurrency, 20.0)
+        assert (window.end_s - window.begin_s if window is not None else 0.0) == longest / 16
+        found += window is not None
+    assert found > 100
+
+
 def test_95_percent_are_enough() -> None:
     nineteen = [wave(0) for _ in range(19)]
     assert statistics.steady(nineteen, 20, 10.0) is not None
