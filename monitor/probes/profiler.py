@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -28,6 +29,8 @@ START_SECONDS = 60.0
 STOP_SECONDS = 1800.0
 """``/stop_profile`` answers when the trace is written. That takes far longer than what was traced, and the server
 answers nothing else in the meantime."""
+LEAVE_SECONDS = 2.0
+"""Who is cancelled waits so long for the server to have heard that it is to stop."""
 MAX_SECONDS = 600.0
 """Of one profile: a trace grows by megabytes a second."""
 
@@ -135,7 +138,7 @@ class Profiler:
         self.traces: tuple[str, ...] = ()
         """The files that it left, or the folder they are in; () where that is not known."""
         self.told = ""
-        """A sentence: where the trace is, or why that is not known."""
+        """A sentence: where the trace is, or why that is not known; "" while it runs, and where it went wrong."""
         self.error = ""
         """Why it could not be stopped."""
 
@@ -192,13 +195,21 @@ class Profiler:
         await self.end()
 
     async def _guarded(self) -> None:
-        """Wait for the guard, whatever happens to us: a second cancel must not leave the server tracing."""
-        cancelled = False
+        """Wait for the guard. Who is cancelled meanwhile waits no longer than it takes to tell the server: it stops
+        tracing then, and writes what it has without us."""
+        cancelled, until = False, math.inf
         while self._guard is not None and not self._guard.done():
+            left = until - time.monotonic()
+            if left <= 0:
+                self._guard.cancel()
+                break
             try:
-                await asyncio.shield(self._guard)
+                async with asyncio.timeout(None if math.isinf(left) else left):
+                    await asyncio.shield(self._guard)
+            except TimeoutError:
+                pass
             except asyncio.CancelledError:
-                cancelled = True
+                cancelled, until = True, min(until, time.monotonic() + LEAVE_SECONDS)
         if cancelled:
             raise asyncio.CancelledError
 
@@ -210,18 +221,25 @@ class Profiler:
 
     async def _take_back(self, starting: asyncio.Future[None]) -> None:
         try:
-            await starting
+            # The word to stop has to be out before whoever was cancelled leaves.
+            async with asyncio.timeout(LEAVE_SECONDS / 2):
+                await starting
         except (NotSwitchedOn, AlreadyRunning):
             return
+        except TimeoutError:
+            self._say("the server did not say in time whether its profiler runs: it is told to stop it", "warning")
         except ProfileFailed as error:
             self._say(str(error), "warning")
         await self._stop()
 
     async def _stop(self) -> None:
         begun = self._clock()
+        where = f" in {self._folder.path} {self._folder.whose}".rstrip() if self._folder.path else ""
+        self.told = f"the server was told to stop, and writes its trace{where}"
         try:
             answer = await stop(self._post)
         except ProbeError as error:
+            self.told = ""
             self.error = str(error)
             self._say(self.error, "bad")
             return

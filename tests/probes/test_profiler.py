@@ -167,6 +167,29 @@ def test_it_is_stopped_where_the_run_is_cancelled_even_twice(tmp_path: Path) -> 
     assert not server.tracing
 
 
+def test_who_is_cancelled_does_not_wait_for_the_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiler, "LEAVE_SECONDS", 0.02)
+    server = Server()
+
+    async def go() -> Profiler:
+        one = _profiler(server, Said(), tmp_path)
+        await one.begin()
+        server.gate = asyncio.Event()  # never: it writes for minutes
+        server.entered.clear()
+        task = asyncio.create_task(one.end())
+        await server.entered.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0)
+        assert not one.running
+        return one
+
+    one = asyncio.run(go())
+    assert server.asked == ["/start_profile", "/stop_profile"]
+    assert one.told == "the server was told to stop, and writes its trace"
+
+
 def test_a_start_that_is_cancelled_on_its_way_is_taken_back(tmp_path: Path) -> None:
     server = Server()
 
@@ -183,6 +206,31 @@ def test_a_start_that_is_cancelled_on_its_way_is_taken_back(tmp_path: Path) -> N
     asyncio.run(go())
     assert server.asked == ["/start_profile", "/stop_profile"]
     assert not server.tracing
+
+
+def test_a_start_that_hangs_is_taken_back_before_whoever_asked_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiler, "LEAVE_SECONDS", 0.1)
+    asked: list[str] = []
+    entered = asyncio.Event()
+
+    async def post(path: str) -> tuple[int, str]:
+        asked.append(path)
+        entered.set()
+        if path == "/start_profile":
+            await asyncio.Event().wait()
+        return 200, ""
+
+    async def go() -> None:
+        task = asyncio.create_task(Profiler(post, 10, proc=tmp_path).begin())
+        await entered.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(go())
+    assert asked == ["/start_profile", "/stop_profile"]
 
 
 def test_a_server_without_it_is_told_in_clear_words(tmp_path: Path) -> None:
