@@ -5,7 +5,8 @@ The test. The steady part of a step is cut into pieces as long as a request take
 prompts and answers, and one says little of the next), and the tokens that came in each are one value of its throughput.
 The gain from the best step so far is the ratio of the two means; its 95 % interval is Welch's on their logarithms. A
 step is *flat* where even the upper end is below what its doublings would have to bring. A sweep is *saturated* where
-one is flat while the first token takes longer or requests wait at the server, or where two follow each other.
+one is flat while requests wait at the server (or, where it does not say, the first token takes longer), or where two
+follow each other: one step may have been disturbed.
 """
 
 from __future__ import annotations
@@ -196,8 +197,10 @@ def judged(steps: Iterable[Step], rise: float = 0.05) -> Verdict | None:
 def _waits(before: Step, after: Step) -> str:
     """What shows that requests wait for each other; "" for nothing."""
     server = after.readings.server
-    if server is not None and server.waiting is not None and server.waiting > _WAITING_SHARE * concurrency(after):
-        return f"{server.waiting:.0f} of them wait at the server on average"
+    if server is not None and server.waiting is not None:
+        if server.waiting > _WAITING_SHARE * concurrency(after):
+            return f"{server.waiting:.0f} of them wait at the server on average"
+        return ""  # then a first token that takes longer is none that waits: prompts are read together
     first, second = before.metrics.ttft.median, after.metrics.ttft.median
     if first and second and second > _TTFT_GROWS * first:
         return f"the first token takes {second / first:.1f} times as long"

@@ -133,12 +133,19 @@ def test_without_a_queue_one_flat_step_is_not_enough() -> None:
     assert states == ["first", "flat", "saturated"]
 
 
+def test_where_the_server_says_that_nobody_waits_a_late_first_token_is_no_queue() -> None:
+    judge = Saturation()
+    judge.add(measured(FAST, 16, 1, waiting=0.0))
+    assert judge.add(measured(FAST, 32, 2, waiting=0.0)).state == "flat"
+    assert judge.add(measured(FAST, 64, 3, waiting=0.0)).state == "saturated"
+
+
 def test_a_disturbed_step_alone_ends_no_sweep() -> None:
     judge = Saturation()
     fast = Pace(token_of_each_s=0.0, prefill_token_s=0.0, batch=1000)
-    judge.add(measured(fast, 8, 1))
-    assert judge.add(measured(replace(fast, slower=2.2), 16, 2)).state in ("flat", "saturated", "unsure")
-    assert judge.add(measured(fast, 32, 3)).state == "rising"
+    judge.add(measured(fast, 8, 1, waiting=0.0))
+    assert judge.add(measured(replace(fast, slower=2.2), 16, 2, waiting=0.0)).state == "flat"
+    assert judge.add(measured(fast, 32, 3, waiting=0.0)).state == "rising"
 
 
 def test_a_step_with_too_few_answers_is_unsure() -> None:
