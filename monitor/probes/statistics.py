@@ -24,8 +24,8 @@ WINDOW_S = 10.0
 WINDOW_SHARE = 0.1
 _ERRORS = 10
 _RESAMPLES = (200, 1000)
-_RESAMPLE_WORK = 4_000_000
-_RESAMPLE_SIZE = 10_000
+_RESAMPLE_WORK = 1_500_000
+_RESAMPLE_SIZE = 4_000
 
 
 # -- of a list of values ----------------------------------------------------------------------------------------------
@@ -338,7 +338,7 @@ def interval_of_change(
     over the values of each side. The same seed gives the same numbers.
 
     The interval is None where a side has fewer than two values; all is None where there is none, or it was 0 before.
-    It takes a second or two at the most: of very many values it draws some, and narrows the interval by as much."""
+    It takes less than a second: of very many values it draws some, and narrows the interval by as much."""
     if not before or not after:
         return None
     was, is_ = statistic(before), statistic(after)
