@@ -335,7 +335,7 @@ def estimate(steps: Sequence[Step], facts: Facts) -> tuple[roofline.Estimate | N
     guess = roofline.by_weights(
         top, weights_bytes=facts.weights_bytes, steps_per_s=per_s, tokens_per_s=tokens, gpus=gpus
     )
-    return guess, f"by the weights' size and the steps made, without KV cache, against a {top.name}'s data sheet"
+    return guess, f"two bytes a parameter, without KV cache, against a {top.name}'s data sheet"
 
 
 def _rates(steps: Sequence[Step]) -> tuple[float | None, float | None]:

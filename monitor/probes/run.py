@@ -70,6 +70,9 @@ class Watching(Readers, Protocol):
     @property
     def notes(self) -> tuple[str, ...]: ...
 
+    @property
+    def weights_bytes(self) -> int | None: ...
+
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...
@@ -310,8 +313,11 @@ class Run:
         self._emit(Note(self._now_ms(), text, level))
 
     def _learn_of_node(self, readers: Watching) -> None:
-        if readers.gpu_names or readers.driver:
-            self._know(msgspec.structs.replace(self._facts, gpus=readers.gpu_names, driver=readers.driver))
+        found = msgspec.structs.replace(self._facts, gpus=readers.gpu_names, driver=readers.driver)
+        if found.weights_bytes is None:
+            found = msgspec.structs.replace(found, weights_bytes=readers.weights_bytes)
+        if found != self._facts:
+            self._know(found)
         for note in readers.notes:
             self._note(note)
 

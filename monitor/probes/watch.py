@@ -21,6 +21,7 @@ import psutil
 
 from monitor.client.api import Client
 from monitor.client.errors import ClientError
+from monitor.probes import model_size
 from monitor.probes.daemon_gpus import DaemonGpus, of_server
 from monitor.probes.gpu_readings import GpuReadings
 from monitor.probes.host_watch import HostWatch
@@ -59,6 +60,9 @@ class Watch:
         self._server = ServerWatch(metrics_fetch, clock=clock)
         self._host = HostWatch()
         self._notes: dict[str, None] = {}
+        self._facts = facts
+        self.weights_bytes: int | None = None
+        """What the model weighs, where its files are on this machine; after ``open``."""
 
     @property
     def gpu_names(self) -> tuple[str, ...]:
@@ -78,7 +82,7 @@ class Watch:
 
     async def open(self) -> None:
         """Begin to read."""
-        await asyncio.gather(self._host.open(), self._server.open(), self._open_gpus())
+        await asyncio.gather(self._host.open(), self._server.open(), self._open_gpus(), self._weigh())
 
     async def close(self) -> None:
         """Let go of everything."""
@@ -115,6 +119,10 @@ class Watch:
 
     async def _end_gpus(self, duration_s: float) -> tuple[GpuReading, ...]:
         return await self._gpus.end(duration_s) if self._gpus is not None else ()
+
+    async def _weigh(self) -> None:
+        if not self._spec.simulated and self._facts.weights_bytes is None and self._facts.model:
+            self.weights_bytes = await model_size.look(self._facts.model)
 
     # -- which GPUs, and by whom ---------------------------------------------------------------------------------------
 

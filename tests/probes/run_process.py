@@ -84,6 +84,7 @@ class NoReaders:
     gpu_names: tuple[str, ...] = ()
     driver = ""
     notes: tuple[str, ...] = ()
+    weights_bytes: int | None = None
 
     async def open(self) -> None: ...
 

@@ -315,10 +315,10 @@ def test_without_gpm_there_is_an_estimate_that_is_called_one() -> None:
     # 50 steps a second of 16 GB are 0.8 of 4.8 TB/s; 800 tokens a second of 8 billion parameters are 12.8 TFLOP/s.
     assert finding.text == (
         f"{STOPS} The limit is the GPU: something ran on it 99 % of the time at 1980 of 1980 MHz; whether it computes "
-        "or waits for its memory is not measurable, as it has no GPM. A roofline estimate, no measurement (by the "
-        "weights' size and the steps made, without KV cache, against a H200's data sheet): 1 % of its operations and "
-        "17 % of its memory's bandwidth, so memory bandwidth is nearer to its limit (16 operations a byte; from 206 "
-        "on computing limits)."
+        "or waits for its memory is not measurable, as it has no GPM. A roofline estimate, no measurement (two "
+        "bytes a parameter, without KV cache, against a H200's data sheet): 1 % of its operations and 17 % of its "
+        "memory's bandwidth, so memory bandwidth is nearer to its limit (16 operations a byte; from 206 on computing "
+        "limits)."
     )
     assert finding.values["cause"] == "gpu"
     finding = limit_of(gpus=(gpu(),), server=server)
