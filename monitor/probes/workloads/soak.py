@@ -62,6 +62,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def run(context: Context, options: Options) -> None:
     """Measure each slice, and say what drifted. Raises ``CannotStart`` where the model takes no such lengths."""
     require_room(context, options.input_len, options.output_len)
+    if (context.spec.repeats or 1) > 1:
+        context.note("a soak is made once, whatever the repeats: its slices show how far figures differ")
     own = options.rate is None
     context.planned(options.slices + own, options.seconds + 10 * own)
     rate = options.rate if options.rate is not None else await _rate(context, options)

@@ -109,6 +109,13 @@ def test_too_few_steps_tell_no_drift() -> None:
     assert context.said("3 steps are too few to see a drift: five at least")
 
 
+def test_a_soak_is_not_repeated_and_says_so() -> None:
+    context = FakeContext("soak", repeats=3)
+    run(context, seconds=120, slice_seconds=60, rate=1, output_len=3)
+    assert len(context.steps) == 2
+    assert context.said("a soak is made once, whatever the repeats")
+
+
 def test_a_slice_without_a_request_is_passed_over() -> None:
     context = FakeContext("soak")
     run(context, seconds=10, slice_seconds=1, rate=0.2, burstiness=1000, output_len=3)
