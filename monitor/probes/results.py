@@ -52,7 +52,8 @@ class CannotWrite(ProbeError):
 def write(folder: Path, result: Result, *, png: bool = False) -> tuple[str, ...]:
     """Make ``folder`` with all files; their names come back. ``png``: plots as PNG too.
 
-    It is made beside it and renamed, so a folder of that name is a whole one, and one that is there stays as it is.
+    It is made beside it, under a name that begins with a dot, and renamed: a folder of that name is a whole one, and one
+    that is there stays as it is.
     Raises ``CannotWrite``.
     """
     partial = folder.with_name(f".{folder.name}{_PARTIAL}{secrets.token_hex(4)}")
@@ -72,15 +73,6 @@ def write(folder: Path, result: Result, *, png: bool = False) -> tuple[str, ...]
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             shutil.rmtree(partial)
     return names_
-
-
-def clear_partial(directory: Path) -> int:
-    """Remove what writers that were killed left in ``directory``; how many. Only while nobody writes there."""
-    count = 0
-    for left in directory.glob(f".*{_PARTIAL}*"):
-        shutil.rmtree(left)
-        count += 1
-    return count
 
 
 def names(folder: Path) -> tuple[str, ...]:

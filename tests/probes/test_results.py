@@ -6,6 +6,9 @@ import csv
 import io
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -195,11 +198,23 @@ def test_an_end_in_the_middle_leaves_no_folder(tmp_path: Path, monkeypatch: pyte
     assert os.listdir(tmp_path) == []
 
 
-def test_what_a_killed_writer_left_is_cleared(tmp_path: Path) -> None:
-    (tmp_path / ".run.partial-0a1b2c3d" / "steps").mkdir(parents=True)
+def test_killed_in_the_middle_there_is_no_folder_of_that_name(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from monitor.probes import report_html, results\n"
+        "from tests.probes.made_results import made\n"
+        "report_html.report = lambda result: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "results.write(Path(sys.argv[1]), made('latency', few=True))\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], cwd=root, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = os.listdir(tmp_path)
+    assert left.startswith(".run.partial-")
+    assert "baseline_metrics.json" in os.listdir(tmp_path / left)
     results.write(tmp_path / "run", made("latency", few=True))
-    assert results.clear_partial(tmp_path) == 1
-    assert os.listdir(tmp_path) == ["run"]
+    assert results.read(tmp_path / "run").workload == "latency"
 
 
 def test_a_report_that_cannot_be_drawn_loses_no_numbers(
