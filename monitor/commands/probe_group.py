@@ -26,16 +26,21 @@ _METAVARS = {
     "strs": "NAME,…",
 }
 
+_DAEMON_HELP = "The daemon: unix:/PATH or http://HOST:PORT. Default: $GPUMON_URL, the system's, yours."
+
 _DAEMON = (
     click.option(
         "--daemon",
         metavar="URL",
-        help="The daemon: unix:/PATH or http://HOST:PORT. Default: $GPUMON_URL, the system's, yours.",
+        help=_DAEMON_HELP,
     ),
     click.option(
         "--token-file", metavar="FILE", help="The token that a daemon over TCP wants. Default: $GPUMON_TOKEN."
     ),
 )
+
+_ITS_DAEMON = (click.option("--daemon", "--url", "daemon", metavar="URL", help=_DAEMON_HELP), _DAEMON[1])
+"""Where no other server is meant, ``--url`` is the daemon's, as everywhere."""
 
 _COMMON = (
     click.option(
@@ -165,7 +170,8 @@ def _kept(name: str, *options: Callable[[Any], Any]) -> Callable[[Callable[..., 
             sys.exit(function(_reached(daemon, token_file), **given))
 
         run.__doc__ = function.__doc__
-        command = click.command(name)(_with([*options, *_DAEMON], run))
+        daemon_options = _DAEMON if name == "profile" else _ITS_DAEMON
+        command = click.command(name)(_with([*options, *daemon_options], run))
         assert isinstance(command, click.Command)  # noqa: S101 # it is what click makes
         return command
 

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -467,6 +468,9 @@ async def _follow(following: Following, *, quiet: bool, leave: bool = False) -> 
             await asyncio.gather(watching, leaving, *tasks, return_exceptions=True)
     if following.owned:
         click.echo("left: it was told to end, and keeps what it has", err=True)
+        sys.stdout.flush()
+        # At once: an orderly end would kill the process, which writes what it has when its standard input ends.
+        os._exit(CANCELLED)
     else:
         said = "it goes on" if not interrupts or leave else "it was told to end"
         click.echo(f"left: {said}; see it with `gpumon probe attach {following.id}`", err=True)
