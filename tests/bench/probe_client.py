@@ -10,11 +10,11 @@ by the clock that both share, so that what a server is late with is not laid at 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 
 import aiohttp
 
@@ -93,16 +93,19 @@ async def run(kind: str, url: str, streams: int, chunks: int, requests: int) -> 
     late = sorted(there - at for _, written, came in done for at, there in zip(written, came, strict=True))
     first = sorted(came[0] - start for start, _, came in done)
     first_late = sorted(came[0] - written[0] for _, written, came in done)
-    gaps = sorted(after - before for _, _, came in done for before, after in itertools.pairwise(came))
-    paced = sorted(after - before for _, at, _ in done for before, after in itertools.pairwise(at))
+    # How far each gap is from the one between the two writes: what the client adds to ITL, or takes from it.
+    off = sorted(
+        abs((there - there_before) - (at - at_before))
+        for _, written, came in done
+        for (at_before, at), (there_before, there) in zip(pairwise(written), pairwise(came), strict=True)
+    )
     return {
         "ttft_p50": statistics.percentile(first, 50),
         "first_late_p50": statistics.percentile(first_late, 50),
         "late_p50": statistics.percentile(late, 50),
         "late_p99": statistics.percentile(late, 99),
-        "itl_p50": statistics.percentile(gaps, 50),
-        "itl_p99": statistics.percentile(gaps, 99),
-        "paced_p99": statistics.percentile(paced, 99),
+        "off_p50": statistics.percentile(off, 50),
+        "off_p99": statistics.percentile(off, 99),
         "chunks_per_s": streams * chunks * requests / took,
         "cpu_per_chunk": cpu / (streams * chunks * requests),
         "cores": cpu / took,
