@@ -52,9 +52,8 @@ class CannotWrite(ProbeError):
 def write(folder: Path, result: Result, *, png: bool = False) -> tuple[str, ...]:
     """Make ``folder`` with all files; their names come back. ``png``: plots as PNG too.
 
-    It is made beside it, under a name that begins with a dot, and renamed: a folder of that name is a whole one, and one
-    that is there stays as it is.
-    Raises ``CannotWrite``.
+    It is made beside it, under a name that begins with a dot, and renamed: a folder of that name is a whole one, and
+    one that is there stays as it is. Raises ``CannotWrite``.
     """
     partial = folder.with_name(f".{folder.name}{_PARTIAL}{secrets.token_hex(4)}")
     try:
