@@ -3,17 +3,60 @@ them can be computed by hand."""
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
+from itertools import islice, pairwise
 
 from monitor.probes import statistics
 from monitor.probes.context import Ask, Closed, Context, StepPlan
+from monitor.probes.pace_engine import Engine, Generation
+from monitor.probes.pace_engine import Pace as EnginePace
 from monitor.probes.schema import Facts, Level, Record, Spec, Step
 from tests.probes.made_results import Pace, closed
 
-Make = Callable[[StepPlan, Sequence[Ask]], list[Record]]
+Make = Callable[[StepPlan, Sequence[Ask]], "list[Record] | Awaitable[list[Record]]"]
+
+
+def by_engine(pace: EnginePace) -> Make:
+    """Steps of a closed loop against the simulated engine, for an event loop whose time jumps: every time is exact."""
+
+    async def make(plan: StepPlan, asks: Sequence[Ask]) -> list[Record]:
+        assert isinstance(plan.load, Closed)
+        loop, engine, ask = asyncio.get_running_loop(), Engine(pace), asks[0]
+        began = loop.time()
+        records: list[Record] = []
+        tokens = random.Random(1)
+
+        def stamp(times: list[float], _: Generation) -> None:
+            times.append(loop.time() - began)
+
+        async def place() -> None:
+            while plan.enough is None or not plan.enough(len(records), loop.time() - began):
+                start = loop.time() - began
+                times: list[float] = []
+                prompt = [tokens.randrange(30_000) for _ in ask.prompt]
+                one = Generation(prompt, ask.max_tokens, partial(stamp, times), loop.create_future())
+                engine.submit(one)
+                await one.ended
+                records.append(
+                    Record(
+                        start,
+                        ttft_s=times[0] - start,
+                        e2el_s=times[-1] - start,
+                        itl_s=[after - before for before, after in pairwise(times)],
+                        prompt_tokens=len(prompt),
+                        output_tokens=len(times),
+                        ended_s=loop.time() - began,
+                    )
+                )
+
+        await asyncio.gather(*(place() for _ in range(plan.load.concurrency)))
+        return records
+
+    return make
 
 
 def at_pace(pace: Pace, seconds: float = 12.0) -> Make:
@@ -64,7 +107,8 @@ class FakeContext:
 
     async def measure(self, plan: StepPlan) -> Step:
         asks = list(islice(plan.asks, 3))
-        records = self.make(plan, asks)
+        made = self.make(plan, asks)
+        records = made if isinstance(made, list) else await made
         duration = max((one.start_s + (one.e2el_s or 0.0) for one in records), default=0.0)
         step = Step(
             plan.workload,

@@ -104,7 +104,7 @@ def test_the_same_seed_asks_the_same(tmp_path: Path) -> None:
     assert prompts(first) != prompts(third)
 
 
-def test_a_sweep_finds_the_knee_of_the_server_and_what_meets_the_targets(tmp_path: Path) -> None:
+def test_a_sweep_finds_the_knee_and_what_meets_the_targets(tmp_path: Path) -> None:
     # 40 ms a token for each, 4 at a time: 1, 2 and 4 at once give 25, 50 and 100 tok/s; of 8, 4 wait for an answer.
     said, _ = told(
         tmp_path,
@@ -116,9 +116,10 @@ def test_a_sweep_finds_the_knee_of_the_server_and_what_meets_the_targets(tmp_pat
     result = said.result
     assert (result.state, result.invalid) == ("done", ())
     assert [step.parameters["concurrency"] for step in result.steps] == [1, 2, 4, 8]
-    assert result.headline["knee"] == 4
-    assert result.headline["slo_concurrency"] == 4
-    assert result.headline["peak_concurrency"] >= 4
+    # A busy machine may slow a step down, and so move the knee up: it is worked out exactly in test_workloads.
+    assert result.headline["knee"] in (4, 8)
+    assert result.headline["peak_concurrency"] in (4, 8)
+    assert result.headline["slo_concurrency"] < 8
     # 6 tokens in 5 + 5 × 40 ms: the server's own pace, which a busy machine may only slow down.
     assert result.headline["output_throughput"] <= 4 * 6 / 0.205
 

@@ -12,14 +12,17 @@ import msgspec
 import pytest
 from msgspec import Meta
 
+from monitor.probes import statistics
 from monitor.probes.context import Closed, StepPlan
 from monitor.probes.errors import BadOptions, CannotStart
+from monitor.probes.pace_engine import Pace as EnginePace
 from monitor.probes.saturation import highest_in_target, knee, peak, points
 from monitor.probes.schema import Facts, Record, Slo, Spec
 from monitor.probes.workloads import WORKLOADS, Workload, workload
 from monitor.probes.workloads.base import fresh, repeats
-from tests.probes.fake_context import FakeContext, as_context, at_pace
+from tests.probes.fake_context import FakeContext, as_context, at_pace, by_engine
 from tests.probes.made_results import Pace
+from tests.probes.test_pace import Clock
 
 # -- options ----------------------------------------------------------------------------------------------------------
 
@@ -234,6 +237,38 @@ def test_the_highest_that_meets_the_targets_is_that_of_the_pace() -> None:
     assert found.concurrency == 16
 
 
+def test_a_sweep_of_the_simulated_engine_comes_out_as_it_was_worked_out() -> None:
+    # A prompt takes 50 ms and a token 40 ms; 8 are there at once. So an answer of 6 tokens takes 250 ms: 24 tok/s for
+    # one, 192 for 8. Of 16, 8 wait for 250 ms more, and of 32, 24 do, up to 750.
+    fake = FakeContext(
+        by_engine(EnginePace(prefill_s=0.05, itl_s=0.04, max_batch=8)),
+        Spec("throughput", "http://x", slos=(Slo("ttft", 301.0), Slo("tpot", 40.01))),
+    )
+
+    async def go() -> None:
+        await workload("throughput").run(as_context(fake), workload("throughput").parse({"output_len": 6}))
+
+    with asyncio.Runner(loop_factory=Clock) as runner:
+        runner.run(go())
+    assert [step.parameters["concurrency"] for step in fake.steps] == [1, 2, 4, 8, 16]
+    sweep = points(fake.steps)
+    assert [point.output for point in sweep] == pytest.approx([24.0, 48.0, 96.0, 192.0, 192.0], rel=0.02)
+    assert [point.slo_met for point in sweep] == [True] * 5
+    tpots = [step.metrics.tpot.median for step in fake.steps]
+    assert tpots == pytest.approx([40.0] * 5)
+    assert fake.steps[-1].metrics.ttft.median == pytest.approx(300.0)
+    bend, best = knee(sweep), highest_in_target(sweep)
+    assert bend is not None
+    assert bend.concurrency == 8
+    assert best is not None
+    assert best.concurrency == 16
+    assert any(text.startswith("saturated: 16 at once give 192 tok/s where 8 gave 192") for _, text in fake.notes)
+    # With a millisecond less, 16 miss the target.
+    strict = (Slo("ttft", 299.0),)
+    met = {step.parameters["concurrency"]: statistics.slo_met(step.records or (), strict) for step in fake.steps}
+    assert met == {1: True, 2: True, 4: True, 8: True, 16: False}
+
+
 def test_the_knee_is_looked_at_more_closely() -> None:
     fake = FakeContext(at_pace(Pace(token_of_each_s=0.0, prefill_s=0.0, prefill_token_s=0.0, batch=10)))
     run("throughput", fake, refine=2)
@@ -270,6 +305,7 @@ def test_a_sweep_ends_where_most_requests_fail() -> None:
 
     def make(plan: StepPlan, asks: Any) -> list[Record]:
         records = good(plan, asks)
+        assert isinstance(records, list)
         if plan.parameters["concurrency"] == 4:
             return [Record(one.start_s, "shed", "HTTP 429", 429) for one in records]
         return records
