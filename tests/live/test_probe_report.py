@@ -80,6 +80,11 @@ def test_the_report_opens_without_a_network(tmp_path: Path) -> None:
         async with page(420, 900) as one:
             await _load(one, report, "light")
             assert await one.ask("document.documentElement.scrollWidth <= innerWidth"), "on a narrow screen neither"
+        async with page(703, 1000) as one:  # A4 without its margins
+            await _load(one, report, "dark")
+            await one.call("Emulation.setEmulatedMedia", media="print")
+            assert await one.ask("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+            assert await one.ask("document.documentElement.scrollWidth <= innerWidth"), "nor on paper"
 
     asyncio.run(look())
 
