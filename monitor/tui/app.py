@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.binding import Binding, BindingType
 from textual.events import Key
@@ -16,22 +17,23 @@ from monitor.client.format import clean, duration
 from monitor.client.snapshot import Snapshot
 from monitor.tui.chronicle import Chronicle
 from monitor.tui.nodes import Dial, Nodes
-from monitor.tui.pages import KEYS, pages
+from monitor.tui.pages import KEYS, NAMES, Pages
 from monitor.tui.personal import PersonalApp
 from monitor.tui.reading import Reading
 from monitor.tui.rows import View
-from monitor.tui.screens.choose import ChooseWindow
-from monitor.tui.screens.commands import CommandsWindow, ranges
-from monitor.tui.screens.fleet import FleetScreen
-from monitor.tui.screens.help import HelpScreen
 from monitor.tui.screens.page import Page
 from monitor.tui.screens.window import Window
 from monitor.tui.server import Asked, Feed
 from monitor.tui.settings import Settings
 from monitor.tui.travel import Travel
 
+if TYPE_CHECKING:
+    from monitor.tui.screens.fleet import FleetScreen
+
 _OF_A_SERVER = ("feed", "happened", "list", "watch", "past")
 """Workers that read of the server that is looked at."""
+_LATER_SECONDS, _BETWEEN_SECONDS = 0.5, 0.05
+"""When the other screens are loaded, after the first picture."""
 _BAR_WIDTH = 100
 _BAR_HEIGHT = 30
 """A terminal of this size has a line that names the screens."""
@@ -85,7 +87,8 @@ class GpumonApp(PersonalApp):
         self.travel = Travel(server.at if server is not None else None, kept if isinstance(kept, int) else None)
         self.chronicle = Chronicle()
         self._monotonic = monotonic
-        self._pages = pages()
+        # Else each is thrown away when it is left, and made again.
+        self._pages = Pages(self.install_screen)
         self._reading = Reading(self, server)
         self.nodes = Nodes(self, dial)
         self._snapshot: Snapshot | None = None
@@ -96,8 +99,6 @@ class GpumonApp(PersonalApp):
         self._paused: View | None = None
 
     def on_mount(self) -> None:
-        for name, page in self._pages.items():
-            self.install_screen(page, name)  # else each is thrown away when it is left, and made again
         self.push_screen(self._pages["overview"])
         self.call_after_refresh(self._start)
 
@@ -111,6 +112,14 @@ class GpumonApp(PersonalApp):
         self.run_worker(cast(Any, self._listen), name="feed", exit_on_error=True)
         self.set_interval(1.0, self._age)
         self._reading.start()
+        self.run_worker(cast(Any, self._make_pages), name="pages", exit_on_error=True)
+
+    async def _make_pages(self) -> None:
+        """Load the other screens one after another, with room for keys between them: none waits when it is opened."""
+        await asyncio.sleep(_LATER_SECONDS)
+        for name in NAMES:
+            _ = self._pages[name]
+            await asyncio.sleep(_BETWEEN_SECONDS)
 
     async def _listen(self) -> None:
         async for event in self._feed():
@@ -211,15 +220,16 @@ class GpumonApp(PersonalApp):
     def action_help(self) -> None:
         """Show the help."""
         if not self._covered:
+            from monitor.tui.screens.help import HelpScreen
+
             self.push_screen(HelpScreen(self.page, self))
 
     def action_screen(self, name: str) -> None:
         """Show another screen. From the fleet that is one of the node under the cursor."""
-        fleet = self._pages["fleet"]
         if self._covered:
             return
-        if self.nodes.at_fleet and name != "fleet" and isinstance(fleet, FleetScreen):
-            fleet.open_on(name)
+        if self.nodes.at_fleet and name != "fleet":
+            cast("FleetScreen", self._pages["fleet"]).open_on(name)
         elif self.nodes.there_is_one and name == "fleet":
             self.nodes.back()
         else:
@@ -253,15 +263,12 @@ class GpumonApp(PersonalApp):
             popped.append(self.screen)
             self.pop_screen()
         # What screens know is of the server before; the fleet's cursor and filter are worth more.
-        for name, page_of_it in self._pages.items():
+        for name, page_of_it in self._pages.made():
             if name != "fleet":
                 self.uninstall_screen(page_of_it)
                 if page_of_it.is_attached and page_of_it not in popped:
                     page_of_it.remove()
-        self._pages = {**pages(), "fleet": self._pages["fleet"]}
-        for name, page_of_it in self._pages.items():
-            if name != "fleet":
-                self.install_screen(page_of_it, name)
+        self._pages = self._pages.anew(keep="fleet")
         self.push_screen(self._pages["overview"])
         self._reading = Reading(self, server)
         self.run_worker(cast(Any, self._listen), name="feed", exit_on_error=True)
@@ -270,7 +277,7 @@ class GpumonApp(PersonalApp):
 
     def open(self, page: str, **about: object) -> None:
         """Show another screen, about something; escape leads back."""
-        names = {one: name for name, one in self._pages.items()}
+        names = {one: name for name, one in self._pages.made()}
         self._pages[page].behind = names[self.page]
         self._pages[page].about(**about)
         self._turn_to(page)
@@ -311,10 +318,15 @@ class GpumonApp(PersonalApp):
     def action_commands(self) -> None:
         """Find what can be done."""
         if not self._covered:
+            from monitor.tui.screens.commands import CommandsWindow
+
             self.push_screen(CommandsWindow(self))
 
     def action_ranges(self) -> None:
         """Choose how far graphs look back."""
+        from monitor.tui.screens.choose import ChooseWindow
+        from monitor.tui.screens.commands import ranges
+
         self.cover(ChooseWindow("range of the graphs", ranges(self)))
 
     def action_plain(self) -> None:

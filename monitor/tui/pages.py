@@ -1,25 +1,12 @@
-"""The screens by name, and the keys that lead to them."""
+"""The screens by name, and the keys that lead to them. Each is loaded and made when it is first asked for: the first
+picture waits for none but its own."""
 
 from __future__ import annotations
 
-from monitor.tui.screens.alerts import AlertsScreen
-from monitor.tui.screens.canaries import CanariesScreen
-from monitor.tui.screens.comparison import ComparisonScreen
-from monitor.tui.screens.engine import EngineScreen
-from monitor.tui.screens.engines import EnginesScreen
-from monitor.tui.screens.events import EventsScreen
-from monitor.tui.screens.fleet import FleetScreen
-from monitor.tui.screens.gpu import GpuScreen
-from monitor.tui.screens.gpus import GpusScreen
-from monitor.tui.screens.host import HostScreen
-from monitor.tui.screens.overview import OverviewScreen
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+
 from monitor.tui.screens.page import Page
-from monitor.tui.screens.probes import ProbesScreen
-from monitor.tui.screens.processes import ProcessesScreen
-from monitor.tui.screens.readings import ReadingsScreen
-from monitor.tui.screens.rules import RulesScreen
-from monitor.tui.screens.run import RunScreen
-from monitor.tui.screens.silences import SilencesScreen
 
 KEYS: tuple[tuple[str, str, str], ...] = (
     ("1", "overview", "overview"),
@@ -34,25 +21,56 @@ KEYS: tuple[tuple[str, str, str], ...] = (
 )
 """Keys, the screen's name here, and what it is called."""
 
+_WHERE: Mapping[str, tuple[str, str]] = {
+    "overview": ("overview", "OverviewScreen"),
+    "gpus": ("gpus", "GpusScreen"),
+    "gpu": ("gpu", "GpuScreen"),
+    "vllm": ("engines", "EnginesScreen"),
+    "engine": ("engine", "EngineScreen"),
+    "alerts": ("alerts", "AlertsScreen"),
+    "processes": ("processes", "ProcessesScreen"),
+    "host": ("host", "HostScreen"),
+    "events": ("events", "EventsScreen"),
+    "probes": ("probes", "ProbesScreen"),
+    "run": ("run", "RunScreen"),
+    "comparison": ("comparison", "ComparisonScreen"),
+    "canaries": ("canaries", "CanariesScreen"),
+    "fleet": ("fleet", "FleetScreen"),
+    "readings": ("readings", "ReadingsScreen"),
+    "rules": ("rules", "RulesScreen"),
+    "silences": ("silences", "SilencesScreen"),
+}
+"""Of each screen its module and its class; those that are looked for most come first."""
+NAMES: tuple[str, ...] = tuple(_WHERE)
 
-def pages() -> dict[str, Page]:
-    """Every screen, by the name that it is opened with."""
-    return {
-        "overview": OverviewScreen(),
-        "gpus": GpusScreen(),
-        "gpu": GpuScreen(),
-        "vllm": EnginesScreen(),
-        "engine": EngineScreen(),
-        "alerts": AlertsScreen(),
-        "processes": ProcessesScreen(),
-        "host": HostScreen(),
-        "events": EventsScreen(),
-        "probes": ProbesScreen(),
-        "run": RunScreen(),
-        "comparison": ComparisonScreen(),
-        "canaries": CanariesScreen(),
-        "fleet": FleetScreen(),
-        "readings": ReadingsScreen(),
-        "rules": RulesScreen(),
-        "silences": SilencesScreen(),
-    }
+
+class Pages:
+    """Every screen, by the name that it is opened with. ``install`` is told of each when it is made."""
+
+    def __init__(self, install: Callable[[Page, str], None]) -> None:
+        self._install = install
+        self._made: dict[str, Page] = {}
+
+    def __getitem__(self, name: str) -> Page:
+        """The screen of a name, which is one of ours."""
+        page = self._made.get(name)
+        if page is None:
+            module, kind = _WHERE[name]
+            page = self._made[name] = getattr(import_module(f"monitor.tui.screens.{module}"), kind)()
+            self._install(page, name)
+        return page
+
+    def __setitem__(self, name: str, page: Page) -> None:
+        """Have another screen in its place."""
+        self._made[name] = page
+
+    def made(self) -> Iterator[tuple[str, Page]]:
+        """Those that there are, with their names."""
+        return iter(list(self._made.items()))
+
+    def anew(self, keep: str) -> Pages:
+        """All anew, but for one."""
+        other = Pages(self._install)
+        if keep in self._made:
+            other[keep] = self._made[keep]
+        return other

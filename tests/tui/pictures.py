@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -242,7 +243,7 @@ def main() -> None:
                 run_all(panes, 0.3)
             run_all(panes, 3)
             limit = time.monotonic() + 30
-            while any("reading …" in one.text for one in panes) and time.monotonic() < limit:
+            while any(re.search("(reading|comparing) …", one.text) for one in panes) and time.monotonic() < limit:
                 run_all(panes, 0.5)
             _take(shown["node"], name, folder)
             for one in panes:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _DAY = 86_400
 _SAID_READS = 8
+_GRAIN_MS = 5_000
+"""How closely it is said how long ago something was."""
 
 
 class ProbesScreen(ListScreen, ProbeActions):
@@ -80,13 +82,19 @@ class ProbesScreen(ListScreen, ProbeActions):
         """Whether there are none to be had here at all: of a Prometheus."""
         self._marked: list[str] = []
         self._said_before, self._said_for = "", 0
+        self._made: list[Entry] = []
+        self._made_of: tuple[object, ...] | None = None
+        """What the entries were made of: there may be hundreds, and they seldom change."""
 
     def asked(self, lens: Lens) -> Sequence[Query]:
         return canaries.queries(lens)
 
     async def read(self, server: Asked, at_ms: int | None, range_seconds: int) -> None:
         try:
-            self._listing, self._why_not, self._never = await server.probing.listing(), "", False
+            listing = await server.probing.listing()
+            if listing != self._listing:
+                self._listing = listing
+            self._why_not, self._never = "", False
         except ClientError as error:
             self._why_not = told(error)
             self._never = isinstance(error, Refused) and error.status == 404
@@ -143,11 +151,19 @@ class ProbesScreen(ListScreen, ProbeActions):
         if self._listing is None or view.snapshot is None:
             return []
         now_ms = view.at_ms if view.at_ms is not None else view.snapshot.now_ms
-        rows = [one for one in self._listing.runs if view.at_ms is None or one.began_ms <= view.at_ms]
-        rows.sort(key=lambda one: (not _goes_on(one, view), -one.began_ms))
-        return [self._entry(one, view, now_ms) for one in rows]
+        made_of = (self._listing, view.at_ms, self.size.width, tuple(self._marked), now_ms // _GRAIN_MS)
+        if self._made_of is None or self._made_of[0] is not made_of[0] or self._made_of[1:] != made_of[1:]:
+            self._made_of, self._made = made_of, self._all(self._listing, view, now_ms)
+        return self._made
 
-    def _entry(self, row: RunRow, view: View, now_ms: int) -> Entry:
+    def _all(self, listing: Listing, view: View, now_ms: int) -> list[Entry]:
+        rows = [one for one in listing.runs if view.at_ms is None or one.began_ms <= view.at_ms]
+        rows.sort(key=lambda one: (not _goes_on(one, view), -one.began_ms))
+        wide = self.size.width
+        taken = 5 + sum(one.width for one in self.columns(view) if wide >= one.from_width)
+        return [self._entry(one, view, now_ms, max(12, wide - taken)) for one in rows]
+
+    def _entry(self, row: RunRow, view: View, now_ms: int, room: int) -> Entry:
         goes_on = _goes_on(row, view)
         state, style = STATES["running" if goes_on and view.at_ms is not None else row.state]
         if row.state == "done" and not row.valid and not goes_on:
@@ -157,9 +173,6 @@ class ProbesScreen(ListScreen, ProbeActions):
         if goes_on:
             figures = _going(row) if view.at_ms is None else "it went on then"
         else:
-            wide = self.size.width
-            taken = 5 + sum(one.width for one in self.columns(view) if wide >= one.from_width)
-            room = max(12, wide - taken)
             figures = headline_text(row.headline, room) or clean(row.error)
         mark = "◆ " if row.id in self._marked else ""
         valid = ABSENT if row.state != "done" else "yes" if row.valid else "NO"

@@ -180,7 +180,7 @@ class RunScreen(SelectingScreen, ProbeActions):
             rows += self._going(detail, view, width)
         self._steps(detail, rows, width, height, over)
         if not over or at_ms is not None:
-            self._graphs(rows, view, width)
+            self._graphs(rows, view, width, height)
         if over:
             rows += self._facts(detail, width)
             self._files(detail, rows, width)
@@ -296,7 +296,7 @@ class RunScreen(SelectingScreen, ProbeActions):
                 self.choosable(name, plot.table(), len(rows), len(rows) + tall)
             rows += band
 
-    def _graphs(self, rows: list[Row], view: View, width: int) -> None:
+    def _graphs(self, rows: list[Row], view: View, width: int, height: int) -> None:
         """Server and GPUs while it is probed, with its begin and end marked."""
         answers = self.answers
         if answers is None or len(self._queries) < 2:
@@ -312,7 +312,8 @@ class RunScreen(SelectingScreen, ProbeActions):
         rows.append(title("the server and its GPUs").rule(width))
         across = across_of(len(charts), width - 2)
         down = -(-len(charts) // across)
-        self.grid(rows, charts, view, answers.now_ms, width, 6 * down, across=across, indent=2)
+        room = max(6 * down, height - len(rows))
+        self.grid(rows, charts, view, answers.now_ms, width, room, across=across, indent=2)
 
     def _facts(self, detail: RunDetail, width: int) -> list[Row]:
         facts, spec = detail.facts, detail.spec
