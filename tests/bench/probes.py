@@ -97,7 +97,7 @@ def probe_vllm(seconds: float) -> None:
             rounds = list(alternate(server.url, work, Path(text), SIDES, seed=1_000 * concurrency))
             for name, (mine, other) in medians(rounds).items():
                 unit = FIGURES[name][1]
-                off = (mine - other) / other * 100
+                off = (mine - other) / other * 100 if other else 100.0
                 missed = "" if abs(off) <= 3 else ": MISSED"
                 line(
                     f"probe beside vllm bench serve, {concurrency} at once: {name}",
