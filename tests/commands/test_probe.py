@@ -294,7 +294,9 @@ def test_a_run_without_a_daemon(tmp_path: Path) -> None:
             refused = await Gpumon(tmp_path)("latency", "--here", "--url", server.url, *arguments)
             assert refused.code == 1
             assert "401" in refused.out + refused.err
-            process = await gpumon.begin("throughput", "--here", "--url", server.url, "--output", "ended")
+            process = await gpumon.begin(
+                "throughput", "--here", "--url", server.url, "--min-seconds", "1", "--output", "ended"
+            )
             assert process.stderr is not None
             while b"concurrency 1" not in await process.stderr.readline():
                 pass
