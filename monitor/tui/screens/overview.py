@@ -149,7 +149,7 @@ class OverviewScreen(Page):
 
     def draw(self) -> None:
         view = self.view
-        if not self.is_mounted or not self.size:
+        if not self.is_mounted or not self.size or len(self._board.children) < len(PARTS):
             return
         width, height = self.size
         if view.snapshot is None or not view.snapshot.has_data:
