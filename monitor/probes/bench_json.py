@@ -207,6 +207,15 @@ class _Bench:
         )
         ended = self.ended_ms()
         workload, name, parameters = self.load(made)
+        places = parameters.get("concurrency")
+        steady = None
+        if (
+            records is not None
+            and workload == "throughput"
+            and isinstance(places, int)
+            and self.value.get("start_times")
+        ):
+            steady = statistics.steady(records, places, duration)
         return Step(
             workload=workload,
             name=name,
@@ -214,6 +223,7 @@ class _Bench:
             began_ms=ended - int(duration * 1000),
             ended_ms=ended,
             metrics=made,
+            steady=steady,
             records=tuple(records) if records is not None else None,
         )
 

@@ -4,6 +4,9 @@ Steps belong together that are of one workload and have one name (``concurrency 
 Figures of the whole run have no step: throughput is each side's own peak, and latencies are those of the load at which
 ``before`` was at its peak, on both sides, for at another load they would say nothing.
 
+Throughput is that of the time in which all places were taken, where both sides have that for half of a step or more:
+else the tail, in which the last requests run alone, would be taken for a change of the server.
+
 Intervals are those of ``monitor.probes.intervals``. They tell chance within the runs. What is different from one start
 of a server to the next they do not see, repeats within one run neither.
 """
@@ -96,10 +99,28 @@ class _Load:
         ]
         return _Load(steps, self.slos) if steps else None
 
-    def value(self, name: str) -> float | None:
-        """The mean over the repeats."""
-        values = [value for step in self.steps if (value := FIGURES[name].of(step)) is not None]
+    @cached_property
+    def full(self) -> bool:
+        """Whether it is known of each step how much came while all places were taken, for half of its time or more."""
+        return all(
+            step.steady is not None
+            and step.steady.end_s - step.steady.begin_s >= step.metrics.duration_s / 2
+            and step.metrics.output_throughput > 0
+            for step in self.steps
+        )
+
+    def value(self, name: str, full: bool = False) -> float | None:
+        """The mean over the repeats. ``full``: throughput is that of while all places were taken."""
+        values = self._values_of(name, full)
         return math.fsum(values) / len(values) if values else None
+
+    def _values_of(self, name: str, full: bool) -> list[float]:
+        scaled = full and name in _COUNTED
+        return [
+            value * (_fuller(step) if scaled else 1.0)
+            for step in self.steps
+            if (value := FIGURES[name].of(step)) is not None
+        ]
 
     def count(self, name: str) -> int:
         """How many values it is made of."""
@@ -108,13 +129,12 @@ class _Load:
             return sum(getattr(step.metrics, metric).n for step in self.steps)
         return sum(step.metrics.completed for step in self.steps)
 
-    def estimate(self, name: str) -> Estimate | None:
+    def estimate(self, name: str, full: bool = False) -> Estimate | None:
         """How sure it is; None where it cannot be told."""
         if name == "memory_used_bytes":
             return None
         if len(self.steps) >= _REPEATS:
-            values = [value for step in self.steps if (value := FIGURES[name].of(step)) is not None]
-            return intervals.of_values(values)
+            return intervals.of_values(self._values_of(name, full))
         metric, _, statistic = name.partition("_")
         if metric in _LATENCIES:
             sample = self._sample(metric)
@@ -154,6 +174,11 @@ class _Load:
             made = [[value for one in block for value in _values(one, metric, factor)] for block in self._blocks]
             self._samples[metric] = [block for block in made if block]
         return self._samples[metric]
+
+
+def _fuller(step: Step) -> float:
+    """How much more came in a second while all places were taken."""
+    return step.steady.metrics.output_throughput / step.metrics.output_throughput if step.steady is not None else 1.0
 
 
 def _values(record: Record, metric: str, factor: int) -> Sequence[float]:
@@ -236,14 +261,16 @@ def _of_loads(before: _Load, after: _Load) -> Iterator[Change]:
 
 
 def _change(workload: str, step: str, name: str, before: _Load, after: _Load) -> Iterator[Change]:
-    left, right = before.value(name), after.value(name)
+    # How long the last requests run alone, at the end of a step, is chance of how many there were.
+    full = before.full and after.full
+    left, right = before.value(name, full), after.value(name, full)
     if left is None and right is None:
         return
     figure = FIGURES[name]
     change = _relative(left, right)
     interval = None
     if change is not None:
-        interval = intervals.of_change(change, before.estimate(name), after.estimate(name))
+        interval = intervals.of_change(change, before.estimate(name, full), after.estimate(name, full))
     yield _made(
         workload, step, name, figure.unit, figure.better, left, right, interval, before.count(name), after.count(name)
     )

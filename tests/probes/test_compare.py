@@ -8,7 +8,7 @@ from collections import Counter
 import msgspec
 import pytest
 
-from monitor.probes import compare_text
+from monitor.probes import compare_text, statistics
 from monitor.probes.compare import compare, paired
 from monitor.probes.schema import Accuracy, Change, Comparison, Result, Step
 from tests.probes.made_results import Pace, made, without_records
@@ -110,10 +110,34 @@ def test_latencies_of_the_whole_are_of_one_load_on_both_sides() -> None:
     )
     found = compare(before, after)
     assert change(found, "ttft_p50").after == last.metrics.ttft.median
-    assert change(found, "output_throughput").after == after.steps[1].metrics.output_throughput
+    assert change(found, "output_throughput").after == pytest.approx(after.steps[1].metrics.output_throughput, rel=0.01)
     assert any(
         note.startswith("the peak is at concurrency 16 before and at concurrency 4 after") for note in found.notes
     )
+
+
+def test_the_tail_of_a_step_is_no_change_of_the_server() -> None:
+    """One request more, which runs alone at the end: less throughput in the whole step, and as fast a server."""
+    before = made("throughput")
+    step = before.steps[3]
+    assert step.records is not None
+    assert step.steady is not None
+    end = step.metrics.duration_s
+    alone = msgspec.structs.replace(step.records[0], start_s=end)
+    longer = statistics.metrics((*step.records, alone), end + (alone.e2el_s or 0), before.spec.slos)
+    assert longer.output_throughput < 0.9 * step.metrics.output_throughput
+    slower = msgspec.structs.replace(step, metrics=longer, records=(*step.records, alone))
+    after = msgspec.structs.replace(before, steps=(*before.steps[:3], slower, *before.steps[4:]))
+    for figure in ("output_throughput", "request_throughput"):
+        one = change(compare(before, after), figure, step.name)
+        assert one.change == pytest.approx(0, abs=0.04), figure
+        assert one.verdict == "noise"
+        bare = change(
+            compare(before, msgspec.structs.replace(after, steps=(msgspec.structs.replace(slower, steady=None),))),
+            figure,
+            step.name,
+        )
+        assert bare.change == pytest.approx(longer.output_throughput / step.metrics.output_throughput - 1, abs=0.03)
 
 
 def test_classes_are_compared_too() -> None:
