@@ -142,6 +142,7 @@ class Server:
         if self._probing is None:
             from monitor.client.probing import Probing
 
+            # Of several nodes none is asked for probes before it was opened.
             self._probing = Probing(None if isinstance(self._url, tuple) else self._url)
         return self._probing
 

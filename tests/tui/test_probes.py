@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 
 from monitor.client.errors import Refused
 from monitor.client.probes import KnownServer
-from monitor.probes.schema import Live, Note, Progress, RunDetail, Slo, WorkloadName
+from monitor.probes.schema import Live, Note, Progress, RunDetail, Slo, Spec, WorkloadName
 from monitor.tui.app import GpumonApp
 from monitor.tui.screens.new_probe import NewProbe
 from monitor.tui.screens.probes import ProbesScreen
@@ -423,6 +423,52 @@ def test_the_servers_graphs_are_asked_for_while_it_goes_on_alone() -> None:
         await press(app, pilot, "escape", "G", "enter")
         await sent(app, pilot)
         assert "generation_h" not in past.watched[-1][0]
+
+    run(look)
+
+
+def test_a_baseline_is_named_on_its_page_and_what_is_deleted_there_is_left() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        past.probing.put(kept("latency", 60))
+        await press(app, pilot, "8", "enter")
+        text = await sent(app, pilot, "b", "ctrl+u", *"may", "enter")
+        assert "baseline may" in line(text, "● done")
+        text = await sent(app, pilot, "b", "ctrl+u", "enter")
+        assert "baseline may" not in text
+        await sent(app, pilot, "d")
+        text = await sent(app, pilot, "enter")
+        assert isinstance(app.page, ProbesScreen)
+        assert len(past.probing.deleted) == 1
+
+    run(look)
+
+
+def test_the_same_again_is_a_form_filled_in() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        app.take(QUIET)
+        one = kept("throughput", 60)
+        spec = Spec(
+            "throughput", "", "n1:8000", options={"max": 16, "ignore": True}, slos=one.spec.slos, max_seconds=90.0
+        )
+        past.probing.put(msgspec.structs.replace(one, spec=spec))
+        past.probing.next = going()
+        await press(app, pilot, "8", "enter")
+        text = await sent(app, pilot, "a")
+        assert "new probe: throughput" in text
+        await sent(app, pilot, "enter")
+        (again,) = past.probing.started
+        assert again.options == {"max": "16", "ignore": True}
+        assert (again.server, again.slos, again.max_seconds) == ("n1:8000", spec.slos, 90.0)
+
+    run(look)
+
+
+def test_one_is_begun_from_anywhere() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        await press(app, pilot, "2", ":", *"new probe", "enter")
+        text = await sent(app, pilot)
+        text = await sent(app, pilot)
+        assert "which probe?" in text
 
     run(look)
 

@@ -102,6 +102,8 @@ def _things(app: GpumonApp, snapshot: Snapshot) -> list[Choice]:
         for one in snapshot.alerts
         if one.state == "firing"
     ]
+    if snapshot.node.mode not in ("prometheus", "fleet"):
+        made.append(Choice("new probe", partial(_probe, app), more="how fast can a server go", key="8 n"))
     made += [
         Choice(f"GPU {one.index}", partial(app.open, "gpu", key=one.key), more=f"open {one.engine}")
         for one in snapshot.gpus
@@ -111,6 +113,11 @@ def _things(app: GpumonApp, snapshot: Snapshot) -> list[Choice]:
         for one in snapshot.engines
     ]
     return made
+
+
+def _probe(app: GpumonApp) -> None:
+    app.action_screen("probes")
+    app.call_after_refresh(app.press, "n")
 
 
 def _settings(app: GpumonApp) -> list[Choice]:

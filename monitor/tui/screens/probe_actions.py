@@ -85,23 +85,29 @@ class ProbeActions(Page):
 
     async def _choose(self) -> None:
         try:
+            listing = await self.probing().listing()
             workloads = await self.probing().workloads()
         except ClientError as error:
             self.tell(told(error))
             return
+        if listing.refusal:
+            self.tell(listing.refusal)
+            return
         row = self.run_row()
         server = row.server if row is not None else ""
         choices = [
-            Choice(f"{one.name:10}", partial(self.fill_in, one, None, server), more=clean(one.summary))
+            Choice(f"{one.name:10}", partial(self.fill_in, one, listing.servers, None, server), more=clean(one.summary))
             for one in workloads
         ]
         self.shell.cover(WideChoose("which probe?", choices))
 
-    def fill_in(self, workload: WorkloadRow, spec: Spec | None, server: str) -> None:
+    def fill_in(
+        self, workload: WorkloadRow, servers: Sequence[KnownServer], spec: Spec | None, server: str = ""
+    ) -> None:
         """The form of a run, filled in like ``spec`` where there is one."""
         from monitor.tui.screens.new_probe import NewProbe
 
-        self.shell.cover(NewProbe(self, workload, self.servers(), spec, server))
+        self.shell.cover(NewProbe(self, workload, servers, spec, server))
 
     # -- one that there is -------------------------------------------------------------------------------------------
 
@@ -134,7 +140,7 @@ class ProbeActions(Page):
             self.shell.cover(BaselineWindow(self, row.baseline, suggested, partial(self._baseline, row)))
 
     async def _baseline(self, row: RunRow, name: str) -> str:
-        await self.probing().baseline(row.id, name)
+        self.changed(await self.probing().baseline(row.id, name))
         return f"the baseline {name} is {row.workload} of {clock(row.began_ms)}" if name else "it is no baseline now"
 
     def action_delete(self) -> None:
@@ -158,6 +164,9 @@ class ProbeActions(Page):
         await self.probing().delete(row.id)
         self.deleted(row)
         return f"deleted {row.id}"
+
+    def changed(self, row: RunRow) -> None:
+        """This is how it stands in the list from now on."""
 
     def deleted(self, row: RunRow) -> None:
         """It is there no more."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
+from msgspec.structs import replace as changed
 from textual.binding import Binding, BindingType
 
 from monitor.client import engine_queries
@@ -103,7 +104,7 @@ class RunScreen(SelectingScreen, ProbeActions):
     async def read(self, server: Asked, at_ms: int | None, range_seconds: int) -> None:
         ident, before = self.ident, self._detail
         if before is not None and before.row.state in ENDED and self._listing is not None:
-            return  # nothing of it changes any more, but its name as a baseline: that is asked for where it is given
+            return  # nothing of it changes any more but its name as a baseline: see ``changed``
         try:
             self._listing = await server.probing.listing()
             async with aclosing(server.probing.watch(ident)) as details:
@@ -166,13 +167,9 @@ class RunScreen(SelectingScreen, ProbeActions):
         if at_ms is not None and (detail.row.ended_ms is None or at_ms < detail.row.ended_ms):
             # What it knew at that moment, and no more.
             over = False
-            detail = RunDetail(
-                detail.row,
-                detail.spec,
-                detail.facts,
-                tuple(one for one in detail.steps if one.ended_ms <= at_ms),
-                tuple(one for one in detail.notes if one.at_ms <= at_ms),
-            )
+            steps = tuple(one for one in detail.steps if one.ended_ms <= at_ms)
+            notes = tuple(one for one in detail.notes if one.at_ms <= at_ms)
+            detail = RunDetail(detail.row, detail.spec, detail.facts, steps, notes)
         if over:
             rows += self._ended(detail, width)
             rows += self._findings(detail, rows, width)
@@ -450,7 +447,7 @@ class RunScreen(SelectingScreen, ProbeActions):
         if found is None:
             self.tell(f"this daemon knows no {detail.row.workload}")
         else:
-            self.fill_in(found, detail.spec, detail.row.server)
+            self.fill_in(found, self.servers(), detail.spec)
 
     def _ask_busy(self, detail: RunDetail) -> None:
         texts = lines(
@@ -461,11 +458,13 @@ class RunScreen(SelectingScreen, ProbeActions):
         self.shell.cover(Question(self, "load it all the same?", texts, partial(self._load, detail), "not started"))
 
     async def _load(self, detail: RunDetail) -> str:
-        from msgspec.structs import replace as changed
-
         row = await self.probing().start(changed(detail.spec, yes=True))
         self.about(ident=row.id, begun=True)
         return f"{row.workload} begins"
+
+    def changed(self, row: RunRow) -> None:
+        if self._detail is not None and row.id == self._detail.row.id:
+            self._detail = changed(self._detail, row=row)
 
     def deleted(self, row: RunRow) -> None:
         self.shell.back()
