@@ -14,15 +14,14 @@ from textual.binding import Binding, BindingType
 
 from monitor.client import engine_queries
 from monitor.client.errors import ClientError
-from monitor.client.format import ABSENT, clean, clock, cut, duration, number, size
+from monitor.client.format import clean, cut
 from monitor.client.results import Lens
-from monitor.client.slos import slos_text
 from monitor.client.wire import Query
 from monitor.probes.schema import ENDED, RunDetail, RunRow, Step
-from monitor.tui.palette import CURSOR, DIM, KEY, NOTICE, PLAIN, STRONG, TITLE
-from monitor.tui.panels import probe_plots, probe_steps, xy
+from monitor.tui.palette import CURSOR, DIM, NOTICE, PLAIN, STRONG, TITLE
+from monitor.tui.panels import probe_facts, probe_plots, probe_steps, xy
 from monitor.tui.panels.engine_charts import Charts
-from monitor.tui.panels.probe_words import LEVELS, STATES, bar, headline_text, live_text, server_text, where_text
+from monitor.tui.panels.probe_words import LEVELS
 from monitor.tui.panels.wrapped import wrapped
 from monitor.tui.rows import Row, View, title
 from monitor.tui.screens.page import ELSEWHERE
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 _GRAPHS = ("generation_h", "load_h", "kv_h", "ttft_h", "itl_h", "profile_h", "power_h")
 """What is drawn of the server while it is probed."""
-_NOTES = 3
 _ORDER = {"bad": 0, "warning": 1, "good": 2, "info": 2}
 
 
@@ -149,7 +147,7 @@ class RunScreen(SelectingScreen, ProbeActions):
             return row.put(self.ident, DIM)
         row.put(f"{detail.row.workload}", STRONG)
         named = detail.row.name if detail.row.name not in ("", detail.row.workload) else ""
-        row.put(f" {clean(named)}" if named else "", STRONG).put(f" of {_server_of(detail)}", PLAIN)
+        row.put(f" {clean(named)}" if named else "", STRONG).put(f" of {probe_facts.server_of(detail)}", PLAIN)
         return row
 
     def nothing(self, view: View) -> str:
@@ -171,62 +169,16 @@ class RunScreen(SelectingScreen, ProbeActions):
             notes = tuple(one for one in detail.notes if one.at_ms <= at_ms)
             detail = RunDetail(detail.row, detail.spec, detail.facts, steps, notes)
         if over:
-            rows += self._ended(detail, width)
+            rows += probe_facts.ended(detail, width)
             rows += self._findings(detail, rows, width)
         else:
-            rows += self._going(detail, view, width)
+            rows += probe_facts.going(detail, view, width)
         self._steps(detail, rows, width, height, over)
         if not over or at_ms is not None:
             self._graphs(rows, view, width, height)
         if over:
-            rows += self._facts(detail, width)
+            rows += probe_facts.facts(detail, width)
             self._files(detail, rows, width)
-        return rows
-
-    def _state(self, detail: RunDetail, now_ms: int) -> Row:
-        row = detail.row
-        state, style = STATES[row.state]
-        if row.state == "done" and not row.valid:
-            state, style = "● done, but not valid", NOTICE
-        line = Row().put("  ").put(state, style)
-        ended_ms = row.ended_ms if row.ended_ms is not None else now_ms
-        line.put(f"  began {clock(row.began_ms, date=True)}, {duration((ended_ms - row.began_ms) / 1000)}")
-        line.put(f", by {clean(row.by)}" if row.by else "", DIM)
-        if row.baseline:
-            line.put(f"   baseline {clean(row.baseline)}", KEY)
-        return line
-
-    def _ended(self, detail: RunDetail, width: int) -> list[Row]:
-        row = detail.row
-        rows = [self._state(detail, row.began_ms)]
-        if row.error:
-            rows += wrapped("why", clean(row.error), width, NOTICE)
-        for number_, why in enumerate(detail.invalid):
-            rows += wrapped("" if number_ else "not valid", clean(why), width, NOTICE)
-        if row.state == "busy":
-            rows += wrapped("", "Nothing was sent. a asks whether to load it all the same.", width, PLAIN)
-        if row.headline:
-            rows.append(Row().put("  ").put(headline_text(row.headline, width - 4), STRONG))
-        return rows
-
-    def _going(self, detail: RunDetail, view: View, width: int) -> list[Row]:
-        row, progress = detail.row, detail.row.progress
-        if view.at_ms is not None:
-            return [Row().put("  ▶ it went on then", KEY).put(f"   it began {clock(row.began_ms, date=True)}", DIM)]
-        now_ms = view.snapshot.now_ms if view.snapshot is not None else row.began_ms
-        rows = [self._state(detail, now_ms)]
-        if progress is None:
-            rows.append(Row().put("  beginning …", DIM))
-        else:
-            line = Row().put("  ").extend(bar(progress.fraction, max(12, min(48, width - 64)))).put("  ")
-            if progress.seconds_left is not None:
-                line.put(f"≈ {duration(progress.seconds_left)} left  ", STRONG)
-            line.put(where_text(progress))
-            rows.append(line)
-            rows += [Row().put(f"  {text}") for text in (live_text(progress), server_text(progress)) if text]
-        for note in detail.notes[-_NOTES:]:
-            glyph, style = LEVELS[note.level]
-            rows += wrapped("", f"{glyph} {clock(note.at_ms)} {clean(note.text)}", width, style, indent=2)
         return rows
 
     def _findings(self, detail: RunDetail, above: Sequence[Row], width: int) -> list[Row]:
@@ -311,37 +263,6 @@ class RunScreen(SelectingScreen, ProbeActions):
         down = -(-len(charts) // across)
         room = max(6 * down, height - len(rows))
         self.grid(rows, charts, view, answers.now_ms, width, room, across=across, indent=2)
-
-    def _facts(self, detail: RunDetail, width: int) -> list[Row]:
-        facts, spec = detail.facts, detail.spec
-        told_: list[tuple[str, str]] = [
-            ("server", " ".join(one for one in (facts.url or spec.url or facts.server, facts.server_version) if one)),
-            ("model", facts.model),
-            ("GPUs", _counted(facts.gpus) + (f", driver {facts.driver}" if facts.driver else "")),
-            ("node", f"{facts.hostname}, gpumon {facts.gpumon}" if facts.gpumon else facts.hostname),
-            ("KV cache", f"{number(facts.kv_cache_tokens)} tokens" if facts.kv_cache_tokens else ""),
-            ("context", f"{facts.max_model_len:,} tokens" if facts.max_model_len else ""),
-            ("weights", size(facts.weights_bytes) if facts.weights_bytes else ""),
-            ("asked", ", ".join(f"{name} {_plain(value)}" for name, value in spec.options.items())),
-            ("targets", slos_text(spec.slos)),
-            ("labels", ", ".join(f"{name}={value}" for name, value in detail.row.labels.items())),
-        ]
-        known = detail.accuracy
-        if known is not None:
-            text = (
-                f"perplexity {known.perplexity:.4g} over {known.tokens} tokens" if known.perplexity else known.why_not
-            )
-            told_.append(("accuracy", text))
-        rows = [title("what was probed").rule(width)]
-        for label, text in told_:
-            if text:
-                rows += wrapped(label, clean(text, 1000), width, PLAIN)
-        if facts.simulated:
-            rows += wrapped("", "a simulated server: nothing here is real", width, NOTICE)
-        notes = [*dict.fromkeys(note for step in detail.steps for note in step.readings.notes)]
-        for place, text in enumerate([*(one.text for one in detail.notes), *notes]):
-            rows += wrapped("" if place else "notes", clean(text), width, DIM)
-        return rows
 
     def _files(self, detail: RunDetail, rows: list[Row], width: int) -> None:
         if not detail.files:
@@ -451,7 +372,7 @@ class RunScreen(SelectingScreen, ProbeActions):
 
     def _ask_busy(self, detail: RunDetail) -> None:
         texts = lines(
-            f"{_server_of(detail)} has other work",
+            f"{probe_facts.server_of(detail)} has other work",
             clean(detail.row.error),
             "Nothing was sent. A probe makes it slower for everybody, and what they do makes the result worth less.",
         )
@@ -468,16 +389,3 @@ class RunScreen(SelectingScreen, ProbeActions):
 
     def deleted(self, row: RunRow) -> None:
         self.shell.back()
-
-
-def _server_of(detail: RunDetail) -> str:
-    return detail.row.server or detail.facts.url or detail.spec.url or "?"
-
-
-def _counted(names: Sequence[str]) -> str:
-    counts = {name: names.count(name) for name in dict.fromkeys(names)}
-    return ", ".join(f"{many} × {name.removeprefix('NVIDIA ')}" for name, many in counts.items()) or ABSENT
-
-
-def _plain(value: object) -> str:
-    return ",".join(str(one) for one in value) if isinstance(value, list | tuple) else str(value)
