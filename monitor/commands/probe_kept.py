@@ -15,7 +15,8 @@ from monitor.client.api import Client
 from monitor.client.errors import ClientError
 from monitor.client.format import ABSENT, clean, clock, fit
 from monitor.client.probes import Probes
-from monitor.commands.probe_run import Wrong, free_folder, running, save_files, target
+from monitor.commands.probe_following import free_folder, save_files
+from monitor.commands.probe_run import Wrong, running, target
 from monitor.probes.schema import ENDED, RunDetail, RunRow
 
 _SUMMARY, _HTML = "summary.md", "report.html"

@@ -78,6 +78,8 @@ class Runs:
         self._starting: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._ran: dict[tuple[str, str], None] = {}
+        self._issued: set[str] = set()
+        """Ids that were given: one that was deleted since is not another's within its second."""
         self._unkept: dict[str, RunDetail] = {}
         """Those that the disk had no room for."""
         self._closing = False
@@ -212,8 +214,9 @@ class Runs:
         stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
         base = f"{stamp}-{slug(name)}"
         id, number = base, 2
-        while id in self.kept.entries or self.kept.folder(id).exists():
+        while id in self._issued or id in self.kept.entries or self.kept.folder(id).exists():
             id, number = f"{base}-{number}", number + 1
+        self._issued.add(id)
         return id
 
     async def _follow(self, one: RunProcess, entry: Entry) -> None:
