@@ -337,7 +337,7 @@ def _whole(left: _Side, right: _Side, matched: Sequence[_Pair]) -> Iterator[Chan
 
 def _accuracy(workload: str, before: Accuracy | None, after: Accuracy | None) -> Iterator[Change]:
     left, right = before.perplexity if before else None, after.perplexity if after else None
-    if left is None and right is None:
+    if (left is None and right is None) or _of_other_texts(before, after):
         return
     interval = None
     count = 0
@@ -350,6 +350,13 @@ def _accuracy(workload: str, before: Accuracy | None, after: Accuracy | None) ->
         room = saturation.student(count - 1) * math.sqrt(variance / count)
         interval = math.expm1(mean - room), math.expm1(mean + room)
     yield _made(workload, "", "perplexity", "", "lower", left, right, interval, count, count)
+
+
+def _of_other_texts(before: Accuracy | None, after: Accuracy | None) -> bool:
+    """Whether both were measured, and not on the same text in the same windows: together they say nothing."""
+    if before is None or after is None or before.perplexity is None or after.perplexity is None:
+        return False
+    return before.text_id != after.text_id
 
 
 def paired(before: Accuracy, after: Accuracy) -> bool:
@@ -387,7 +394,9 @@ def _notes(left: _Side, right: _Side, matched: Sequence[_Pair], changes: Sequenc
     if not matched:
         yield "no step of one is like a step of the other: only the whole runs can be compared"
     first, second = before.accuracy, after.accuracy
-    if first and second and first.perplexity and second.perplexity and not paired(first, second):
+    if first and second and _of_other_texts(first, second):
+        yield f"perplexity cannot be compared: it is of {first.text_id} before and of {second.text_id} after"
+    elif first and second and first.perplexity and second.perplexity and not paired(first, second):
         yield "perplexity has no interval: the two models cut the text into other tokens, so it is not quite the same"
     yield from _multiplicity(changes)
 

@@ -195,6 +195,15 @@ def test_perplexity_token_by_token() -> None:
     assert not paired(before.accuracy, msgspec.structs.replace(before.accuracy, text_id="other"))
 
 
+def test_perplexity_of_another_text_is_no_change() -> None:
+    before = made("latency", few=True)
+    assert before.accuracy is not None
+    other = msgspec.structs.replace(before.accuracy, text_id="gpumon-1-by-64", perplexity=9.0)
+    found = compare(before, msgspec.structs.replace(before, accuracy=other))
+    assert "perplexity" not in {one.figure for one in found.changes}
+    assert "perplexity cannot be compared: it is of gpumon-1 before and of gpumon-1-by-64 after" in found.notes
+
+
 def test_memory_and_cache_of_the_whole() -> None:
     before = made("throughput", few=True)
     facts = msgspec.structs.replace(before.facts, kv_cache_tokens=834_784)
