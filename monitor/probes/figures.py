@@ -120,12 +120,6 @@ def about(name: str) -> tuple[str, Better]:
     return "", "lower" if name == "perplexity" else ""
 
 
-def percentile_of(one: Latency, percentile: float) -> float | None:
-    """A percentile that ``Latency`` holds, by its number; None for others."""
-    fields = {50.0: one.median, 90.0: one.p90, 95.0: one.p95, 99.0: one.p99, 100.0: one.max}
-    return fields.get(percentile)
-
-
 def repeats(steps: Iterable[Step]) -> dict[tuple[str, str], list[Step]]:
     """Steps by workload and name, in the order of their first: each list is one load, as often as it was measured."""
     found: dict[tuple[str, str], list[Step]] = {}

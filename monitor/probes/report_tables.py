@@ -20,7 +20,6 @@ from monitor.probes.figures import (
     joules,
     memory_used,
     middle,
-    percentile_of,
     repeats,
 )
 from monitor.probes.schema import METRICS, Finding, Latency, Metric, Metrics, Result, Slo, Step, WorkloadName
@@ -399,8 +398,3 @@ def definitions() -> list[tuple[str, str]]:
 def limit_of(slos: Sequence[Slo], metric: Metric) -> Slo | None:
     """The first target of a metric."""
     return next((slo for slo in slos if slo.metric == metric), None)
-
-
-def percentile_at(one: Latency, slo: Slo) -> float | None:
-    """The value that a target is about."""
-    return percentile_of(one, slo.percentile)
