@@ -199,7 +199,7 @@ def _entry(one: Change, place: int) -> Entry:
         (name_of(one.figure), quiet),
         (unit_value(one.before, one.unit), quiet),
         (unit_value(one.after, one.unit), quiet),
-        (change_text(one.change), style if one.verdict in ("better", "worse") else quiet),
+        (change_text(one.change), STRONG if one.verdict in ("better", "worse") else quiet),
         (interval_text(one), DIM),
         (_band(one), style if one.verdict in ("better", "worse") else FAINT),
         ("  " + verdict, style),

@@ -191,7 +191,7 @@ class RunScreen(SelectingScreen, ProbeActions):
             begin = len(above) + len(rows)
             label = {"good": "good", "bad": "BAD", "warning": "warning", "info": ""}[one.level]
             mark = Row().put("▸ " if name == self.selected else "  ", CURSOR).put(glyph, style).put(" ")
-            text = wrapped("", one.text, width - 25, style if one.level != "info" else PLAIN, indent=0)
+            text = wrapped("", one.text, width - 25, STRONG if one.level == "bad" else PLAIN, indent=0)
             for line, part in enumerate(text):
                 row = mark if not line else Row()
                 row.to(4).put(one.topic if not line else "", DIM, 11).put(label if not line else "", style)
