@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.bench.weigh import line
+from tests.live.servers import real_vllm
+from tests.live.side_by_side import FIGURES, SERVER, Work, alternate, medians
 
 STREAMS = (1, 8, 32, 64, 128, 256)
 ITL_MS = 5.0
@@ -86,22 +88,30 @@ def probes(seconds: float) -> None:
 
 
 def probe_vllm(seconds: float) -> None:
-    """The same workload by the probes and by ``vllm bench serve`` against one real vLLM, turn about."""
-    from tests.live.servers import real_vllm
-    from tests.live.side_by_side import FIGURES, SERVER, Work, alternate, medians
+    """The same workload by the probes and by ``vllm bench serve``, turn about: against a server of known pace, where it
+    is seen which of the two is nearer to it, and against one real vLLM."""
+    with tempfile.TemporaryDirectory() as text:
+        arguments = ("--itl-ms", "8", "--prefill-ms", "20")
+        with pace_server(*arguments) as url:
+            for concurrency in (1, 16):
+                work = Work(24 * concurrency, concurrency, model="simulated", as_text=False, warmups=concurrency)
+                _beside(url, work, Path(text), f"pace of 20 and 8 ms, {concurrency} at once", 3)
+        with real_vllm(Path(text), *SERVER) as server:
+            for concurrency in (1, 4, 16):
+                work = Work(max(16 * concurrency, 48), concurrency, warmups=max(concurrency, 4))
+                list(alternate(server.url, work, Path(text), 1, seed=9_000))  # what comes first is slower
+                _beside(server.url, work, Path(text), f"real vLLM, {concurrency} at once", SIDES)
 
-    with tempfile.TemporaryDirectory() as text, real_vllm(Path(text), *SERVER) as server:
-        for concurrency in (1, 4, 16):
-            work = Work(requests=max(16 * concurrency, 48), concurrency=concurrency, warmups=max(concurrency, 4))
-            list(alternate(server.url, work, Path(text), 1, seed=9_000))  # what comes first is slower
-            rounds = list(alternate(server.url, work, Path(text), SIDES, seed=1_000 * concurrency))
-            for name, (mine, other) in medians(rounds).items():
-                unit = FIGURES[name][1]
-                off = (mine - other) / other * 100 if other else 100.0
-                missed = "" if abs(off) <= 3 else ": MISSED"
-                line(
-                    f"probe beside vllm bench serve, {concurrency} at once: {name}",
-                    f"{mine:.2f} {unit}",
-                    f"vllm bench serve {other:.2f} {unit} ({off:+.1f} %)",
-                    f"within 3 %{missed}",
-                )
+
+def _beside(url: str, work: Work, folder: Path, name: str, rounds: int) -> None:
+    """The medians of so many rounds, and how far they are from each other."""
+    found = medians(list(alternate(url, work, folder, rounds, seed=1_000 * work.concurrency)))
+    for figure, (mine, other) in found.items():
+        unit = FIGURES[figure][1]
+        off = (mine - other) / other * 100 if other else 100.0
+        line(
+            f"probe, {name}: {figure}",
+            f"{mine:.2f} {unit}",
+            f"vllm bench serve {other:.2f} {unit} ({off:+.1f} %)",
+            f"within 3 %{'' if abs(off) <= 3 else ': MISSED'}",
+        )

@@ -46,6 +46,9 @@ class Work:
     input_tokens: int = 64
     output_tokens: int = 64
     warmups: int = 4
+    model: str = MODEL
+    as_text: bool = True
+    """Ours: prompts as texts, made by the server itself; else as token ids."""
 
 
 def _texts(url: str, work: Work, seed: int, count: int) -> list[str]:
@@ -57,11 +60,11 @@ def _texts(url: str, work: Work, seed: int, count: int) -> list[str]:
     with httpx.Client(base_url=url, trust_env=False, timeout=30) as http:
 
         def tokens(text: str) -> list[int]:
-            found: list[int] = http.post("/tokenize", json={"model": MODEL, "prompt": text}).json()["tokens"]
+            found: list[int] = http.post("/tokenize", json={"model": work.model, "prompt": text}).json()["tokens"]
             return found
 
         def text(ids: list[int]) -> str:
-            return str(http.post("/detokenize", json={"model": MODEL, "tokens": ids}).json()["prompt"])
+            return str(http.post("/detokenize", json={"model": work.model, "tokens": ids}).json()["prompt"])
 
         while len(texts) < count:
             # What is written of random tokens is read as others: cut or fill until they are as many.
@@ -76,10 +79,10 @@ def _texts(url: str, work: Work, seed: int, count: int) -> list[str]:
     return texts
 
 
-def ours(url: str, work: Work, seed: int, *, as_text: bool = True) -> dict[str, float]:
+def ours(url: str, work: Work, seed: int) -> dict[str, float]:
     """By the probes' client, in the names of ``vllm bench serve``."""
     count = work.requests + work.warmups
-    if as_text:
+    if work.as_text:
         asks = iter([Ask(text, work.output_tokens) for text in _texts(url, work, seed, count)])
     else:
         prompts = Prompts(random.Random(seed), VOCABULARY)
@@ -89,7 +92,7 @@ def ours(url: str, work: Work, seed: int, *, as_text: bool = True) -> dict[str, 
     )
 
     async def run() -> load.LoadResult:
-        async with Client(url, MODEL) as client:
+        async with Client(url, work.model) as client:
             return await load.run(client, plan, asyncio.Event())
 
     made = asyncio.run(run())
@@ -111,7 +114,7 @@ def theirs(url: str, work: Work, seed: int, folder: Path) -> dict[str, float]:
     """By ``vllm bench serve``."""
     command = [
         str(install_vllm.python()), "-m", "vllm.entrypoints.cli.main", "bench", "serve", "--backend", "openai",
-        "--base-url", url, "--model", MODEL, "--tokenizer", str(install_vllm.model()), "--dataset-name", "random",
+        "--base-url", url, "--model", work.model, "--tokenizer", str(install_vllm.model()), "--dataset-name", "random",
         "--random-input-len", str(work.input_tokens), "--random-output-len", str(work.output_tokens),
         "--random-range-ratio", "0", "--num-prompts", str(work.requests), "--num-warmups", str(work.warmups),
         "--max-concurrency", str(work.concurrency), "--ignore-eos", "--temperature", "0", "--seed", str(seed),
