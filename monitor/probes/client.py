@@ -25,6 +25,7 @@ from monitor.probes import completion as api
 from monitor.probes.context import Ask
 from monitor.probes.errors import CannotStart
 from monitor.probes.flight import Flight
+from monitor.probes.redact import without_secrets
 from monitor.probes.schema import Outcome, Record, Secrets
 from monitor.probes.sse import Events, TooLong
 
@@ -154,8 +155,7 @@ class Client:
             record.ended_s = time.perf_counter() - began
             flight.land()
             self._flights.discard(flight)
-        if self._secrets.api_key:
-            record.error = record.error.replace(self._secrets.api_key, "…")  # a server may repeat what it was sent
+        record.error = without_secrets(record.error, self._secrets) if record.error else ""
         chunks = api.chunks_of(record)
         if record.outcome == "ok" and not chunks:
             record.outcome, record.error = "empty", "the stream ended without a token"
@@ -201,10 +201,13 @@ class Client:
         except TimeoutError as error:
             raise CannotStart(f"{self._base} did not answer {path} within {self._timeout_s:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise CannotStart(f"{self._base} gave no answer to {path}: {api.text_of(error)}") from error
+            why = without_secrets(api.text_of(error), self._secrets)
+            raise CannotStart(f"{self._base} gave no answer to {path}: {why}") from error
         if len(content) > _MAX_JSON:
             raise CannotStart(f"{self._base} gave too long an answer to {path}: more than {_MAX_JSON >> 20} MiB")
-        return Reply(response.status, content.decode(errors="replace"))
+        text = content.decode(errors="replace")
+        # What is said in an error is shown; what is an answer is read.
+        return Reply(response.status, text if response.status == 200 else without_secrets(text, self._secrets))
 
     async def _exchange(
         self,
@@ -221,9 +224,9 @@ class Client:
             flight.last = time.perf_counter()
             try:
                 if response.status != 200:
-                    raise await _refusal(response)
+                    raise await _refusal(response, self._secrets)
                 if response.content_type in ("application/json", "text/html"):
-                    text = (await _bounded(response, _MAX_TEXT)).decode(errors="replace")
+                    text = await _said(response, self._secrets)
                     said = f": {api.message(text)}" if api.message(text) else ""
                     raise api.Failed(
                         "malformed", f"it answered with {response.content_type}, no stream of events{said}"
@@ -392,11 +395,16 @@ async def _bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
     return b"".join(pieces)
 
 
-async def _refusal(response: aiohttp.ClientResponse) -> api.Failed:
+async def _said(response: aiohttp.ClientResponse, secrets: Secrets) -> str:
+    """An answer that is no stream. Redacted before it is cut for a message: half a key is one too."""
+    return without_secrets((await _bounded(response, _MAX_TEXT)).decode(errors="replace"), secrets)
+
+
+async def _refusal(response: aiohttp.ClientResponse, secrets: Secrets) -> api.Failed:
     """What a status that is not 200 means."""
     status = response.status
     try:
-        text = (await _bounded(response, _MAX_TEXT)).decode(errors="replace")
+        text = await _said(response, secrets)
     except (aiohttp.ClientError, OSError):
         text = ""  # the status has said it
     said = api.message(text)

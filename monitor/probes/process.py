@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from monitor.probes.redact import without_secrets
 from monitor.probes.schema import (
     ENDED,
     Done,
@@ -311,17 +312,10 @@ class RunProcess:
         self._hear(rest)
 
     def _hear(self, line: bytes) -> None:
-        text = self._without_secrets(line.decode("utf-8", "replace").rstrip())[:_STDERR_LINE]
+        text = without_secrets(line.decode("utf-8", "replace").rstrip(), self.order.secrets)[:_STDERR_LINE]
         if text.strip():
             self._stderr.append(text)
             log.debug("probe %s: %s", self.order.id, text)
-
-    def _without_secrets(self, text: str) -> str:
-        secrets = self.order.secrets
-        for secret in (secrets.api_key, *secrets.headers.values()):
-            if secret:
-                text = text.replace(secret, "…")
-        return text
 
     async def _watch_silence(self) -> None:
         """A run says twice a second where it is: one that says nothing for minutes hangs."""

@@ -12,6 +12,7 @@ import httpx
 
 from monitor.probes.errors import BadOptions, ProbeError
 from monitor.probes.profiler import MAX_SECONDS, STOP_SECONDS, Post, Profiler, stop
+from monitor.probes.redact import without_secrets
 from monitor.probes.schema import Secrets
 from monitor.sources import vllm_http
 from monitor.sources.source import SourceDown
@@ -45,7 +46,7 @@ async def posting(url: str, secrets: Secrets) -> AsyncIterator[Post]:
                         break
         except httpx.HTTPError as error:
             raise ProbeError(f"{url} cannot be asked: {vllm_http.reason(error, STOP_SECONDS)}") from None
-        return response.status_code, body[:_TEXT].decode("utf-8", "replace")
+        return response.status_code, without_secrets(body.decode("utf-8", "replace"), secrets)[:_TEXT]
 
     async with client:
         yield post

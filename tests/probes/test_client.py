@@ -384,6 +384,14 @@ def test_a_key_lets_one_in_and_is_in_no_error() -> None:
                 assert (await send(client)).error == "HTTP 401: bad key … (is the API key right?)"
             assert b"X-Team: a\r\n" in mirror.requests[0]
             assert b"Authorization: Bearer sk-wrong\r\n" in mirror.requests[0]
+        # Nor where the key comes in a header of another name, or the answer is to another question.
+        async with serve(status(403, b'{"error":{"message":"who is t0ken-of-a-proxy?"}}')) as mirror:
+            secrets = Secrets(headers={"Proxy-Key": "Token t0ken-of-a-proxy", "X-Team": "a"})
+            async with Client(mirror.url, "m", secrets) as client:
+                assert (await send(client)).error == "HTTP 403: who is …? (is the API key right?)"
+                assert "t0ken" not in (await client.get("/v1/models")).text
+                with pytest.raises(CannotStart, match=r"^/v1/models: HTTP 403: who is …\?$"):
+                    await client.get_json("/v1/models")
 
     asyncio.run(run())
 
