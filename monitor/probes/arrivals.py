@@ -191,7 +191,7 @@ def _cells(line: str, where: str) -> list[tuple[int, str]]:
     # csv does not say where a field begins: a comma outside of quotes begins the next one.
     begins, quoted = [1], False
     for column, letter in enumerate(line, 1):
-        if letter == '"':
+        if letter == '"' and line[begins[-1] - 1] == '"':  # in a field that begins otherwise it is a letter like others
             quoted = not quoted
         elif letter == "," and not quoted:
             begins.append(column + 1)

@@ -100,6 +100,12 @@ def test_csv_needs_the_time_alone_and_passes_over_the_rest() -> None:
     assert arrivals.parse('user,time\r\n"a, b",0\r\n"c ""d""",0.25\r\n') == [Arrival(0.0), Arrival(0.25)]
 
 
+def test_a_quote_in_the_middle_of_a_field_is_a_letter() -> None:
+    assert arrivals.parse('user,time\na"b,0\n6"" pipe,2\n') == [Arrival(0.0), Arrival(2.0)]
+    with pytest.raises(BadFile, match=r"a.csv:2:5: a time is a number or a date"):
+        arrivals.parse('user,time\na"b,soon\n', "a.csv")
+
+
 def test_dates_are_times() -> None:
     # As in the traces that Azure published: seven digits of a second, no zone.
     text = (
