@@ -19,7 +19,8 @@ from monitor.probes.findings_base import (
 )
 from monitor.probes.findings_limit import CLIENT_FULL, CPU_FULL, late
 from monitor.probes.saturation import throughput
-from monitor.probes.schema import FAILURES, Finding, HostReading, Result, Step
+from monitor.probes.schema import FAILURES, Finding, HostReading, Level, Result, Step
+from monitor.probes.validity import of_run
 from monitor.probes.workloads.open_loop import DUE
 
 _HOT = 0.05
@@ -263,7 +264,8 @@ def _invalid(result: Result) -> list[Finding]:
         more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
         do = "does" if len(bad) == 1 else "do"
         text = f"{len(bad)} of {plural(len(result.steps), 'step')} {do} not count: {'; '.join(reasons[:3])}{more}."
-        found.append(Finding("trust", "bad", text, {"invalid": len(bad), "steps": len(result.steps)}))
+        level: Level = "bad" if of_run(result.steps) else "warning"
+        found.append(Finding("trust", level, text, {"invalid": len(bad), "steps": len(result.steps)}))
     if result.state not in ("done", "running", "starting") and result.steps:
         why = f" ({result.error})" if result.error else ""
         text = f"The run did not come to its end: {result.state}{why}. It has {plural(len(result.steps), 'step')}."

@@ -280,8 +280,8 @@ class RunContext:
         if halted:
             why.append(f"it was ended early: {halted}")
         elif self._stop.event.is_set() and _cut_short(plan, made):
-            came = "was cancelled" if self._stop.reason == "cancelled" else "came to its limit"
-            why.append(f"the run {came} in the middle of it")
+            cancelled = self._stop.reason == "cancelled"
+            why.append("the run was cancelled in the middle of it" if cancelled else validity.CUT_BY_LIMIT)
         elif not numbers.completed and not numbers.failed and not numbers.failures.get("hung_up"):
             why.append(f"no request ended within {made.duration_s:.1f} s: give it more seconds")
         steady = None

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import msgspec
 
 from monitor.durations import format_duration
-from monitor.probes import accuracy, findings, headline, results, target, watch
+from monitor.probes import accuracy, findings, headline, results, target, validity, watch
 from monitor.probes.client import Client
 from monitor.probes.errors import BadOptions, Busy, CannotStart, ProbeError
 from monitor.probes.measure import Ended, Readers, RunContext, Stop
@@ -259,7 +259,6 @@ class Run:
 
     async def _finish(self, state: RunState, error: str) -> Result:
         steps = tuple(self._context.steps) if self._context is not None else ()
-        invalid = dict.fromkeys(f"{step.workload}, {step.name}: {why}" for step in steps for why in step.invalid)
         result = Result(
             id=self._order.id,
             workload=self._spec.workload,
@@ -270,7 +269,7 @@ class Run:
             facts=self._facts,
             steps=steps,
             error=error,
-            invalid=tuple(invalid),
+            invalid=validity.of_run(steps),
             accuracy=self._accuracy,
             traces=self._traces,
             notes=tuple(self._notes),

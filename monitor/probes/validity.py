@@ -5,10 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from monitor.probes.context import Closed, StepPlan
-from monitor.probes.schema import FAILURES, Metrics, Readings, Record
+from monitor.probes.schema import FAILURES, Metrics, Readings, Record, Step
 
 MOST_FAILED = 0.1
 """Of the requests: with more failures a step says more of them than of the server."""
+
+CUT_BY_LIMIT = "the run came to its limit in the middle of it"
+"""Of a step, not of the run: whoever gave it so many seconds meant that."""
+
+
+def of_run(steps: Sequence[Step]) -> tuple[str, ...]:
+    """Why a run does not count; () where it does. A step that the run's own limit cut short does not take the others
+    with it, as long as there is one of its workload that counts."""
+    whole = {step.workload for step in steps if not step.invalid}
+    return tuple(
+        dict.fromkeys(
+            f"{step.workload}, {step.name}: {why}"
+            for step in steps
+            for why in step.invalid
+            if why != CUT_BY_LIMIT or step.workload not in whole
+        )
+    )
 
 
 def invalid(

@@ -6,8 +6,8 @@ import pytest
 
 from monitor.probes import statistics
 from monitor.probes.context import Closed, Load, Open, StepPlan
-from monitor.probes.schema import Outcome, Readings, Record, ServerReading
-from monitor.probes.validity import Guard, invalid
+from monitor.probes.schema import Metrics, Outcome, Readings, Record, ServerReading, Step, WorkloadName
+from monitor.probes.validity import CUT_BY_LIMIT, Guard, invalid, of_run
 
 
 def plan(load: Load | None = None, *, may_cache: bool = False) -> StepPlan:
@@ -37,6 +37,20 @@ def why(
         Readings(server=server),
         asked=asked,
         exact=exact,
+    )
+
+
+def step(name: str, *invalid: str, workload: WorkloadName = "throughput") -> Step:
+    return Step(workload, name, {}, 0, 1, Metrics(1.0, 1, 0, 1, 1, 1.0, 1.0, 2.0), invalid=invalid)
+
+
+def test_the_last_step_of_a_run_that_came_to_its_limit_does_not_take_the_others_with_it() -> None:
+    good, cut = step("concurrency 1"), step("concurrency 2", CUT_BY_LIMIT)
+    assert of_run([good, cut]) == ()
+    assert of_run([cut]) == (f"throughput, concurrency 2: {CUT_BY_LIMIT}",)
+    assert of_run([step("x", workload="latency"), cut]) == (f"throughput, concurrency 2: {CUT_BY_LIMIT}",)
+    assert of_run([good, step("concurrency 4", "cached tokens: 5", CUT_BY_LIMIT)]) == (
+        "throughput, concurrency 4: cached tokens: 5",
     )
 
 
