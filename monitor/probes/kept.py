@@ -176,11 +176,15 @@ class Kept:
         baseline = self.entries[id].row.baseline if id in self.entries else ""
         entry.row = msgspec.structs.replace(entry.row, baseline=baseline, progress=None)
         entry.bytes = await asyncio.to_thread(_bytes_of, self.folder(id))
-        self.entries[id] = entry
+        try:
+            # First, so that who sees it in the list can have it.
+            await self._write({f"{id}.json": msgspec.json.encode(msgspec.structs.replace(detail, row=entry.row))})
+        finally:
+            self.entries[id] = entry
         gone = self._too_many()
         for one in gone:
             del self.entries[one]
-        await self._write({f"{id}.json": msgspec.json.encode(msgspec.structs.replace(detail, row=entry.row))})
+        await self._write()
         await asyncio.to_thread(self._remove, gone)
         return gone
 
@@ -226,11 +230,14 @@ class Kept:
 
     # -- the disk ----------------------------------------------------------------------------------------------------
 
-    async def _write(self, more: dict[str, bytes] | None = None) -> None:
+    async def _write(self, files: dict[str, bytes] | None = None) -> None:
+        """Write these files, or the index."""
         async with self._writing:
-            index = msgspec.json.format(msgspec.json.encode(_Index(list(self.entries.values()))), indent=1)
+            if files is None:
+                index = msgspec.json.encode(_Index(list(self.entries.values())))
+                files = {_INDEX: msgspec.json.format(index, indent=1)}
             try:
-                await asyncio.to_thread(self._write_files, {**(more or {}), _INDEX: index})
+                await asyncio.to_thread(self._write_files, files)
             except OSError as error:
                 self.problem = f"results cannot be kept in {self.directory}: {error.strerror}"
                 raise

@@ -41,6 +41,8 @@ MOST = 8
 """Runs at the same time, each against another server."""
 _ASIDE_SECONDS = 60.0
 _ASIDE_BYTES = 64 << 20
+_ASIDE_AT_ONCE = 2
+"""Each takes a core for a while, and anybody who may look may ask for one."""
 _RECOVER_SECONDS = 120.0
 """A run whose daemon was killed may take so long to write what it has."""
 _LONGEST_TEXT = 200
@@ -83,6 +85,7 @@ class Runs:
         self._unkept: dict[str, RunDetail] = {}
         """Those that the disk had no room for."""
         self._closing = False
+        self._asides = asyncio.Semaphore(_ASIDE_AT_ONCE)
         self.profiles = Profiles()
 
     # -- beginning and end -------------------------------------------------------------------------------------------
@@ -101,10 +104,10 @@ class Runs:
     async def close(self) -> None:
         """End every run, and wait until each has kept what it had."""
         self._closing = True
-        await self.profiles.close()
         for one in self._live.values():
             one.cancel(process.AT_THE_END)
             one.wake()
+        await self.profiles.close()
         followers = [task for task in self._tasks if task.get_name().startswith("following")]
         if followers:
             await asyncio.wait(followers, timeout=process.AT_THE_END.cancelled + process.AT_THE_END.terminated + 6)
@@ -301,8 +304,7 @@ class Runs:
         return one.revision, detail, steps, notes
 
     def find(self, name: str) -> str:
-        """The id of a run by its id, the name of a baseline, how its id begins, or the name it is kept as, the newest
-        first. Raises ``NoSuchRun``."""
+        """The id of the run that a person means by a name (``names.resolve``). Raises ``NoSuchRun``."""
         return resolve(self.rows(), name).id
 
     async def baseline(self, id: str, name: str) -> RunRow:
@@ -334,6 +336,14 @@ class Runs:
     # -- what takes a whole result -----------------------------------------------------------------------------------
 
     async def _ask_aside(self, what: str, folders: Sequence[str], kind: type[T]) -> T:
+        async with self._asides:
+            out = await self._aside_says(what, folders)
+        try:
+            return msgspec.json.decode(out, type=kind)
+        except msgspec.DecodeError as error:
+            raise ProbeError(f"what came of it cannot be read: {error}") from None
+
+    async def _aside_says(self, what: str, folders: Sequence[str]) -> bytes:
         child = await asyncio.create_subprocess_exec(
             *self._aside,
             what,
@@ -355,10 +365,7 @@ class Runs:
         if child.returncode:
             words = errors.decode("utf-8", "replace").strip().splitlines()
             raise ProbeError(words[-1][:500] if words else f"it ended with code {child.returncode}")
-        try:
-            return msgspec.json.decode(out, type=kind)
-        except msgspec.DecodeError as error:
-            raise ProbeError(f"what came of it cannot be read: {error}") from None
+        return out
 
     async def _recover(self, orphans: Sequence[str], unknown: Sequence[str]) -> None:
         """Take in what is on disk and not in the index: results of a daemon that was killed, whose runs may still be
@@ -389,12 +396,12 @@ class Runs:
                 return True
         if detail is None:
             return last
-        entry = Entry(detail.row, 0, capacity(detail.steps) if detail.row.state == "done" else None)
+        # By its place, whatever stands in it: a folder may have been copied here under another name.
+        row = msgspec.structs.replace(detail.row, id=id)
+        entry = Entry(row, 0, capacity(detail.steps) if detail.row.state == "done" else None)
         old = self.kept.entries.get(id)
         if old is not None:
-            entry.row = msgspec.structs.replace(
-                detail.row, id=id, by=old.row.by, baseline=old.row.baseline, server=old.row.server
-            )
+            entry.row = msgspec.structs.replace(row, by=old.row.by, baseline=old.row.baseline, server=old.row.server)
         entry.asked = _asked(entry.row, detail.spec)
         try:
             await self.kept.put(entry, detail)

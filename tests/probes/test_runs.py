@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -418,6 +419,45 @@ def test_after_a_manager_that_was_killed_its_runs_result_is_found(tmp_path: Path
     play(tmp_path, story)
 
 
+def test_what_is_found_again_is_listed_once_it_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    id = killed(tmp_path, "wait")
+
+    async def story(on: Stage) -> None:
+        write, seen = on.runs.kept._write_files, []
+
+        def look(files: dict[str, bytes]) -> None:
+            seen.append((sorted(files), on.runs.kept.entries[id].row.state))
+            write(files)
+
+        monkeypatch.setattr(on.runs.kept, "_write_files", look)
+        await on.until(lambda: len(seen) >= 2)
+        assert seen[:2] == [([f"{id}.json"], "lost"), (["index.json"], "cancelled")]
+
+    play(tmp_path, story)
+
+
+def test_a_folder_that_was_copied_here_is_kept_by_its_own_name(tmp_path: Path) -> None:
+    ids: list[str] = []
+
+    async def first(on: Stage) -> None:
+        row = await on.play("done")
+        await on.end(row)
+        ids.append(row.id)
+
+    play(tmp_path, first)
+    copy = f"{ids[0]}-copy"
+    shutil.copytree(tmp_path / "results" / ids[0], tmp_path / "results" / copy)
+
+    async def second(on: Stage) -> None:
+        await on.until(lambda: len(on.runs.rows()) == 2)
+        assert {row.id for row in on.runs.rows()} == {ids[0], copy}
+        assert (await on.runs.kept.file(copy, "summary.md")).parent.name == copy
+        await on.runs.delete(copy)
+        assert (tmp_path / "results" / ids[0] / "summary.md").exists()
+
+    play(tmp_path, second)
+
+
 def test_an_index_that_is_broken_is_made_anew(tmp_path: Path) -> None:
     rows: list[RunRow] = []
 
@@ -547,6 +587,29 @@ def test_two_results_are_compared_by_name(tmp_path: Path) -> None:
 
     pytest.importorskip("monitor.probes.compare")
     play(tmp_path, story)
+
+
+def test_few_results_are_compared_at_once(tmp_path: Path) -> None:
+    """Who may only look cannot fill the machine with processes."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    code = (
+        "import os, sys, time\n"
+        f"mark = os.path.join({str(marks)!r}, str(os.getpid()))\n"
+        "open(mark, 'w').close()\n"
+        f"there = len(os.listdir({str(marks)!r}))\n"
+        "time.sleep(0.2)\n"
+        "os.remove(mark)\n"
+        "sys.exit(str(there))\n"
+    )
+
+    async def story(on: Stage) -> None:
+        row = await on.play("done")
+        await on.end(row)
+        found = await asyncio.gather(*(on.runs.compare(row.id, row.id) for _ in range(6)), return_exceptions=True)
+        assert {str(one) for one in found} <= {"1", "2"}
+
+    play(tmp_path, story, aside=(sys.executable, "-c", code))
 
 
 def test_a_name_means_the_newest() -> None:
