@@ -411,13 +411,12 @@ class Runs:
 
 
 def capacity(steps: Sequence[Step]) -> float | None:
-    """Output tokens a second at the best concurrency of a sweep, the mean of its repeats; None where there was none
-    that counts."""
-    found: dict[str, list[float]] = {}
-    for step in steps:
-        if step.workload == "throughput" and not step.invalid and step.metrics.completed:
-            found.setdefault(step.name, []).append(step.metrics.output_throughput)
-    return max((sum(values) / len(values) for values in found.values()), default=None)
+    """Output tokens a second at the peak of a sweep, as its own headline has it; None where there is none that
+    counts."""
+    from monitor.probes import saturation
+
+    top = saturation.peak(saturation.points(steps))
+    return None if top is None else top.output
 
 
 def _asked(row: RunRow, spec: Spec) -> str:

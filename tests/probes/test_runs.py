@@ -18,15 +18,17 @@ import msgspec
 import pytest
 
 from monitor.probes.errors import BadOptions, ProbeError
+from monitor.probes.headline import sweep
 from monitor.probes.kept import InTheWay, Limits, NoSuchRun
 from monitor.probes.names import resolve, slug
 from monitor.probes.process import Patience
-from monitor.probes.runs import Runs
+from monitor.probes.runs import Runs, capacity
 from monitor.probes.schema import ENDED, RunDetail, RunRow, Secrets, Slo, Spec
 from monitor.probes.series import FAMILIES, ProbeSeries
 from monitor.probes.servers import Server, address, choose, label
 from monitor.samples import NAME, Event, ScrapeBuilder
 from tests.probes.fake_run import LAUNCH
+from tests.probes.made_results import made
 
 QUICK = Patience(cancelled=0.3, terminated=0.3, silent=30.0, leaving=5.0)
 
@@ -563,6 +565,12 @@ def test_the_series_say_what_runs_and_what_came(tmp_path: Path) -> None:
         assert ratio not in on.series()
 
     play(tmp_path, story)
+
+
+def test_what_a_server_can_is_what_the_sweep_says() -> None:
+    result = made("throughput")
+    assert capacity(result.steps) == sweep(result.steps)["output_throughput"]
+    assert capacity(made("latency").steps) is None
 
 
 def test_a_run_of_a_simulated_server_knows_it(tmp_path: Path) -> None:
