@@ -473,7 +473,7 @@ def test_an_index_that_is_broken_is_made_anew(tmp_path: Path) -> None:
     index.write_text('{"entries": [{')
 
     async def second(on: Stage) -> None:
-        await on.until(lambda: on.runs.rows() == rows)
+        await on.until(lambda: on.runs.rows() == rows and index.exists())
         assert (tmp_path / "results" / "index.json.bad").exists()
 
     play(tmp_path, second)
