@@ -14,12 +14,12 @@ from monitor.probes.findings_lengths import doubling
 from monitor.probes.findings_limit import limit
 from monitor.probes.findings_sweep import knee_of, saturated, targets
 from monitor.probes.findings_trust import disturbed, failures, trust
-from monitor.probes.findings_workloads import accuracy, drift, prefix, priority
+from monitor.probes.findings_workloads import accuracy, drift, prefix, priority, rates
 from monitor.probes.schema import Finding, Result
 
 _QUESTIONS: tuple[Callable[[Result], list[Finding]], ...] = (
-    knee_of, saturated, targets, limit, idle, doubling, prefix, priority, drift, memory, energy, cost, accuracy,
-    failures, disturbed, trust,
+    knee_of, saturated, rates, targets, limit, idle, doubling, prefix, priority, drift, memory, energy, cost,
+    accuracy, failures, disturbed, trust,
 )  # fmt: skip
 """In the order of the report: what the server can, why not more, what it costs, and whether that can be relied on."""
 

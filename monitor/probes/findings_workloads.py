@@ -5,9 +5,21 @@ from __future__ import annotations
 
 from monitor.probes.drift import drifts
 from monitor.probes.figures import hit_rate
-from monitor.probes.findings_base import FEW, counted, middle, ms, parameter, percent, present, signed, times
+from monitor.probes.findings_base import (
+    FEW,
+    counted,
+    middle,
+    ms,
+    parameter,
+    percent,
+    present,
+    seconds,
+    signed,
+    times,
+)
 from monitor.probes.schema import Finding, Metrics, Result, Step
-from monitor.probes.workloads.soak import words
+from monitor.probes.workloads.open_loop import behind_s, kept_up
+from monitor.probes.workloads.soak import length, named, words
 
 _FEW_STEPS = 5
 
@@ -47,6 +59,44 @@ def prefix(result: Result) -> list[Finding]:
         ttft_cold_ms=ttft[cold], ttft_warm_ms=ttft[warm], change=change, hit_rate=hit, share=warm,
     )  # fmt: skip
     return [Finding("prefix", "good" if level == "good" else "warning", text, values)]
+
+
+def rates(result: Result) -> list[Finding]:
+    """The highest rate with which the server kept up, and what became of the next one."""
+    by: dict[float, list[Step]] = {}
+    for step in counted(result, "rate"):
+        rate = parameter(step, "rate")
+        if rate is not None and step.metrics.ttft.median is not None:
+            by.setdefault(rate, []).append(step)
+    if not by:
+        return []
+    kept = [rate for rate, steps in by.items() if all(kept_up(step) for step in steps)]
+    above = min((rate for rate in by if rate not in kept and rate > max(kept, default=0.0)), default=None)
+    over = f"{_answers(by[above])}, and the last answer came {_late(by[above])}" if above is not None else ""
+    if not kept:
+        text = f"The server keeps up with no rate that was tried: of {above:g} requests a second, {over}."
+        return [Finding("saturated", "bad", text, {"rate": 0.0})]
+    best = max(kept)
+    text = f"The server keeps up with {best:g} requests a second (median TTFT {_ttft(by[best])})"
+    values = present(rate=best, rate_beyond=above)
+    if above is None:
+        text += ", the highest that was tried: a higher one would show where it ends."
+        return [Finding("saturated", "info", text, values)]
+    text += f", not with {above:g}: {over} (median TTFT {_ttft(by[above])})."
+    return [Finding("saturated", "good", text, values)]
+
+
+def _ttft(steps: list[Step]) -> str:
+    return ms(middle(step.metrics.ttft.median for step in steps))
+
+
+def _answers(steps: list[Step]) -> str:
+    return f"{middle(step.metrics.request_throughput for step in steps) or 0.0:.3g} a second were answered"
+
+
+def _late(steps: list[Step]) -> str:
+    behind = middle(behind_s(step) for step in steps) or 0.0
+    return f"{seconds(behind)} after the last request was due"
 
 
 def priority(result: Result) -> list[Finding]:
@@ -117,8 +167,8 @@ def drift(result: Result) -> list[Finding]:
     real = [one for one in found if one.real]
     values = present(parts=len(steps), **{f"{one.figure}_change": one.change for one in found})
     if not real:
-        about = ", ".join(f"{one.figure} {signed(one.change)}" for one in found)
-        text = f"Nothing drifts beyond noise in {found[0].seconds / 60:.0f} min ({about})."
+        about = ", ".join(f"{named(one)} {signed(one.change)}" for one in found)
+        text = f"Nothing drifts beyond noise in {length(found[0].seconds)} ({about})."
         return [Finding("drift", "good", text, values)]
     bad = any(one.worse or one.figure == "memory_used_bytes" for one in real)
     text = "; ".join(words(one) for one in real)

@@ -178,6 +178,29 @@ def test_the_highest_rate_within_the_targets() -> None:
     assert finding.text == "Up to 2 requests a second meet the targets (TTFT p99 ≤ 100 ms); at 4, TTFT p99 is 135 ms."
 
 
+def rated(rate: float, *, seconds: float, completed: int, ttft: float = 40.0) -> Step:
+    made = metrics(100.0, ttft=ttft, seconds=seconds)
+    fast = Latency(completed, ttft + 960.0, ttft + 960.0, min=1000.0)
+    made = msgspec.structs.replace(made, completed=completed, request_throughput=completed / seconds, e2el=fast)
+    return step("rate", made, {"rate": rate})
+
+
+def test_the_highest_rate_that_the_server_keeps_up_with() -> None:
+    kept = rated(2.0, seconds=61.0, completed=120)
+    late = rated(4.0, seconds=90.0, completed=240, ttft=9000.0)
+    finding = one(result(kept, late, workload="rate"), "saturated")
+    assert finding.text == (
+        "The server keeps up with 2 requests a second (median TTFT 40 ms), not with 4: 2.67 a second were answered, "
+        "and the last answer came 30 s after the last request was due (median TTFT 9.00 s)."
+    )
+    assert (finding.level, finding.values) == ("good", {"rate": 2.0, "rate_beyond": 4.0})
+    finding = one(result(kept, workload="rate"), "saturated")
+    assert finding.text.endswith("the highest that was tried: a higher one would show where it ends.")
+    finding = one(result(late, workload="rate"), "saturated")
+    assert finding.text.startswith("The server keeps up with no rate that was tried: of 4 requests a second, 2.67")
+    assert finding.level == "bad"
+
+
 # -- why scaling stops ------------------------------------------------------------------------------------------------
 
 
@@ -470,6 +493,7 @@ def test_drift_of_a_soak() -> None:
     assert finding.level == "warning"
     assert finding.text.startswith("Median TTFT rose by")
     assert soak([50 + rng.gauss(0, 0.3) for _ in range(20)]).text.startswith("Nothing drifts beyond noise in 19 min")
+    assert "(median TTFT +" in soak([50 + rng.gauss(0, 0.3) for _ in range(20)]).text.replace("−", "+")
     assert soak([50.0] * 3).text == "Whether anything drifts is not known: 3 parts were measured, and it takes 5."
 
 

@@ -3,6 +3,7 @@ latencies from the moment at which a request was due."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -75,6 +76,30 @@ def answered_share(step: Step) -> float | None:
     left = step.metrics.failures.get("cancelled", 0) + step.metrics.failed
     whole = step.metrics.completed + left
     return step.metrics.completed / whole if whole else None
+
+
+def behind_s(step: Step) -> float | None:
+    """Seconds from when the last request of a step at a fixed rate was due to the end of the last answer; None for a
+    step without one."""
+    rate = step.parameters.get("rate")
+    if not isinstance(rate, (int, float)) or not 0 < rate < math.inf:
+        return None
+    made = step.metrics
+    sent = made.completed + made.failed + made.failures.get("hung_up", 0) + made.failures.get("cancelled", 0)
+    return max(made.duration_s - sent / rate, 0.0)
+
+
+def kept_up(step: Step) -> bool:
+    """Whether the server did as much as it was asked for: nine requests of ten were answered, and there was no backlog
+    at the end. A queue that grows is worked off after the last request, so that all of them are answered in the end,
+    late: a tenth of the time of the arrivals, and three times the fastest answer, are no backlog."""
+    if (answered_share(step) or 0.0) < 0.9:
+        return False
+    behind = behind_s(step)
+    if behind is None:
+        return True
+    fastest = (step.metrics.e2el.min or 0.0) / 1000
+    return behind <= 0.1 * max(step.metrics.duration_s - behind, 0.0) + 3 * fastest
 
 
 def tell_undone(context: Context, step: Step, drain_s: float) -> bool:

@@ -19,7 +19,7 @@ from monitor.probes.errors import BadOptions
 from monitor.probes.headline import plain
 from monitor.probes.schema import Step
 from monitor.probes.workloads.base import Workload, repeats, require_room
-from monitor.probes.workloads.open_loop import answered_share, capacity, rounded, tell_undone
+from monitor.probes.workloads.open_loop import answered_share, capacity, kept_up, rounded, tell_undone
 
 STAYS, HANGS_UP = "stays", "hangs up"
 SHARES = (0.25, 0.5, 0.75, 1.0)
@@ -253,9 +253,9 @@ def _asks(context: Context, options: Options, planned: Sequence[Arrival], warmup
 
 
 def headline(steps: Sequence[Step]) -> dict[str, float]:
-    """The figures of the highest rate with which the server kept up: nine requests of ten were answered."""
+    """The figures of the highest rate with which the server kept up; without one, those of all."""
     rated = [step for step in steps if "rate" in step.parameters]
-    kept = [step for step in rated if (answered_share(step) or 0) >= 0.9]
+    kept = [step for step in rated if kept_up(step)]
     if not kept:
         return plain([step for step in steps if "concurrency" not in step.parameters])
     best = max(float(step.parameters["rate"]) for step in kept)

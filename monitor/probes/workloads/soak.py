@@ -140,6 +140,16 @@ async def _measure(context: Context, options: Options, rate: float, number: int,
 # -- what came -------------------------------------------------------------------------------------------------------
 
 
+def named(one: Drift) -> str:
+    """``median TTFT``."""
+    return _WORDS.get(one.figure, one.figure)
+
+
+def length(seconds: float) -> str:
+    """``24 s``, ``60 min``: to the nearest one."""
+    return f"{seconds / 60:.0f} min" if seconds >= 119.5 else f"{seconds:.0f} s"
+
+
 def words(one: Drift) -> str:
     """``median TTFT rose by 12 % (8 to 16 %) in 60 min, from 20.1 to 22.5 ms``."""
     by_unit = {"B": (1 << 20, "MiB")}
@@ -147,8 +157,8 @@ def words(one: Drift) -> str:
     which = "rose" if one.change > 0 else "fell"
     low, high = sorted((abs(one.low), abs(one.high)))
     return (
-        f"{_WORDS.get(one.figure, one.figure)} {which} by {abs(one.change):.1%} ({low:.1%} to {high:.1%}) in "
-        f"{one.seconds / 60:.0f} min, from {one.begin / divisor:.4g} to {one.end / divisor:.4g} {unit}"
+        f"{named(one)} {which} by {abs(one.change):.1%} ({low:.1%} to {high:.1%}) in "
+        f"{length(one.seconds)}, from {one.begin / divisor:.4g} to {one.end / divisor:.4g} {unit}"
     )
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from monitor.probes.context import Ask, Open, StepPlan
 from monitor.probes.errors import BadOptions, CannotGoOn, CannotStart
-from monitor.probes.schema import Facts, Record
+from monitor.probes.schema import Facts, Latency, Metrics, Record, Step
 from monitor.probes.workloads import WORKLOADS, open_loop, rate
+from monitor.probes.workloads.open_loop import kept_up
 from tests.probes.workloads.fake_context import FakeContext, answered, run
 
 
@@ -160,6 +161,18 @@ def test_a_rate_that_is_far_too_much_ends_the_way_up() -> None:
     assert context.said("4/s: 64 of 80 requests were not done 30 s after the last had come")
     assert context.said("left out, since 4/s is far too much already: 8/s")
     assert rate.headline(context.steps)["rate"] == 2.0
+
+
+def test_a_queue_that_is_worked_off_at_the_end_is_not_kept_up_with() -> None:
+    def served(rate: float, duration_s: float) -> Step:
+        made = Metrics(duration_s, 240, 0, 0, 0, 240 / duration_s, 0.0, 0.0, e2el=Latency(n=240, min=1000.0))
+        return Step("rate", f"{rate:g}/s", {"rate": rate}, 0, 1, made)
+
+    # Both were answered to the last; the second, 30 s after the last had come.
+    steps = [served(2.0, 122.0), served(4.0, 90.0)]
+    assert rate.headline(steps)["rate"] == 2.0
+    assert kept_up(served(4.0, 68.9))  # 6 s are a tenth of the minute, 3 s three of the fastest
+    assert not kept_up(served(4.0, 69.2))
 
 
 def test_what_waits_here_is_counted_from_when_it_was_due() -> None:
