@@ -17,6 +17,7 @@ from monitor.client.format import ABSENT, clean, clock, fit
 from monitor.client.probes import Probes
 from monitor.commands.probe_following import free_folder, save_files
 from monitor.commands.probe_run import Wrong, running, target
+from monitor.commands.probe_view import headline
 from monitor.probes.schema import ENDED, RunDetail, RunRow
 
 _SUMMARY, _HTML = "summary.md", "report.html"
@@ -52,7 +53,7 @@ def show_list(daemon: str | None, last: int, *, as_json: bool) -> int:
             click.echo("no run is kept here: `gpumon probe suite --quick` makes one")
             return 0
         width = max(len(row.id) for row in rows)
-        servers = max(6, min(30, *(len(row.server) for row in rows)) if len(rows) > 1 else len(rows[0].server))
+        servers = max(6, min(30, max(len(clean(row.server)) for row in rows)))
         click.echo(f"{fit('run', width)}  {fit('server', servers)}  {fit('state', 10)}  {fit('baseline', 10)}  figures")
         for row in rows:
             cells = (fit(row.id, width), fit(clean(row.server), servers), fit(row.state, 10), fit(row.baseline, 10))
@@ -69,7 +70,7 @@ def _figures(row: RunRow) -> str:
         part = "" if row.progress.fraction is None else f" {words.percent(row.progress.fraction)}"
         return f"{row.progress.phase}{part}"
     said = "" if row.valid else "DOES NOT COUNT  "
-    figures = "  ".join(f"{name} {words.figure(value)}" for name, value in list(row.headline.items())[:4])
+    figures = headline(dict(list(row.headline.items())[:4]))
     return said + (figures or clean(row.error, 80) or ABSENT)
 
 

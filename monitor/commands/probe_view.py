@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -17,6 +17,7 @@ from rich.text import Text
 
 from monitor.client import format as words
 from monitor.client.format import ABSENT, clean
+from monitor.probes.figures import about
 from monitor.probes.schema import Finding, Latency, Progress, RunDetail, Step
 
 _NOTE_STYLES = {"good": "green", "info": "", "warning": "yellow", "bad": "red"}
@@ -151,7 +152,7 @@ def now(progress: Progress) -> str:
     if live.failed:
         said.append(f"{live.failed} FAILED")
     for value, text in (
-        (live.output_per_s, f"{words.number(live.output_per_s)} tok/s"),
+        (live.output_per_s, f"{per_second(live.output_per_s)} tok/s"),
         (live.ttft_ms, f"TTFT {milliseconds(live.ttft_ms)}"),
         (live.itl_ms, f"ITL {milliseconds(live.itl_ms)}"),
         (live.waiting or None, f"{words.number(live.waiting)} waiting"),
@@ -199,7 +200,7 @@ def step_line(step: Step) -> str:
     mark, _ = _mark(step)
     parts = [
         f"{step.workload} {step_name(step)}: {_requests(step)} in {made.duration_s:.1f} s",
-        f"{words.number(made.output_throughput)} tok/s",
+        f"{per_second(made.output_throughput)} tok/s",
         f"TTFT {_pair(made.ttft)}",
         f"TPOT {_pair(made.tpot)}",
         f"E2EL {_pair(made.e2el)}",
@@ -223,7 +224,7 @@ def steps_table(steps: Sequence[Step], width: int) -> Table:
         cells = [
             f"{step.workload}: {step_name(step)}" if several else step_name(step),
             _requests(step),
-            words.number(made.output_throughput),
+            per_second(made.output_throughput),
             _pair(made.ttft),
             _pair(made.tpot),
         ]
@@ -281,9 +282,22 @@ def finding_text(finding: Finding) -> Text:
     return Text(f"{_GLYPHS[finding.level]} {clean(finding.text, 1000)}", style=_NOTE_STYLES[finding.level])
 
 
-def headline(figures: dict[str, float]) -> str:
-    """``output_throughput 1.2k  ttft_p99_ms 34``."""
-    return "  ".join(f"{name} {words.figure(value)}" for name, value in figures.items())
+def headline(figures: Mapping[str, float]) -> str:
+    """``output_throughput 1,099 tok/s  ttft_p99_ms 34 ms``: each name as files have it, each value with its unit."""
+    return "  ".join(f"{name} {_with_unit(name, value)}" for name, value in figures.items())
+
+
+def _with_unit(name: str, value: float) -> str:
+    unit, _ = about(name)
+    if unit == "B":
+        return words.size(value)
+    written = f"{value:,.0f}" if abs(value) >= 999.5 else words.figure(value)
+    return f"{written} {unit}".rstrip()
+
+
+def per_second(value: float | None) -> str:
+    """Tokens of a second, to the token: steps are compared closely."""
+    return f"{value:,.0f}" if value is not None and value >= 99.5 else words.number(value)
 
 
 def is_terminal() -> bool:

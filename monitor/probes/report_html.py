@@ -92,7 +92,7 @@ def _body(result: Result, name: str, model: str) -> Iterator[str]:
     yield from _pairs(facts(result))
     told = notes(result)
     if told:
-        yield "<h3>What could not be had</h3><ul>"
+        yield "<h3>What was said while it ran</h3><ul>"
         yield from (f'<li class="break">{escape(note)}</li>' for note in told)
         yield "</ul>"
     yield "<h3>What the words mean</h3>"

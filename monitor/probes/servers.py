@@ -67,7 +67,9 @@ def choose(servers: Sequence[Server], name: str, url: str, hostname: str) -> Ser
         if len(known) == 1:
             return next(iter(known.values()))
         there = ", ".join(known)
-        raise BadOptions(f"say which server: {there}" if there else "no server is known here: give its address")
+        raise BadOptions(
+            f"say which server (--server): {there}" if there else "no server is known here: give its address"
+        )
     meant = address(url)
     for one in servers:
         # By its name too: a node's own name and its loopback are the same server, and one load at a time is enough.

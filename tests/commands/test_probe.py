@@ -102,7 +102,7 @@ def test_a_run_by_the_daemon_and_what_is_kept_of_it(tmp_path: Path) -> None:
         assert (folder.with_name(f"{row.id}-2") / "steps" / "01.json").read_text() == "{}"
         listed = await gpumon("list")
         assert row.id in listed.out
-        assert "output_throughput 200" in listed.out
+        assert "output_throughput 200 tok/s" in listed.out
         assert json.loads((await gpumon("list", "--json")).out)[0]["id"] == row.id
         shown = await gpumon("show", "First try")
         assert "a note" in shown.out
