@@ -58,6 +58,7 @@ class Profiles:
     def __init__(self, posting: Callable[[str, Secrets], AbstractAsyncContextManager[Post]] = posting) -> None:
         self._posting = posting
         self._running: dict[str, tuple[Profiler, AsyncExitStack]] = {}
+        self._starting: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def running(self, server: str) -> bool:
@@ -68,8 +69,15 @@ class Profiles:
         """Start one; gives a sentence. Raises ``ProbeError``."""
         if not 0 < seconds <= MAX_SECONDS:
             raise BadOptions(f"a profile takes from 1 to {MAX_SECONDS:g} seconds")
-        if server in self._running:
+        if server in self._running or server in self._starting:
             raise ProbeError(f"{server} is being profiled already: end it with `gpumon probe profile stop`")
+        self._starting.add(server)
+        try:
+            return await self._start(server, url, secrets, seconds)
+        finally:
+            self._starting.discard(server)
+
+    async def _start(self, server: str, url: str, secrets: Secrets, seconds: float) -> str:
         said: list[str] = []
         async with AsyncExitStack() as stack:
             post = await stack.enter_async_context(self._posting(url, secrets))

@@ -39,6 +39,8 @@ ASIDE: tuple[str, ...] = (sys.executable, "-P", "-m", "monitor.probes.aside")
 """What reads whole results, with all their requests, in a process of its own: the daemon stays small."""
 MOST = 8
 """Runs at the same time, each against another server."""
+_RAN = 100
+"""Servers and workloads of which it is told that no load is sent any more."""
 _ASIDE_SECONDS = 60.0
 _ASIDE_BYTES = 64 << 20
 _ASIDE_AT_ONCE = 2
@@ -231,6 +233,8 @@ class Runs:
             entry.capacity = capacity(one.steps) if one.row.state == "done" else None
             entry.asked = _asked(one.row, one.order.spec)
             self._ran[one.server, one.order.spec.workload] = None
+            while len(self._ran) > _RAN:  # any address may be probed
+                del self._ran[next(iter(self._ran))]
         try:
             gone = await self.kept.put(entry, one.detail)
             for id in gone:

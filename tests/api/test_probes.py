@@ -207,6 +207,20 @@ def test_a_profile_is_started_and_stopped_once(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+def test_of_two_who_start_a_profile_at_once_one_is_refused(tmp_path: Path) -> None:
+    async def story(one: Running, probes: Probes) -> None:
+        async with PaceServer(Pace(), profiler=True) as server:
+            asked = ProfileRequest("start", url=server.url, seconds=60)
+            found = await asyncio.gather(*(probes.profile(asked) for _ in range(3)), return_exceptions=True)
+            refused = [str(each) for each in found if isinstance(each, Refused)]
+            assert len(refused) == 2
+            assert not [each for each in refused if "someone else" in each]
+            await probes.profile(ProfileRequest("stop", url=server.url))
+            assert (server.profiling, server.profiles) == (False, 1)
+
+    play(tmp_path, story)
+
+
 def test_a_profile_ends_by_itself_and_needs_a_server_that_has_one(tmp_path: Path) -> None:
     async def story(one: Running, probes: Probes) -> None:
         async with PaceServer(Pace(), profiler=True) as server, PaceServer(Pace()) as without:

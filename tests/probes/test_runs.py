@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from monitor.probes import runs as runs_module
 from monitor.probes.errors import BadOptions, ProbeError
 from monitor.probes.headline import sweep
 from monitor.probes.kept import InTheWay, Limits, NoSuchRun
@@ -571,6 +572,18 @@ def test_what_a_server_can_is_what_the_sweep_says() -> None:
     result = made("throughput")
     assert capacity(result.steps) == sweep(result.steps)["output_throughput"]
     assert capacity(made("latency").steps) is None
+
+
+def test_of_many_servers_the_series_do_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs_module, "_RAN", 2)
+
+    async def story(on: Stage) -> None:
+        for number in range(3):
+            spec = Spec("latency", f"http://h{number}:1", labels={"play": "busy"})
+            await on.end(await on.runs.start(spec))
+        assert list(on.runs.loaded) == [("h1:1", "latency"), ("h2:1", "latency")]
+
+    play(tmp_path, story)
 
 
 def test_a_run_of_a_simulated_server_knows_it(tmp_path: Path) -> None:
