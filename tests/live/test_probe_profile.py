@@ -1,4 +1,5 @@
-"""Profiles and perplexity of a real vLLM: what it answers, where its traces are, and that it never traces on."""
+"""What a real vLLM tells where it is told to: profiles (where its traces are, and that it never traces on), perplexity,
+and what of a prompt was cached."""
 
 from __future__ import annotations
 
@@ -16,23 +17,25 @@ import pytest
 
 from monitor.probes import accuracy, profiler
 from monitor.probes.profiler import AlreadyRunning, NotSwitchedOn, Profiler
-from monitor.probes.schema import Level
+from monitor.probes.schema import Level, Result
 from tests.live.servers import MODEL, Vllm, real_vllm
+from tests.probes.run_process import order, run
 
 pytestmark = pytest.mark.live
 
 
 @pytest.fixture(scope="module")
 def profiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Vllm, Path]]:
-    """A vLLM with its profiler on, and the folder of its traces. Without stacks and tables, which take it half a minute
-    to write."""
+    """A vLLM with its profiler on, whose usage says what was cached, and the folder of its traces. Without stacks and
+    tables, which take it half a minute to write."""
     folder = tmp_path_factory.mktemp("profiled")
     traces = folder / "traces"
     config = {
         "profiler": "torch", "torch_profiler_dir": str(traces), "torch_profiler_with_stack": False,
         "torch_profiler_dump_cuda_time_total": False, "ignore_frontend": True,
     }  # fmt: skip
-    with real_vllm(folder, "--profiler-config", json.dumps(config), name="profiled") as server:
+    arguments = ("--profiler-config", json.dumps(config), "--enable-prompt-tokens-details", "--block-size", "32")
+    with real_vllm(folder, *arguments, name="profiled") as server:
         yield server, traces
 
 
@@ -106,6 +109,21 @@ def test_it_ends_by_itself_and_when_its_owner_is_cancelled(profiled: tuple[Vllm,
             await profiler.stop(http.post)
 
     asyncio.run(go())
+
+
+def test_usage_says_what_was_cached_where_it_is_switched_on(profiled: tuple[Vllm, Path], tmp_path: Path) -> None:
+    server, _ = profiled
+    few = {"requests": 5, "input_len": 100, "output_len": 5}
+
+    def told(name: str) -> Result:
+        wanted = order(tmp_path / name, "latency", server.url, options=few, repeats=1, seed=3)
+        return asyncio.run(run(wanted, seconds=300)).result
+
+    first, again = told("a"), told("b")
+    assert first.facts.usage_details is True
+    assert first.invalid == ()
+    # The same prompts once more: three blocks of 32 of each hundred tokens come from the cache.
+    assert again.steps[0].invalid == ("cached tokens: 480 of 500, by usage",)
 
 
 def test_a_vllm_without_it_says_so(vllm: Vllm) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from monitor.probes import results
 from monitor.probes.schema import Message, Progress
-from tests.live.servers import Vllm, get, real_vllm, storm, wait_for
+from tests.live.servers import Vllm, get, storm, wait_for
 from tests.probes.run_process import ID, Told, measuring, once, order, run
 
 pytestmark = pytest.mark.live
@@ -56,17 +56,6 @@ def test_a_sweep_of_a_real_server_is_valid_and_exact(tmp_path: Path, vllm: Vllm)
         assert step.readings.server.other_tokens in (0, None)
     assert result.headline["output_throughput"] > 0
     assert results.read(tmp_path / ID).headline == result.headline
-
-
-def test_usage_says_what_was_cached_where_it_is_switched_on(tmp_path: Path) -> None:
-    few = {"requests": 5, "input_len": 100, "output_len": 5}
-    with real_vllm(tmp_path, "--enable-prompt-tokens-details", "--block-size", "32", name="details") as vllm:
-        first = told(tmp_path / "a", "latency", vllm, options=few, repeats=1, seed=3)
-        again = told(tmp_path / "b", "latency", vllm, options=few, repeats=1, seed=3)
-    assert first.result.facts.usage_details is True
-    assert first.result.invalid == ()
-    # The same prompts once more: three blocks of 32 of each hundred tokens come from the cache.
-    assert again.result.steps[0].invalid == ("cached tokens: 480 of 500, by usage",)
 
 
 def test_the_servers_counter_sees_what_usage_does_not_say(tmp_path: Path, vllm: Vllm) -> None:
