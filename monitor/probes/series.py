@@ -74,8 +74,8 @@ def results(entries: list[Entry]) -> list[Row]:
 
 
 def _baseline(entries: list[Entry], one: Entry) -> Entry | None:
-    """The newest baseline that asked the same of the same server; the run itself where it is that."""
-    found = [each for each in entries if each.row.baseline and each.asked == one.asked]
+    """The newest baseline that counts and asked the same of the same server; the run itself where it is that."""
+    found = [each for each in entries if each.row.baseline and each.row.valid and each.asked == one.asked]
     return max((each for each in found if each.row.server == one.row.server), key=_began, default=None)
 
 

@@ -560,6 +560,12 @@ def test_the_series_say_what_runs_and_what_came(tmp_path: Path) -> None:
         assert on.series()[ratio] == 1.0
         await on.end(await on.play("done", speed="0.5"))
         assert on.series()[ratio] == 2.0
+        # One that does not count may be named and kept, and nothing is held against it.
+        cached = await on.play("done", invalid="yes", speed="9")
+        await on.end(cached)
+        await on.runs.baseline(cached.id, "cached")
+        assert {name for name in on.series() if "ratio" in name and "baseline=cached" in name} == set()
+        assert on.series()[ratio] == 2.0
         # Other options ask for something else: nothing is held against it.
         other = Spec("throughput", "", options={"output_len": 7}, labels={"play": "done"})
         await on.end(await on.runs.start(other))
