@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -257,16 +258,21 @@ async def _tokenize(http: Http, model: str, text: str, add_special: bool = False
 
 
 def total(metrics: str, names: Sequence[str]) -> float | None:
-    """The sum of all samples of the first of these that is there."""
+    """The sum of all samples of the first of these that is there; what is no sample is none."""
     for name in names:
-        found = [
-            float(line.rsplit("}", 1)[-1].split()[0] if "}" in line else line.split()[1])
-            for line in metrics.splitlines()
-            if line.startswith((name + "{", name + " "))
-        ]
+        lines = [line for line in metrics.splitlines() if line.startswith((name + "{", name + " "))]
+        found = [value for line in lines if (value := _value(line)) is not None]
         if found:
             return sum(found)
     return None
+
+
+def _value(line: str) -> float | None:
+    try:
+        value = float(line.rsplit("}", 1)[-1].split()[0] if "}" in line else line.split()[1])
+    except (ValueError, IndexError):
+        return None
+    return value if math.isfinite(value) else None
 
 
 async def busy(

@@ -287,3 +287,9 @@ def test_chat_has_no_ids_to_try() -> None:
 def test_a_small_model_is_asked_for_little() -> None:
     tiny = Target(Facts(model="m", vocabulary=3000, block_size=16, max_model_len=10))
     assert len(target.small(tiny, random.Random(1)).prompt) == 6
+
+
+def test_what_is_no_sample_is_passed_over() -> None:
+    page = 'n{a="1"}\nn \nn x\nn{a="2"} NaN\nn{a="} 3"} 4 1234\nn 5\nnn 7\n'
+    assert target.total(page, ["m", "n"]) == 9.0
+    assert target.total('n{a="1"}\n', ["n"]) is None
