@@ -11,6 +11,9 @@ from monitor.probes.schema import GpuReading, Result, Step, WorkloadName
 FEW = 100
 """Of fewer values the 99th percentile is about the greatest one."""
 
+SIMULATED_GPUS = "the GPUs are those of a simulated node"
+"""The note of a step whose GPUs were made up by a daemon."""
+
 
 def counted(result: Result, *workloads: WorkloadName) -> list[Step]:
     """The steps that are valid and have answers; of these workloads, or of all."""
@@ -113,6 +116,6 @@ def present(**values: float | int | str | None) -> dict[str, float | int | str]:
 
 
 __all__ = [
-    "FEW", "counted", "duration", "grouped", "mean", "middle", "most", "ms", "names", "number", "of_gpus", "parameter",
-    "percent", "plural", "present", "rounded", "seconds", "signed", "times", "tokens_per_s",
+    "FEW", "SIMULATED_GPUS", "counted", "duration", "grouped", "mean", "middle", "most", "ms", "names", "number",
+    "of_gpus", "parameter", "percent", "plural", "present", "rounded", "seconds", "signed", "times", "tokens_per_s",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from monitor.probes.findings_base import (
     FEW,
+    SIMULATED_GPUS,
     counted,
     grouped,
     most,
@@ -38,6 +39,7 @@ def disturbed(result: Result) -> list[Finding]:
         return []
     found = [
         *_restarts(steps),
+        *_simulated_gpus(result, steps),
         *_profile(result),
         *_waited(steps),
         *_others(steps),
@@ -64,6 +66,17 @@ def _restarts(steps: Sequence[Step]) -> list[Finding]:
     return [Finding("disturbed", "bad", f"The server was started anew during {names(hit)}.", {"restarts": len(hit)})]
 
 
+def _simulated_gpus(result: Result, steps: Sequence[Step]) -> list[Finding]:
+    """A real server, asked through a daemon whose GPUs are made up: no figure of them is its own."""
+    if not any(SIMULATED_GPUS in step.readings.notes for step in steps):
+        return []
+    text = (
+        "The GPUs are made up: the daemon simulates its node. What is said of power, energy, GPU memory and activity "
+        "is of no GPU that this server has; --here, or a daemon without --simulate, reads the real ones."
+    )
+    return [Finding("disturbed", "warning", text, {})]
+
+
 def _profile(result: Result) -> list[Finding]:
     if not result.spec.profile:
         return []
@@ -84,8 +97,10 @@ def _waited(steps: Sequence[Step]) -> list[Finding]:
         return []
     late, step = worst
     plain = step.metrics.ttft.p99
+    limited = any("max_concurrency" in one.parameters for one, _ in hit)
+    why = "waited here for a free place before they were sent" if limited else "were sent later than they were due"
     text = (
-        f"Requests waited here for a free place before they were sent, during {names([one for one, _ in hit])}: "
+        f"Requests {why}, during {names([one for one, _ in hit])}: "
         f"counted from when they were due, the TTFT p99 of {step.name} is {ms(late)}"
         + (f", where it is {ms(plain)} from when they were sent." if plain is not None else ".")
     )

@@ -48,10 +48,10 @@ def sweep(steps: Sequence[Step]) -> dict[str, float]:
         "output_throughput": top.output,
         "total_throughput": top.total,
         "request_throughput": top.requests,
-        "peak_concurrency": float(top.concurrency),
-        "knee": float(bend.concurrency),
     }
-    if found[0].concurrency == 1 and found[0].output:
+    if len(found) > 1:  # one concurrency alone has no peak and no knee
+        said |= {"peak_concurrency": float(top.concurrency), "knee": float(bend.concurrency)}
+    if len(found) > 1 and found[0].concurrency == 1 and found[0].output:
         said["factor"] = top.output / found[0].output
     if target is not None:
         said["slo_concurrency"] = float(target.concurrency)

@@ -23,6 +23,7 @@ from monitor.client.api import Client
 from monitor.client.errors import ClientError
 from monitor.probes import model_size
 from monitor.probes.daemon_gpus import DaemonGpus, of_server
+from monitor.probes.findings_base import SIMULATED_GPUS
 from monitor.probes.gpu_readings import GpuReadings
 from monitor.probes.host_watch import HostWatch
 from monitor.probes.schema import Facts, GpuReading, Readings, Record, Spec
@@ -138,7 +139,7 @@ class Watch:
             ] = None
             return
         if simulated and daemon is not None:
-            self._notes["the GPUs are those of a simulated node"] = None
+            self._notes[SIMULATED_GPUS] = None
             if await self._by_daemon(daemon, wanted):
                 return
         reason = "a simulated node"

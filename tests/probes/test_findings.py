@@ -178,6 +178,17 @@ def test_the_highest_rate_within_the_targets() -> None:
     assert finding.text == "Up to 2 requests a second meet the targets (TTFT p99 ≤ 100 ms); at 4, TTFT p99 is 135 ms."
 
 
+def test_gpus_that_are_made_up_are_called_that() -> None:
+    """A real server behind the daemon of a simulated node: its joules are nobody's."""
+    notes = ("the GPUs are those of a simulated node",)
+    (found,) = [
+        each
+        for each in said(result(*sweep((1, 100.0), (2, 195.0), gpus=(gpu(),), notes=notes)), "disturbed")
+        if each.level == "warning"
+    ]
+    assert found.text.startswith("The GPUs are made up")
+
+
 def rated(rate: float, *, seconds: float, completed: int, ttft: float = 40.0) -> Step:
     made = metrics(100.0, ttft=ttft, seconds=seconds)
     fast = Latency(completed, ttft + 960.0, ttft + 960.0, min=1000.0)
@@ -697,6 +708,9 @@ def test_a_profile_disturbs_and_its_trace_is_named() -> None:
 
 def test_what_waited_here_is_told_from_when_it_was_due() -> None:
     due = step("rate", metrics(100, ttft=50), {"rate": 4}, groups={"from when they were due": metrics(100, ttft=400)})
-    (found,) = [each for each in said(result(due, workload="rate"), "disturbed") if "waited here" in each.text]
+    (found,) = [each for each in said(result(due, workload="rate"), "disturbed") if "were due" in each.text]
+    assert found.text.startswith("Requests were sent later than they were due, during rate 4: ")
+    limited = msgspec.structs.replace(due, parameters={"rate": 4, "max_concurrency": 2})
+    (found,) = [each for each in said(result(limited, workload="rate"), "disturbed") if "waited here" in each.text]
     assert "the TTFT p99 of rate 4 is 600 ms, where it is 75 ms from when they were sent" in found.text
     assert found.values == {"ttft_p99_due_ms": 600.0, "ttft_p99_ms": 75.0}

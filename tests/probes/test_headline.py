@@ -30,6 +30,12 @@ def step(
     )  # fmt: skip
 
 
+def test_one_concurrency_alone_has_no_knee() -> None:
+    found = headline("throughput", [step("throughput", concurrency=1)])
+    assert found["output_throughput"] == 100.0
+    assert found.keys().isdisjoint({"knee", "peak_concurrency", "factor"})
+
+
 def test_latencies_are_the_medians_over_repeats() -> None:
     found = headline("latency", [step(ttft=ttft) for ttft in (40.0, 60.0, 50.0)])
     assert found == {
