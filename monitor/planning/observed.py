@@ -149,12 +149,15 @@ def _by_gpu(rows: Rows) -> list[tuple[str, float]]:
 
 
 def _with_cache(seen: Observed, rows: Rows, context: int | None) -> Observed:
-    """``seen`` with what ``vllm:cache_config_info`` says."""
-    labels = next((labels for labels, _ in rows), {})
+    """``seen`` with what ``vllm:cache_config_info`` says. Engines of data parallelism have a cache each."""
+    engines: dict[str, Mapping[str, str]] = {}
+    for one, _ in rows:
+        engines.setdefault(one.get("engine", ""), one)
+    labels = next(iter(engines.values()), {})
 
-    def number(name: str) -> float | None:
+    def number(name: str, of: Mapping[str, str] = labels) -> float | None:
         try:
-            found = float(labels.get(name, ""))
+            found = float(of.get(name, ""))
         except ValueError:
             return None
         return found if isfinite(found) and found > 0 else None
@@ -163,14 +166,18 @@ def _with_cache(seen: Observed, rows: Rows, context: int | None) -> Observed:
         found = number(name)
         return None if found is None else round(found)
 
-    tokens, requests = whole("kv_cache_size_tokens"), number("kv_cache_max_concurrency")
+    def together(name: str) -> float | None:
+        found = [value for one in engines.values() if (value := number(name, one)) is not None]
+        return sum(found) if found and len(found) == len(engines) else None
+
+    tokens, requests, blocks = map(together, ("kv_cache_size_tokens", "kv_cache_max_concurrency", "num_gpu_blocks"))
     caching = labels.get("enable_prefix_caching", "")
     return replace(
         seen,
         context=context or (round(tokens / requests) if tokens and requests else None),
         block_size=whole("block_size"),
-        blocks=whole("num_gpu_blocks"),
-        kv_tokens=tokens,
+        blocks=None if blocks is None else round(blocks),
+        kv_tokens=None if tokens is None else round(tokens),
         kv_requests=requests,
         kv_dtype=labels.get("cache_dtype", ""),
         utilization=number("gpu_memory_utilization"),

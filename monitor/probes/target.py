@@ -114,7 +114,8 @@ async def find(http: Http, spec: Spec) -> Target:
     if not known:
         why = "it has no /metrics" if metrics is None else "its /metrics are not vLLM's"
         notes.append(f"whether the server has other work cannot be seen: {why}")
-    labels = _cache_config(metrics or "")
+    caches = _cache_configs(metrics or "")
+    labels = caches[0] if caches else {}
     version = await _version(http, owner, metrics or "")
     vocabulary, avoid = await _vocabulary(http, model)
     if vocabulary is None:
@@ -131,7 +132,7 @@ async def find(http: Http, spec: Spec) -> Target:
         max_model_len=limit,
         vocabulary=vocabulary,
         block_size=block,
-        kv_cache_tokens=_kv_cache_tokens(labels, block),
+        kv_cache_tokens=_kv_cache_tokens(caches, block),
         cache_config=labels,
         prefix_caching={"True": True, "False": False}.get(labels.get("enable_prefix_caching", "")),
         gpumon=__version__,
@@ -203,11 +204,13 @@ async def _version(http: Http, owner: str, metrics: str) -> str:
     return f"vLLM {said}" if is_vllm else f"{owner} {said}".strip()
 
 
-def _cache_config(metrics: str) -> dict[str, str]:
-    for line in metrics.splitlines():
-        if line.startswith(_CACHE_CONFIG + "{"):
-            return {name: value.replace('\\"', '"') for name, value in _CACHE_LABEL.findall(line)}
-    return {}
+def _cache_configs(metrics: str) -> list[dict[str, str]]:
+    """What each engine says of its cache; several are engines of data parallelism."""
+    return [
+        {name: value.replace('\\"', '"') for name, value in _CACHE_LABEL.findall(line)}
+        for line in metrics.splitlines()
+        if line.startswith(_CACHE_CONFIG + "{")
+    ]
 
 
 def _int(text: str | None) -> int | None:
@@ -217,12 +220,17 @@ def _int(text: str | None) -> int | None:
         return None
 
 
-def _kv_cache_tokens(labels: dict[str, str], block: int | None) -> int | None:
-    said = _int(labels.get("kv_cache_size_tokens"))
-    blocks = _int(labels.get("num_gpu_blocks"))
-    if said is not None:
-        return said
-    return blocks * block if blocks is not None and block is not None else None
+def _kv_cache_tokens(caches: Sequence[dict[str, str]], block: int | None) -> int | None:
+    """Of all engines together; None where one does not say."""
+    found: list[int] = []
+    for labels in caches:
+        said, blocks = _int(labels.get("kv_cache_size_tokens")), _int(labels.get("num_gpu_blocks"))
+        if said is None and blocks is not None and block is not None:
+            said = blocks * block
+        if said is None:
+            return None
+        found.append(said)
+    return sum(found) if found else None
 
 
 async def _vocabulary(http: Http, model: str) -> tuple[int | None, frozenset[int]]:

@@ -113,3 +113,13 @@ def test_a_server_that_nobody_knows() -> None:
         return []
 
     assert asyncio.run(of_store("n:8000", "24h", ask)) is None
+
+
+def test_engines_of_data_parallelism_have_a_cache_each() -> None:
+    page = (RECORDED / "preemption-storm-2.prom").read_text()
+    one = next(line for line in page.splitlines() if line.startswith("vllm:cache_config_info{"))
+    seen = of_scrape("n:8000", page.replace(one, one + "\n" + one.replace('engine="0"', 'engine="1"')))
+    alone = of_scrape("n:8000", page)
+    assert (alone.kv_tokens, alone.blocks) == (2048, 64)
+    assert (seen.kv_tokens, seen.blocks, seen.kv_requests) == (4096, 128, 2 * (alone.kv_requests or 0))
+    assert (seen.context, seen.block_size) == (alone.context, 32)

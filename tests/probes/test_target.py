@@ -85,6 +85,16 @@ def test_what_a_vllm_is() -> None:
     assert found.notes == ()
 
 
+def test_engines_of_data_parallelism_have_their_caches_together() -> None:
+    more = METRICS + (
+        'vllm:cache_config_info{block_size="16",enable_prefix_caching="True",engine="1",num_gpu_blocks="90"} 1.0\n'
+    )
+    facts = find(Server({"/v1/models": MODELS, "/metrics": more}, ids)).facts
+    assert (facts.kv_cache_tokens, facts.block_size, facts.cache_config["engine"]) == (190 * 16, 16, "0")
+    silent = METRICS + 'vllm:cache_config_info{block_size="16",engine="1"} 1.0\n'
+    assert find(Server({"/v1/models": MODELS, "/metrics": silent}, ids)).facts.kv_cache_tokens is None
+
+
 def test_an_id_of_a_prompt_is_one_that_the_server_named_or_below() -> None:
     found = find(Server({"/v1/models": MODELS, "/metrics": METRICS}, ids))
     drawn = target.prompts(found, random.Random(1)).tokens(20_000)
