@@ -410,7 +410,7 @@ async def _refusal(response: aiohttp.ClientResponse, secrets: Secrets) -> api.Fa
     said = api.message(text)
     if 300 <= status < 400:
         said = f"a redirect to {api.one_line(response.headers.get('Location', '?'))}, which is not followed"
-    elif status in (400, 422) and any(field in said for field in _OURS):
+    elif status in (400, 422) and any(field in said for field in _OURS) and "Priority scheduling" not in said:
         said += " (this server does not take the fields of vLLM's API)"
     elif status in (401, 403):
         said = f"{said} (is the API key right?)".lstrip()

@@ -22,6 +22,8 @@ from monitor.probes.workloads.open_loop import behind_s, kept_up
 from monitor.probes.workloads.soak import length, named, words
 
 _FEW_STEPS = 5
+_UNCLEAR = 0.1
+"""Half of an interval's width: a drift of so much could hide in it."""
 
 
 def prefix(result: Result) -> list[Finding]:
@@ -77,7 +79,9 @@ def rates(result: Result) -> list[Finding]:
         text = f"The server keeps up with no rate that was tried: of {above:g} requests a second, {over}."
         return [Finding("saturated", "bad", text, {"rate": 0.0})]
     best = max(kept)
-    text = f"The server keeps up with {best:g} requests a second (median TTFT {_ttft(by[best])})"
+    lowest = min(by)
+    beside = f", {_ttft(by[lowest])} at {lowest:g}" if lowest < best else ""
+    text = f"The server keeps up with {best:g} requests a second (median TTFT {_ttft(by[best])}{beside})"
     values = present(rate=best, rate_beyond=above)
     if above is None:
         text += ", the highest that was tried: a higher one would show where it ends."
@@ -168,6 +172,14 @@ def drift(result: Result) -> list[Finding]:
     values = present(parts=len(steps), **{f"{one.figure}_change": one.change for one in found})
     if not real:
         about = ", ".join(f"{named(one)} {signed(one.change)}" for one in found)
+        unclear = [one for one in found if not one.figure.endswith("_p99") and (one.high - one.low) / 2 > _UNCLEAR]
+        if unclear:
+            which = ", ".join(f"{named(one)} {signed(one.low)} to {signed(one.high)}" for one in unclear)
+            text = (
+                f"Whether anything drifts in {length(found[0].seconds)} cannot be told: over that time, with 95 %, "
+                f"{which}. A longer soak would tell."
+            )
+            return [Finding("drift", "info", text, values)]
         text = f"Nothing drifts beyond noise in {length(found[0].seconds)} ({about})."
         return [Finding("drift", "good", text, values)]
     bad = any(one.worse or one.figure == "memory_used_bytes" for one in real)

@@ -200,6 +200,8 @@ def status(code: int, body: bytes, headers: str = "") -> Handler:
         (401, b'{"error":"Unauthorized"}', "http", "HTTP 401: Unauthorized (is the API key right?)"),
         (422, b'{"detail":"extra field ignore_eos"}', "http",
          "HTTP 422: extra field ignore_eos (this server does not take the fields of vLLM's API)"),
+        (400, b'{"message":"Got priority 10 but Priority scheduling is not enabled."}', "http",
+         "HTTP 400: Got priority 10 but Priority scheduling is not enabled."),
         (400, b"x" * 1_000_000, "http", "HTTP 400: " + "x" * 300),
         (404, b"[]", "http", "HTTP 404"),
         (204, b"", "http", "HTTP 204"),

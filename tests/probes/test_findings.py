@@ -205,6 +205,8 @@ def test_the_highest_rate_that_the_server_keeps_up_with() -> None:
         "and the last answer came 30 s after the last request was due (median TTFT 9.00 s)."
     )
     assert (finding.level, finding.values) == ("good", {"rate": 2.0, "rate_beyond": 4.0})
+    slow = rated(1.0, seconds=61.0, completed=60, ttft=30.0)
+    assert "(median TTFT 40 ms, 30 ms at 1)" in one(result(slow, kept, workload="rate"), "saturated").text
     finding = one(result(kept, workload="rate"), "saturated")
     assert finding.text.endswith("the highest that was tried: a higher one would show where it ends.")
     finding = one(result(late, workload="rate"), "saturated")
@@ -505,6 +507,9 @@ def test_drift_of_a_soak() -> None:
     assert finding.text.startswith("Median TTFT rose by")
     assert soak([50 + rng.gauss(0, 0.3) for _ in range(20)]).text.startswith("Nothing drifts beyond noise in 19 min")
     assert "(median TTFT +" in soak([50 + rng.gauss(0, 0.3) for _ in range(20)]).text.replace("−", "+")
+    wild = soak([50 + rng.gauss(0, 30) for _ in range(8)])
+    assert wild.level == "info"
+    assert wild.text.startswith("Whether anything drifts in 7 min cannot be told: over that time, with 95 %, median")
     assert soak([50.0] * 3).text == "Whether anything drifts is not known: 3 parts were measured, and it takes 5."
 
 
