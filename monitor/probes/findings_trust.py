@@ -186,7 +186,11 @@ def _clocks(steps: Sequence[Step]) -> list[Finding]:
             for reason, share in gpu.throttled.items():
                 if share >= (_CAPPED if reason in _COOL else _HOT):
                     hot.setdefault(reason, []).append((step, share))
-    for reason, hits in sorted(hot.items(), key=lambda item: item[0] in _COOL):
+    # A GPU that is too hot names several at once: they are one thing to a person.
+    heat = [reason for reason in hot if reason not in _COOL]
+    told = {", ".join(heat): [hit for reason in heat for hit in hot[reason]]} if heat else {}
+    told |= {reason: hits for reason, hits in hot.items() if reason in _COOL}
+    for reason, hits in told.items():
         these = [step for step, _ in hits]
         share = max(value for _, value in hits)
         slowest = min(

@@ -189,6 +189,14 @@ def test_gpus_that_are_made_up_are_called_that() -> None:
     assert found.text.startswith("The GPUs are made up")
 
 
+def test_reasons_of_heat_that_come_together_are_one_finding() -> None:
+    hot = gpu(throttled={"hw slowdown": 0.2, "hw thermal slowdown": 0.4, "power cap": 0.9})
+    found = [each for each in said(result(*sweep((1, 100.0), gpus=(hot,))), "disturbed") if "held down" in each.text]
+    assert [each.level for each in found] == ["warning", "info"]
+    assert "(hw slowdown, hw thermal slowdown) during concurrency 1 (in up to 40 % of the samples)" in found[0].text
+    assert found[0].values == {"reason": "hw slowdown, hw thermal slowdown", "share": 0.4}
+
+
 def rated(rate: float, *, seconds: float, completed: int, ttft: float = 40.0) -> Step:
     made = metrics(100.0, ttft=ttft, seconds=seconds)
     fast = Latency(completed, ttft + 960.0, ttft + 960.0, min=1000.0)
