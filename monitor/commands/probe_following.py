@@ -144,7 +144,10 @@ class Own(Following):
 
 
 def free_folder(output: Path, name: str) -> Path:
-    """A folder of that name that is not there yet."""
+    """A folder of that name that is not there yet. Raises ``ClientError`` for a name that leads elsewhere: another
+    machine's daemon may have said it."""
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise ClientError(f"a run whose name leads elsewhere: {name[:80]!r}", str(output))
     folder, number = output / name, 2
     while folder.exists():
         folder, number = output / f"{name}-{number}", number + 1

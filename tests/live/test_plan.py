@@ -18,7 +18,7 @@ from monitor.planning.memory import Layout, kv_of
 from monitor.planning.model import read_model
 from tests.live import install_vllm
 from tests.live.servers import real_vllm
-from tests.planning.models import GQA, HYBRID, LATENT, SLIDING
+from tests.planning.models import GQA, HYBRID, LATENT
 
 pytestmark = pytest.mark.live
 
@@ -31,11 +31,10 @@ _CONTEXT = 1024
     ("config", "block_size", "arguments", "layout"),
     [
         (GQA, 128, ("--kv-cache-dtype", "fp8"), {"kv_dtype": "fp8"}),
-        (SLIDING, 128, ("--max-num-batched-tokens", "256"), {"batched_tokens": 256}),
         (HYBRID, 128, ("--max-num-batched-tokens", "256"), {"batched_tokens": 256}),
         (LATENT, 16, (), {}),
     ],
-    ids=["grouped heads, fp8", "a window", "windows and full", "latent"],
+    ids=["grouped heads, fp8", "windows and full", "latent"],
 )
 def test_the_kv_cache_is_as_large_as_vllm_says(
     tmp_path: Path, config: dict[str, Any], block_size: int, arguments: tuple[str, ...], layout: dict[str, Any]
