@@ -110,11 +110,6 @@ def token_bytes(model: Model, layout: Layout) -> float:
     return 2 * heads * model.head * kv_bytes(model, layout)
 
 
-def token_bytes_of_all(model: Model, layout: Layout) -> float:
-    """Of one token in all layers on all GPUs, with what is held on several of them counted several times."""
-    return token_bytes(model, layout) * len(model.layers) * layout.tensor_parallel
-
-
 def groups(model: Model) -> tuple[Group, ...]:
     """vLLM's groups of layers."""
     kinds = Counter(model.layers)

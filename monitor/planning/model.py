@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Any, Literal, TypeAlias
 
 Kind: TypeAlias = Literal["full", "sliding", "chunked"]
@@ -371,8 +370,3 @@ def _quantization(*places: _Fields) -> tuple[str, int | None]:
         except BadModel:
             return method, None
     return "", None
-
-
-def count_of(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Values in tensors of these shapes."""
-    return sum(prod(shape) for shape in shapes.values())

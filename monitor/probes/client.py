@@ -270,7 +270,7 @@ class Client:
                     flight.done = True
                     flight.after(DONE_S, "done", lambda: flight.stop("ended"))
                     continue
-                event = api.read_event(data, record)
+                event = api.read_event(data, record, self._cleaned)
                 if event.usage is not None:
                     api.take_usage(event.usage, record)
                 if not event.choices:
@@ -295,6 +295,9 @@ class Client:
             if read > MAX_BYTES:
                 raise api.Failed("malformed", f"an answer of more than {MAX_BYTES >> 20} MiB{api.after(record)}")
         self._judge_end(events, record, ended or flight.done)
+
+    def _cleaned(self, text: str) -> str:
+        return without_secrets(text, self._secrets)
 
     def _judge_end(self, events: Events, record: Record, ended: bool) -> None:
         data, cut = events.rest()

@@ -5,7 +5,7 @@ Decoding is typed, so that a chunk costs a microsecond: of each only what is mea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -115,8 +115,9 @@ def _words(ids: Sequence[int]) -> str:
     return " ".join(_WORDS[one % len(_WORDS)] for one in ids)
 
 
-def read_event(data: bytes, record: Record) -> _Event:
-    """Raises ``Failed`` for what is no event, and for an error of the server's in the place of one."""
+def read_event(data: bytes, record: Record, cleaned: Callable[[str], str]) -> _Event:
+    """Raises ``Failed`` for what is no event, and for an error of the server's in the place of one. ``cleaned`` takes
+    out of its words what is not to be shown, before they are cut."""
     try:
         event = _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -124,7 +125,9 @@ def read_event(data: bytes, record: Record) -> _Event:
     if event.error is not None or event.object == "error":
         said = event.error if event.error is not None else event.message
         text = said.get("message") if isinstance(said, dict) else said
-        raise Failed("malformed", f"the server wrote an error into the stream: {one_line(str(text))}{after(record)}")
+        raise Failed(
+            "malformed", f"the server wrote an error into the stream: {one_line(cleaned(str(text)))}{after(record)}"
+        )
     return event
 
 

@@ -18,9 +18,9 @@ from monitor.planning.memory import (
     stages,
     step_bytes,
     token_bytes,
-    token_bytes_of_all,
 )
 from monitor.planning.model import BadModel, read_model
+from monitor.planning.plan import token_size
 from tests.planning.models import GQA, HYBRID, LATENT, SLIDING
 from tests.planning.test_model import LLAMA, SHAPES
 
@@ -56,7 +56,8 @@ def test_a_token_takes_keys_and_values_of_each_head_that_a_gpu_has() -> None:
     model = read_model(LLAMA)
     layout = Layout(context=8192)
     assert token_bytes(model, layout) == 2 * 8 * 128 * 2
-    assert token_bytes_of_all(model, layout) == 131_072
+    assert token_size(model, layout) == (131_072, 131_072)
+    assert token_size(model, replace(layout, tensor_parallel=8)) == (16_384, 131_072)
     assert token_bytes(model, replace(layout, tensor_parallel=8)) == 2 * 1 * 128 * 2
     # There is no half a head: sixteen ranks hold each of eight twice.
     assert token_bytes(model, replace(layout, tensor_parallel=16)) == 2 * 1 * 128 * 2

@@ -394,6 +394,19 @@ def test_a_key_lets_one_in_and_is_in_no_error() -> None:
                 assert "t0ken" not in (await client.get("/v1/models")).text
                 with pytest.raises(CannotStart, match=r"^/v1/models: HTTP 403: who is …\?$"):
                     await client.get_json("/v1/models")
+        # Nor half of it, where what an event of the stream says is cut in its middle.
+        said = b'data: {"error":{"message":"' + b"x" * 295 + b' sk-right"}}\n\n'
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {len(said)}\r\n\r\n".encode()
+
+        async def mirrored(request: bytes, writer: asyncio.StreamWriter) -> None:
+            writer.write(head + said)
+            await writer.drain()
+
+        async with serve(mirrored) as mirror:
+            async with Client(mirror.url, "m", Secrets(api_key="sk-right")) as client:
+                error = (await send(client)).error
+            assert "x" * 295 in error
+            assert "sk-r" not in error
 
     asyncio.run(run())
 
