@@ -73,7 +73,7 @@ def test_every_alert_has_a_story_that_only_nearly_fires_it(outcomes: list[Outcom
 def test_every_alert_says_how_grave_it_is_and_what_to_do() -> None:
     for rule in shipped():
         assert rule.labels["severity"].text in ("critical", "warning", "none"), rule.name
-        assert set(rule.annotations) == {"summary", "description", "action"}, rule.name
+        assert set(rule.annotations) == {"summary", "description", "action", "runbook_url"}, rule.name
         summary = re.sub(r"\{\{.*?\}\}", "12345678", rule.annotations["summary"].text)
         assert len(summary) <= 100, rule.name
         assert not summary.endswith("."), rule.name
