@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from monitor.probes.report_markdown import escape, markdown_table
+from monitor.paper.markdown import escape, markdown_table
 from monitor.probes.report_tables import NONE, gigabytes, number
 from monitor.probes.schema import Change, Comparison
 

@@ -1,71 +1,15 @@
-"""What is to be drawn of a result: points, axes and marks, as data. ``report_plots`` makes SVG of it, ``report_png``
-PNG; a chart is there only where something was measured for it."""
+"""What is to be drawn of a result: points, axes and marks, as data; a chart is there only where something was measured
+for it. ``monitor.paper.svg`` makes SVG of it, ``report_png`` PNG."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
+from monitor.paper.chart import Axis, Chart, Line, Mark, Point
 from monitor.probes import saturation, statistics
 from monitor.probes.figures import WORDS, concurrency, hit_rate, joules, middle, number, repeats
 from monitor.probes.report_tables import limit_of
 from monitor.probes.schema import Latency, Metric, Record, Result, Slo, Step
-
-Point = tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """``ticks``: only these, where the values are few and known. ``names``: of categories at 0, 1, 2, …"""
-
-    label: str
-    unit: str = ""
-    log: bool = False
-    ticks: tuple[float, ...] = ()
-    names: tuple[str, ...] = ()
-    least: float | None = None
-    """The axis begins here, or lower where values are; 0 for shares and rates."""
-    most: float | None = None
-
-    @property
-    def text(self) -> str:
-        return f"{self.label} ({self.unit})" if self.unit else self.label
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """``rank``: its place among ordered lines, 0–1, drawn from pale to strong; None for one of several kinds."""
-
-    name: str
-    points: tuple[Point, ...]
-    dots: tuple[Point, ...] = ()
-    """Single repeats."""
-    style: Literal["line", "dashed", "points"] = "line"
-    rank: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A value on an axis that means something."""
-
-    axis: Literal["x", "y"]
-    value: float
-    label: str
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """``key`` is its name among files: ``throughput``."""
-
-    key: str
-    title: str
-    x: Axis
-    y: Axis
-    lines: tuple[Line, ...]
-    marks: tuple[Mark, ...] = ()
-    note: str = ""
 
 
 def charts(result: Result) -> list[Chart]:
@@ -528,17 +472,3 @@ def _curve(values: Sequence[float]) -> tuple[Point, ...]:
         tails = {round(count * (1 - 10 ** (-3 * index / 20))) for index in range(1, 21)}
         picked = sorted(index for index in even | tails if index < count)
     return ((values[0], 0.0), *((values[index], 100 * (index + 1) / count) for index in picked))
-
-
-def spans(chart: Chart) -> tuple[Point, Point]:
-    """What each axis has to show: least and greatest x, least and greatest y."""
-    found = []
-    for which, axis in ((0, chart.x), (1, chart.y)):
-        values = [point[which] for line in chart.lines for point in (*line.points, *line.dots)]
-        values += [mark.value for mark in chart.marks if (mark.axis == "x") == (which == 0)]
-        values = [value for value in values if math.isfinite(value) and (value > 0 or not axis.log)]
-        low, high = (min(values), max(values)) if values else (1.0, 10.0)
-        found.append(
-            (low if axis.least is None else min(low, axis.least), high if axis.most is None else max(high, axis.most))
-        )
-    return found[0], found[1]

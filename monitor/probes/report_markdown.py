@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
+from monitor.paper.markdown import escape, markdown_table
 from monitor.probes.report_tables import (
     Table,
     answers,
@@ -20,17 +20,11 @@ from monitor.probes.report_tables import (
 from monitor.probes.schema import Finding, Result
 
 _LEVEL = {"good": "", "info": "", "warning": "**Warning:** ", "bad": "**Bad:** "}
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$!])")
 
 
 def summary(result: Result) -> str:
     """The whole file. Model names and errors come from strangers: in them nothing is markup."""
     return "\n".join(_lines(result)).rstrip() + "\n"
-
-
-def escape(text: str) -> str:
-    """Text as it stands, in one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
 def _lines(result: Result) -> Iterator[str]:
@@ -90,22 +84,3 @@ def _table(table: Table) -> Iterator[str]:
         yield ""
     yield from markdown_table(table.columns, table.rows, [name not in table.words for name in table.columns])
     yield ""
-
-
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[bool]) -> Iterator[str]:
-    """A table whose columns stand under each other in the text, too. ``numbers``: which stand to the right."""
-    cells = [[escape(cell) for cell in row] for row in (columns, *rows)]
-    widths = [max(3, *(len(row[index]) for row in cells)) for index in range(len(columns))]
-
-    def line(row: Sequence[str]) -> str:
-        padded = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, numbers, strict=True)
-        ]
-        return f"| {' | '.join(padded)} |"
-
-    yield line(cells[0])
-    marks = [f"{'-' * (width - 1)}:" if right else "-" * width for width, right in zip(widths, numbers, strict=True)]
-    yield f"| {' | '.join(marks)} |"
-    for row in cells[1:]:
-        yield line(row)

@@ -6,9 +6,10 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from monitor.paper.chart import Axis, Chart, spans
+from monitor.paper.svg import PALETTE, RAMP, tick_text
 from monitor.probes.errors import ProbeError
-from monitor.probes.report_charts import Axis, Chart, charts, spans
-from monitor.probes.report_plots import PALETTE, RAMP, tick_text
+from monitor.probes.report_charts import charts
 from monitor.probes.schema import Result
 
 if TYPE_CHECKING:

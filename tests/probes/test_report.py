@@ -8,8 +8,10 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
-from monitor.probes import report_html, report_markdown, report_plots, report_tables
-from monitor.probes.report_charts import Axis, Chart, Line, Mark, charts
+from monitor.paper import svg as drawing
+from monitor.paper.chart import Axis, Chart, Line, Mark
+from monitor.probes import report_html, report_markdown, report_tables
+from monitor.probes.report_charts import charts
 from monitor.probes.schema import WORKLOADS, Result, WorkloadName
 from tests.probes.made_results import made, without_records
 
@@ -268,7 +270,7 @@ def test_a_long_step_is_cut_into_time() -> None:
 
 
 def svg(chart: Chart) -> str:
-    return report_plots.svg(chart)
+    return drawing.svg(chart)
 
 
 CHART = Chart(
@@ -303,7 +305,7 @@ def test_lines_differ_by_more_than_colour() -> None:
 
 
 def test_a_plot_alone_is_a_file() -> None:
-    text = report_plots.svg(CHART, alone=True)
+    text = drawing.svg(CHART, alone=True)
     assert text.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
     assert "<style>" in text
 
@@ -324,17 +326,17 @@ def test_strange_values_are_drawn_within_the_frame(
 ) -> None:
     chart = Chart("x", "t", Axis("x"), Axis("y", log=log, least=None if log else least), (Line("a", points),))
     for name, value in re.findall(r' (cx|cy|x|y)="([^"]*)"', svg(chart)):
-        limit = report_plots.WIDTH if name in ("cx", "x") else report_plots.HEIGHT
+        limit = chart.width if name in ("cx", "x") else chart.height
         assert -1 <= float(value) <= limit, (name, value)
     assert "nan" not in svg(chart)
     assert "inf" not in svg(chart)
 
 
 def test_ticks_are_round() -> None:
-    scale = report_plots.Scale(0, 97, 0, 100, False)
-    assert report_plots.ticks(scale, Axis("x")) == [0, 20, 40, 60, 80]
-    scale = report_plots.Scale(30, 2000, 0, 100, True)
-    assert report_plots.ticks(scale, Axis("x", log=True)) == [30, 100, 300, 1000]
-    assert [report_plots.tick_text(value) for value in (0.5, 2000, 50_000, 2.5e6, 0.1 + 0.2)] == [
+    scale = drawing.Scale(0, 97, 0, 100, False)
+    assert drawing.ticks(scale, Axis("x")) == [0, 20, 40, 60, 80]
+    scale = drawing.Scale(30, 2000, 0, 100, True)
+    assert drawing.ticks(scale, Axis("x", log=True)) == [30, 100, 300, 1000]
+    assert [drawing.tick_text(value) for value in (0.5, 2000, 50_000, 2.5e6, 0.1 + 0.2)] == [
         "0.5", "2,000", "50k", "2.5M", "0.3",
     ]  # fmt: skip

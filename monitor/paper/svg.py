@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from monitor.probes.report_charts import Axis, Chart, Line, Mark, spans
+from monitor.paper.chart import Axis, Chart, Line, Point, spans
 
-WIDTH, HEIGHT = 640, 380
 _LEFT, _RIGHT, _BOTTOM = 68, 18, 50
 _MANY = 40
 """With more points than this, a line has no mark at each."""
@@ -78,20 +77,21 @@ def svg(chart: Chart, *, alone: bool = False) -> str:
 
 def _parts(chart: Chart, alone: bool) -> Iterator[str]:
     kinds = _kinds(chart.lines)
-    legend, rows = _legend(chart.lines, kinds)
+    legend, rows = _legend(chart, kinds)
     top = 34 + 18 * rows + 4
     (x_low, x_high), (y_low, y_high) = spans(chart)
-    x = _scale(chart.x, x_low, x_high, _LEFT, WIDTH - _RIGHT)
-    y = _scale(chart.y, y_low, y_high, HEIGHT - _BOTTOM, top)
+    x = _scale(chart.x, x_low, x_high, _LEFT, chart.width - _RIGHT)
+    y = _scale(chart.y, y_low, y_high, chart.height - _BOTTOM, top)
     own = ' xmlns="http://www.w3.org/2000/svg"' if alone else ""
-    yield f'<svg{own} class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(chart.title)}">'
+    size = f'viewBox="0 0 {chart.width} {chart.height}"'
+    yield f'<svg{own} class="plot" {size} role="img" aria-label="{escape(chart.title)}">'
     if alone:
         yield f"<style>{STYLE}</style>"
-    yield f'<rect class="ground" width="{WIDTH}" height="{HEIGHT}"/>'
+    yield f'<rect class="ground" width="{chart.width}" height="{chart.height}"/>'
     yield f'<text class="head" x="14" y="21">{escape(chart.title)}</text>'
     yield from legend
     yield from _grid(chart, x, y, top)
-    yield from _marks(chart.marks, x, y, top)
+    yield from _marks(chart, x, y, top)
     for line, kind in zip(chart.lines, kinds, strict=True):
         yield from _draw(line, kind, chart, x, y)
     yield "</svg>"
@@ -162,19 +162,21 @@ def tick_text(value: float) -> str:
 
 
 def _grid(chart: Chart, x: Scale, y: Scale, top: float) -> Iterator[str]:
-    bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
+    bottom, right = chart.height - _BOTTOM, chart.width - _RIGHT
+    labels = dict(zip(chart.x.ticks, chart.x.labels, strict=False))
     for value in ticks(y, chart.y):
         at = _at(y(value))
         yield f'<path class="grid" d="M{_LEFT} {at}H{right}"/>'
         yield f'<text x="{_LEFT - 8}" y="{_at(y(value) + 4)}" text-anchor="end">{tick_text(value)}</text>'
     for value in ticks(x, chart.x):
         at = _at(x(value))
-        text = escape(_fit(chart.x.names[int(value)])) if chart.x.names else tick_text(value)
+        name = chart.x.names[int(value)] if chart.x.names else labels.get(value)
+        text = tick_text(value) if name is None else escape(_fit(name))
         yield f'<path class="axis" d="M{at} {bottom}v5"/>'
         yield f'<text x="{at}" y="{bottom + 19}" text-anchor="middle">{text}</text>'
     yield f'<path class="axis" d="M{_LEFT} {bottom}H{right}"/>'
     middle = (_LEFT + right) / 2
-    yield f'<text x="{_at(middle)}" y="{HEIGHT - 9}" text-anchor="middle">{escape(chart.x.text)}</text>'
+    yield f'<text x="{_at(middle)}" y="{chart.height - 9}" text-anchor="middle">{escape(chart.x.text)}</text>'
     centre = _at((top + bottom) / 2)
     yield f'<text transform="translate(16 {centre}) rotate(-90)" text-anchor="middle">{escape(chart.y.text)}</text>'
 
@@ -187,10 +189,10 @@ def _at(value: float) -> str:
     return f"{value:.1f}".rstrip("0").rstrip(".")
 
 
-def _marks(marks: Sequence[Mark], x: Scale, y: Scale, top: float) -> Iterator[str]:
-    bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
+def _marks(chart: Chart, x: Scale, y: Scale, top: float) -> Iterator[str]:
+    bottom, right = chart.height - _BOTTOM, chart.width - _RIGHT
     beside = 0
-    for mark in marks:
+    for mark in chart.marks:
         label = escape(mark.label)
         if mark.axis == "y":
             at = y(mark.value)
@@ -240,8 +242,9 @@ def _kinds(lines: Sequence[Line]) -> list[Kind]:
     return kinds
 
 
-def _legend(lines: Sequence[Line], kinds: Sequence[Kind]) -> tuple[list[str], int]:
+def _legend(chart: Chart, kinds: Sequence[Kind]) -> tuple[list[str], int]:
     """The names, and how many rows they take; none for a line alone, whose axis names it."""
+    lines = chart.lines
     if len(lines) < 2:
         return [], 0
     parts: list[str] = []
@@ -249,7 +252,7 @@ def _legend(lines: Sequence[Line], kinds: Sequence[Kind]) -> tuple[list[str], in
     for line, kind in zip(lines, kinds, strict=True):
         name = _fit(line.name, 40)
         width = 30 + _LETTER * len(name) + 16
-        if left + width > WIDTH and left > 16:
+        if left + width > chart.width and left > 16:
             left, row = 16.0, row + 1
         at = 40 + 18 * row
         dashed = " dashed" if line.style == "dashed" else ""
@@ -269,18 +272,34 @@ def _dotted(line: Line) -> bool:
 
 def _draw(line: Line, kind: Kind, chart: Chart, x: Scale, y: Scale) -> Iterator[str]:
     shown = [(px, py) for px, py in line.points if (py > 0 or not chart.y.log) and (px > 0 or not chart.x.log)]
-    if line.style != "points" and len(shown) > 1:
-        path = "L".join(f"{_at(x(px))} {_at(y(py))}" for px, py in shown)
+    for piece in _pieces(shown) if line.style != "points" else ():
+        if len(piece) == 1 and len(shown) > 1:
+            piece = [piece[0], piece[0]]  # what stands alone between two gaps is a dot: the line's end is round
+        path = "L".join(f"{_at(x(px))} {_at(y(py))}" for px, py in piece)
         dashed = " dashed" if line.style == "dashed" else ""
-        yield f'<path class="line {kind.colour}{dashed}" d="M{path}"/>'
+        if len(piece) > 1:
+            yield f'<path class="line {kind.colour}{dashed}" d="M{path}"/>'
     for px, py in line.dots:
         yield f'<circle class="dot {kind.colour}f" cx="{_at(x(px))}" cy="{_at(y(py))}" r="2.5"/>'
     if not _dotted(line):
         return
     for px, py in shown:
+        if math.isnan(py):
+            continue
         where = chart.x.names[int(px)] if chart.x.names else f"{tick_text(px)} {chart.x.unit}".strip()
         told = f"{line.name}, {where}: {py:,.4g} {chart.y.unit}".strip()
         yield f'{_SHAPES[kind.shape](x(px), y(py))} class="{kind.colour}f"><title>{escape(told)}</title></{_tag(kind)}>'
+
+
+def _pieces(points: Sequence[Point]) -> list[list[Point]]:
+    """The line without its gaps: points whose value is no number."""
+    pieces: list[list[Point]] = [[]]
+    for point in points:
+        if math.isnan(point[1]):
+            pieces.append([])
+        else:
+            pieces[-1].append(point)
+    return [piece for piece in pieces if piece]
 
 
 def _tag(kind: Kind) -> str:

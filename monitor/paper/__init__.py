@@ -1,0 +1,1 @@
+"""What reports are written with: charts as SVG, an HTML page that needs no network, Markdown's tables."""
