@@ -19,6 +19,11 @@ _FORMS = (
     ("cri-o", re.compile(rf"crio-{_ID}(?:\.scope)?(?:/|$)")),
     ("docker", re.compile(rf"(?:docker-|/docker/|/ecs/[^/]+/){_ID}(?:\.scope)?(?:/|$)")),
     ("containerd", re.compile(rf"/(?:default|k8s\.io|moby|kubepods[^/]*(?:/[^/]+)*)/{_ID}(?:/|$)")),
+    # A pod beside our own one, seen from within it: what both are in is left out of the path.
+    (
+        "containerd",
+        re.compile(rf"/pod(?:[0-9a-f]{{8}}-(?:[0-9a-f]{{4}}-){{3}}[0-9a-f]{{12}}|[0-9a-f]{{32}})/{_ID}(?:/|$)"),
+    ),
 )
 _POD = re.compile(r"pod([0-9a-f]{8}[-_](?:[0-9a-f]{4}[-_]){3}[0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?(?:[/:]|$)")
 

@@ -2,7 +2,7 @@
 
 Nothing but such a process's own port is ever asked, and a server is reported once it has answered as one. SGLang and
 TGI are found like vLLM. Containers with a network of their own are reached through the ports that docker or podman
-publishes, where we may use its socket.
+publishes, where we may use its socket, else at the address of their own network, as pods of Kubernetes are.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Found:
     url: str
     """Scheme, host and port."""
     server: str
-    """The label ``server``: the configuration's where it names this server, else ``<host>:<port>``."""
+    """The label ``server``: the configuration's where it names this server, else ``<host>:<port>``; the host is a
+    container's own address where it is reached there."""
     pid: int | None
     """None where the process is not to be seen from here."""
     container: str
@@ -113,12 +114,18 @@ class ServerFinder:
         """The first of a server's addresses that answers as one."""
         how = f"process {server.pid} listens"
         addresses = server.addresses
+        inside = False
         if not server.reachable:
             addresses, how = self._mapped(server)
+            if not addresses:
+                inside, addresses = True, self._table.inner_addresses(server)
+                how = f"process {server.pid} listens in its own network"
         for address, port in addresses:
-            url = f"{'https' if server.launch.tls else 'http'}://{_dialled(address)}:{port}"
+            host = _dialled(address)
+            url = f"{'https' if server.launch.tls else 'http'}://{host}:{port}"
             if await answers(url, server.launch.kind, self._deadline):
-                label = self._table.label_of(server, port)
+                # The port alone would be that of every pod on the node.
+                label = self._table.label_inside(host, port) if inside else self._table.label_of(server, port)
                 return Found(url, label, server.pid, str(server.container or ""), how, server.launch.kind)
         return None
 

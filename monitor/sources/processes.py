@@ -34,6 +34,9 @@ HURRY_MS = 2_000
 MAX_LEFT_BEHIND = 4
 """Threads that may hang at once; with more, nothing is looked at."""
 
+_MAX_INNER = 8
+"""Addresses of a container's network that a server is looked for at."""
+
 OFF_GPU = "host"
 """The ``kind`` of a process that is on no GPU."""
 
@@ -78,11 +81,15 @@ class ProcessTable:
         self._hostname = hostname
         self._root = root
         self._labels: dict[int, str] = {}
+        self._inner: dict[str, str] = {}
         for url, label in (configured or {}).items():
             parts = urlsplit(url)
             port = parts.port or (443 if parts.scheme == "https" else 80)
             if parts.hostname and (_LOCAL.match(parts.hostname) or parts.hostname == hostname):
                 self._labels[port] = label
+            elif parts.hostname:
+                host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+                self._inner[f"{host}:{port}"] = label
         self._learnt: dict[int, tuple[int, str]] = {}
         self._known: dict[int, _Identity] = {}
         self._cpu: dict[int, _Cpu] = {}
@@ -116,6 +123,26 @@ class ProcessTable:
     def label_at(self, port: int) -> str:
         """The label of the server that is reached at a port of this machine."""
         return self._labels.get(port) or f"{self._hostname}:{port}"
+
+    def label_inside(self, host: str, port: int) -> str:
+        """The label of the server that is reached at an address of its container's own network."""
+        return self._inner.get(f"{host}:{port}") or f"{host}:{port}"
+
+    def inner_addresses(self, server: Server) -> tuple[tuple[str, int], ...]:
+        """Where a server that listens in a network namespace of its own is reached by others: addresses and ports."""
+        own: list[str] | None = None
+        found: list[tuple[str, int]] = []
+        for address, port in server.addresses:
+            if address.startswith("127.") or address == "::1":
+                continue
+            if address in ("0.0.0.0", "::"):  # noqa: S104 - what a server listens at, not what we do
+                if own is None:
+                    own = procfs.own_addresses(server.pid, self._root)
+                # A socket of IPv6 takes IPv4 too, unless it was told not to: then nobody answers there.
+                found += [(one, port) for one in own if ":" not in one or address == "::"]
+            else:
+                found.append((address, port))
+        return tuple(dict.fromkeys(found))[:_MAX_INNER]
 
     def learn(self, server: Server, label: str) -> None:
         """Take over what asking a server showed."""

@@ -152,6 +152,29 @@ def listeners(root: Path = PROC, pid: int | None = None) -> list[Listener]:
     return found
 
 
+def own_addresses(pid: int, root: Path = PROC) -> list[str]:
+    """The addresses of the network namespace of a process under which others reach it, IPv4 first: none of loopback,
+    none that is of one link alone. Anybody may read them. A container that shares its namespace has those of whom it
+    shares it with."""
+    found: list[str] = []
+    last = ""
+    # The routing table as a tree: an address of ours is a leaf, and says so in the line below it.
+    for line in (_read(f"{root}/{pid}/net/fib_trie", 1 << 20) or b"").decode(errors="replace").splitlines():
+        words = line.split()
+        if len(words) == 2 and words[0] == "|--":
+            last = words[1]
+        elif words[:2] == ["/32", "host"] and words[-1:] == ["LOCAL"] and not last.startswith("127."):
+            found.append(last)
+    for line in (_read(f"{root}/{pid}/net/if_inet6", 1 << 20) or b"").decode(errors="replace").splitlines():
+        words = line.split()
+        if len(words) == 6 and words[3] == "00":  # of global scope
+            try:
+                found.append(socket.inet_ntop(socket.AF_INET6, bytes.fromhex(words[0])))
+            except ValueError:
+                continue  # a line in no form that we know
+    return list(dict.fromkeys(found))
+
+
 def _address(text: bytes) -> str:
     """An address as the kernel writes it: words of 32 bits, each in the machine's own byte order."""
     raw = bytes.fromhex(text.decode())

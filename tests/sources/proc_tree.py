@@ -62,8 +62,10 @@ class ProcTree:
         uid: int = 0,
         shown: bool = True,
         own_network: bool = False,
+        own_addresses: Sequence[str] = (),
     ) -> None:
-        """A listening socket of a process. Not ``shown``: its descriptors are another user's, and may not be read."""
+        """A listening socket of a process. Not ``shown``: its descriptors are another user's, and may not be read.
+        ``own_addresses`` are those of its ``own_network``."""
         packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
         # The kernel prints each word of 32 bits as a number of this machine.
         text = "".join(f"{word:08X}" for word in struct.unpack(f"={len(packed) // 4}I", packed))
@@ -73,6 +75,7 @@ class ProcTree:
             (folder / "net").unlink()
             (folder / "net").mkdir()
             self._tables(folder / "net", [line])
+            self._addresses(folder / "net", own_addresses)
         else:
             self._ours.append(line)
             self._tables(self.root / "self/net", self._ours)
@@ -84,6 +87,17 @@ class ProcTree:
     def end(self, pid: int) -> None:
         """The process is gone."""
         shutil.rmtree(self.root / str(pid))
+
+    @staticmethod
+    def _addresses(folder: Path, addresses: Sequence[str]) -> None:
+        leaf = "           |-- {0}\n              /32 host LOCAL\n"
+        four = "".join(leaf.format(one) for one in ("127.0.0.1", *(one for one in addresses if ":" not in one)))
+        head = "  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n"
+        (folder / "fib_trie").write_text(f"Main:\n{head}{four}Local:\n{head}{four}")
+        six = "".join(
+            f"{socket.inet_pton(socket.AF_INET6, one).hex()} 02 40 00 80     eth0\n" for one in addresses if ":" in one
+        )
+        (folder / "if_inet6").write_text(f"fe8000000000000000fc00fffe000001 02 40 20 80     eth0\n{six}")
 
     @staticmethod
     def _tables(folder: Path, lines: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
+from monitor.sources import discovery, procfs
 from monitor.sources.command_line import Kind
 from monitor.sources.discovery import Found, ServerFinder, answers, find_servers
 from monitor.sources.processes import INTERVAL_MS, ProcessTable
@@ -236,6 +239,65 @@ def test_a_container_whose_processes_are_not_seen(tmp_path: Path) -> None:
                 assert other.requests == []
 
     asyncio.run(main())
+
+
+def test_pods_are_found_at_the_addresses_of_their_own_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    there = {"http://10.244.1.7:8000", "http://10.244.1.8:8000", "http://[fd00::9]:8000"}
+
+    async def answers(url: str, kind: Kind, deadline: float) -> bool:
+        asked.append(url)
+        return url in there
+
+    monkeypatch.setattr(discovery, "answers", answers)
+
+    async def main() -> None:
+        tree = ProcTree(tmp_path / "proc")
+        pod = "0::/../../kubepods-burstable-pod1f2e3d4c_5b6a_4978_8695_a4b3c2d1e0f{}.slice/cri-containerd-{}.scope"
+        for number, (address, own) in enumerate(
+            [
+                ("0.0.0.0", ["10.244.1.7"]),  # noqa: S104 - what the tree says
+                ("::", ["10.244.1.8"]),  # a socket of both families
+                ("::", ["10.244.1.9", "fd00::9"]),
+                ("10.244.1.10", ["10.244.1.10"]),
+                ("127.0.0.1", ["10.244.1.11"]),  # nobody else reaches it
+            ]
+        ):
+            tree.process(100 + number, ["vllm", "serve", "m"], uid=0, cgroup=pod.format(number, DOCKER))
+            # Another user's, as from a container that is not privileged.
+            tree.listen(
+                100 + number, 8000, address=address, inode=6 + number, own_network=True, own_addresses=own, shown=False
+            )
+        # The configuration may give one of them a name; it is not watched twice.
+        table = ProcessTable("n", {"http://10.244.1.8:8000": "llama"}, root=tree.root)
+        found = await found_after(table, ServerFinder(table, sockets=list), 0)
+        assert {each.url: each.server for each in found} == {
+            "http://10.244.1.7:8000": "10.244.1.7:8000",
+            "http://10.244.1.8:8000": "llama",
+            "http://[fd00::9]:8000": "[fd00::9]:8000",
+        }
+        assert {each.how for each in found} == {f"process {pid} listens in its own network" for pid in (100, 101, 102)}
+        assert {each.container for each in found} == {
+            f"pod/1f2e3d4c-5b6a-4978-8695-a4b3c2d1e0f{number}/{DOCKER[:12]}" for number in (0, 1, 2)
+        }
+        assert sorted(asked) == sorted([*there, "http://10.244.1.9:8000", "http://10.244.1.10:8000"])
+        # Who runs on the GPUs is told by the same name.
+        rows = {row.pid: row.server for row in table.engine_processes(0)}
+        assert rows == {100: "10.244.1.7:8000", 101: "llama", 102: "[fd00::9]:8000", 103: "", 104: ""}
+
+    asyncio.run(main())
+
+
+def test_own_addresses_are_those_that_the_interfaces_have() -> None:
+    told = {
+        address.address
+        for addresses in psutil.net_if_addrs().values()
+        for address in addresses
+        if address.family in (socket.AF_INET, socket.AF_INET6)
+    }
+    expected = {one for one in told if "%" not in one and one != "::1" and not one.startswith(("127.", "fe80:"))}
+    assert set(procfs.own_addresses(os.getpid())) == expected
+    assert procfs.own_addresses(0) == []
 
 
 def test_without_docker(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
