@@ -45,7 +45,7 @@ def pairs(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], words: Sequence[str], notes: str = ""
+    columns: Sequence[str], rows: Iterable[Sequence[str]], words: Collection[str], notes: str = ""
 ) -> Iterator[str]:
     """A table of numbers; ``words`` are the columns of texts, and ``notes`` the one whose texts are long."""
     kinds = [' class="word"' if name in words else "" for name in columns]
