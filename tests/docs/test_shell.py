@@ -1,0 +1,212 @@
+"""Every command of the documentation is typed: before a simulated node, a server of known pace and files that are
+called as in the text. What cannot be run here is in ``NOT_RUN``, with the reason; what of that is gpumon's own is still
+held against the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from monitor import cli as command_line
+from monitor.probes import results
+from tests.daemons import RunningDaemon, daemon, wait_for
+from tests.docs.shell import TOP, Command, commands, inline, pages, required
+from tests.planning.models import GQA
+from tests.probes.made_results import made
+
+NOT_RUN: tuple[tuple[str, str], ...] = (
+    (r"gpumon tui\b", "a terminal's: tests/tui"),
+    (r"gpumon daemon\b", "runs until it is ended: tests/test_cli.py, and the daemon of these tests"),
+    (r"gpumon demo\b", "a minute: `.ci/run` runs `make demo`"),
+    (r"gpumon dmon$", "runs until it is ended"),
+    (r"gpumon service (install|uninstall)\b", "root's: tests/commands/test_service.py"),
+    (r"gpumon service status\b", "there is no systemd where tests run: tests/commands/test_service.py"),
+    (r"gpumon probe (latency|throughput|lengths|prefix|rate|priority|soak|suite|attach|cancel|profile)\b",
+     "a load of seconds to minutes: tests/commands/test_probe.py, tests/live/test_probe_workloads.py"),
+    (r"gpumon (config init --output|check) /etc/", "root's directory: tests/commands"),
+    (r"make\b", "`.ci/run` runs test, lint, demo and test-live; the others are written in the Makefile"),
+    (r"(uv|pipx|pip|git)\b", "installs from the package index, or from a repository"),
+    (r"python3 -m venv\b|.*pip\"? install\b", "installs from the package index"),
+    (r"python3? -m (tests|monitor)\.", "tests, benches and servers of their own"),
+    (r"python3? -m grafana\b", "tests/grafana runs it"),
+    (r"(systemctl|journalctl|systemd-analyze|useradd|usermod|install|ln|chgrp|openssl)\b", "the machine's"),
+    (r"(kubectl|helm|docker|podman|buildah)\b", "needs a cluster or an engine"),
+    (r"(nvidia-smi|dcgmi|lspci|dmesg)\b", "needs a GPU or root"),
+    (r"(vllm|py-spy|nsys|ssh|kill|ps|ss|ip|nc|top|mpstat|iostat|uptime|lsblk|free|df|du)\b", "the machine's"),
+    (r"(prometheus|promtool|amtool|vmalert|alertmanager)\b", "real servers: tests/live"),
+    (r"(ls|cat|grep|head|tail|man|source|sed|cp|mkdir|chmod|sqlite3|jq)\b", "the system's"),
+)  # fmt: skip
+"""Patterns of commands, without ``sudo``, and why they are not run here."""
+EXITS: dict[str, int] = {
+    r"gpumon doctor\b": 1,  # no GPU here, no systemd
+    r"gpumon notify test\b": 1,  # its receivers have nobody behind them
+    r"gpumon probe compare .*--fail-if": 1,
+}
+"""Patterns of commands that end with something else than 0, and that."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sandbox:
+    """Where commands are typed."""
+
+    folder: Path
+    node: RunningDaemon
+    url: str
+    silence: str
+    """The id of a silence."""
+
+    def typed(self, text: str) -> str:
+        """A command with this sandbox's addresses and names in place of those of the text."""
+        for pattern, there in (
+            (r"http://(?:127\.0\.0\.1|localhost|node7|h200-07|NODE|node):9519", self.url),
+            (r"https?://(?:prometheus|PROMETHEUS|localhost|127\.0\.0\.1)(?:\.example\.com)?:9090", self.url),
+            (r"https://[\w.-]+:9519", self.url),
+            (r"\b24abaf38\b|\bID\b", self.silence),
+            (r"--url URL\b", f"--url {self.url}"),
+            (r"\bRUN\b", "fp16"),
+        ):
+            text = re.sub(pattern, there, text)
+        return text
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    folder = tmp_path_factory.mktemp("typed")
+    state = folder / "state" / "results"
+    for seed, (name, slower) in enumerate((("fp16", 1.0), ("fp8", 1.3))):
+        one = made("throughput", few=True, seed=seed, name=name, slower=slower)
+        for place in (state / one.id, folder / "results" / name.replace("fp16", "A").replace("fp8", "B")):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            results.write(place, one)
+    for path in ("alerts.yaml", "tests/rules/alerts_test.yaml"):
+        shutil.copy(TOP / path, folder)
+    shutil.copy(folder / "alerts_test.yaml", folder / "tests.yaml")
+    (folder / "config.json").write_text(json.dumps(GQA))
+    (folder / "gpumon.yaml").write_text("receivers: [{name: chat, webhook: 'http://127.0.0.1:9/nobody'}]\n")
+    with daemon(
+        folder, "--simulate", "--past", "1200", "--listen", "127.0.0.1:0", "--config", str(folder / "gpumon.yaml"),
+        env={"HOME": str(folder)},
+    ) as node:  # fmt: skip
+        wait_for(lambda: node.query("count(DCGM_FI_DEV_GPU_UTIL)"), "readings")
+        yield Sandbox(folder, node, f"unix:{node.socket}", "")
+
+
+@pytest.fixture
+def prepared(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    monkeypatch.chdir(sandbox.folder)
+    for name, value in (("HOME", str(sandbox.folder)), ("GPUMON_URL", sandbox.url), ("NO_COLOR", "1")):
+        monkeypatch.setenv(name, value)
+    for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "GPUMON_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    code, said = run(["silence", "add", "GpuTooHot", "gpu=3", "--comment", "a test", "--json"])
+    assert code == 0, said
+    return dataclasses.replace(sandbox, silence=json.loads(said)["silenceID"])
+
+
+def run(words: list[str]) -> tuple[int, str]:
+    """The command in this process: its exit status, and what it printed."""
+    out = io.StringIO()
+    before = sys.argv
+    sys.argv = ["gpumon", *words]
+    code: object = 0
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            command_line.main()
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.argv = before
+    return (code if isinstance(code, int) else 0 if code is None else 1), out.getvalue()
+
+
+def why_not(command: Command) -> str:
+    """Why a command is not run here; "" where it is."""
+    words = re.sub(r"^\.venv/bin/", "", command.words)
+    return next((why for pattern, why in NOT_RUN if re.match(pattern, words)), "")
+
+
+ALL = commands()
+RUN = [one for one in ALL if not why_not(one)]
+OURS = [one for one in ALL if one.program == "gpumon"]
+
+
+def test_there_are_commands() -> None:
+    assert len(RUN) > 30
+    assert {one.program for one in RUN} <= {"gpumon", "curl"}
+
+
+def test_no_reason_is_left_over() -> None:
+    said = [re.sub(r"^\.venv/bin/", "", one.words) for one in ALL]
+    for pattern in EXITS:
+        assert any(re.match(pattern, one) for one in said), pattern
+
+
+@pytest.mark.parametrize("command", RUN, ids=lambda one: f"{one.place} {one.text}"[:100])
+def test_a_command_does_what_it_should(command: Command, prepared: Sandbox) -> None:
+    text = prepared.typed(required(re.sub(r"^(\S*/)?gpumon", "gpumon", command.words)))
+    wanted = next((code for pattern, code in EXITS.items() if re.match(pattern, text)), 0)
+    if command.program == "curl":
+        if shutil.which("curl") is None:
+            pytest.skip("curl is not installed")
+        line = text.replace(prepared.url, "http://gpumon").replace(
+            "curl ", f"curl --unix-socket {prepared.node.socket} "
+        )
+        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60)
+        assert done.returncode == wanted, done.stdout + done.stderr
+        return
+    words = shlex.split(text.partition(" | ")[0].partition(" > ")[0])
+    code, said = run(words[1:])
+    assert code == wanted, f"{text}\nended with {code} in place of {wanted}:\n{said[-3000:]}"
+
+
+@pytest.mark.parametrize("command", OURS, ids=lambda one: f"{one.place} {one.text}"[:100])
+def test_a_command_is_one(command: Command) -> None:
+    assert unknown(command.text) == ""
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda path: path.relative_to(TOP).as_posix())
+def test_commands_in_running_text_are_some(page: Path) -> None:
+    wrong = [said for one in inline(page.read_text()) if (said := unknown(one))]
+    assert not wrong
+
+
+def unknown(text: str) -> str:
+    """What of a command is neither a command nor an option of it; "" where all is known."""
+    text = re.sub(r"^.*?\bgpumon ", "", required(text)).partition(" | ")[0]
+    try:
+        words = shlex.split(re.split(r"…|\.\.\. ", text)[0])
+    except ValueError as error:
+        return f"{text}: {error}"
+    found: click.Command = command_line.cli
+    while isinstance(found, click.Group) and words and not words[0].startswith("-"):
+        if "|" in words[0]:  # add|list|expire
+            lacking = [one for one in words[0].split("|") if found.get_command(click.Context(found), one) is None]
+            return f"gpumon {text}: there is no {lacking[0]}" if lacking else ""
+        inner = found.get_command(click.Context(found), words[0])
+        if inner is None:
+            return f"gpumon {text}: there is no {words[0]}"
+        found, words = inner, words[1:]
+    known = {name for option in found.params for name in (*option.opts, *option.secondary_opts)} | {"-h", "--help"}
+    for word in words:
+        if re.fullmatch(r"-\w|--[\w-]+(=.*)?", word, re.S) and word.partition("=")[0] not in known:
+            return f"gpumon {text}: there is no {word}"
+    return ""
+
+
+def test_a_wrong_command_is_found() -> None:
+    assert unknown("gpumon snapshto") == "gpumon snapshto: there is no snapshto"
+    assert unknown("sudo gpumon service install --dry") == "gpumon service install --dry: there is no --dry"
+    assert unknown("gpumon silence add|lost") == "gpumon silence add|lost: there is no lost"
+    assert unknown("gpumon query '-up' --graph") == ""
