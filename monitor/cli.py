@@ -21,6 +21,7 @@ from monitor.commands.plan_options import plan
 from monitor.commands.probe_options import probe
 from monitor.commands.reading_options import dmon, export, query, series, snapshot
 from monitor.commands.rule_options import backtest, check, test
+from monitor.commands.runbook_options import runbook
 from monitor.commands.service_options import service
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -44,6 +45,7 @@ cli.add_command(dmon)
 cli.add_command(query)
 cli.add_command(export)
 cli.add_command(alerts)
+cli.add_command(runbook)
 cli.add_command(silence)
 cli.add_command(notify)
 cli.add_command(check)
