@@ -32,6 +32,7 @@ from monitor.samples import Event, ScrapeBuilder, label
 from monitor.sd_notify import notify, watchdog_seconds
 from monitor.selector import Matcher
 from monitor.sources import procfs
+from monitor.sources.hardware import Hardware
 from monitor.store.head import BACK_MS, HOUR_MS, Head
 from monitor.store.history import History
 from monitor.store.reaching import reach_back, stretches
@@ -63,6 +64,8 @@ class Options:
     speed: float = 1.0
     past_seconds: float = 0.0
     """Simulated past to begin with."""
+    hardware: Hardware | None = None
+    """What is simulated; None for eight H200."""
 
 
 class Daemon:
@@ -97,6 +100,7 @@ class Daemon:
             self._watch_task,
             simulate=options.simulate,
             past_seconds=options.past_seconds,
+            hardware=options.hardware,
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._reaching: asyncio.Task[None] | None = None

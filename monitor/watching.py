@@ -10,11 +10,13 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from monitor import logs
 from monitor.api.node import Node
 from monitor.clock import Clock
 from monitor.config import Config, VllmServer
 from monitor.outages import Outages
 from monitor.probes.canary import CanarySource
+from monitor.repeats import Trouble
 from monitor.samples import Event, GpuProcess, Labels, Scrape, label
 from monitor.sources import engines
 from monitor.sources.discovery import Found, ServerFinder
@@ -30,6 +32,7 @@ from monitor.sources.vllm_log import ServerLog
 from monitor.store.head import Head
 
 if TYPE_CHECKING:
+    from monitor.sources.hardware import Hardware
     from monitor.sources.story import Story
 
 log = logging.getLogger(__name__)
@@ -50,6 +53,7 @@ class Watching:
         ended: Callable[[asyncio.Task[None]], None],
         *,
         simulate: bool = False,
+        hardware: Hardware | None = None,
         past_seconds: float = 0.0,
     ) -> None:
         self._config = config
@@ -58,6 +62,7 @@ class Watching:
         self._node = node
         self._ended = ended
         self._simulate = simulate
+        self._hardware = hardware
         self._past_seconds = past_seconds
         self._pollers: dict[str, tuple[Poller, asyncio.Task[None]]] = {}
         self._seen_ms: dict[str, int] = {}
@@ -146,7 +151,8 @@ class Watching:
         try:
             api_key = server.api_key.reveal() if server.api_key else None
         except ValueError as error:
-            log.error("server %s is scraped without its key: %s", server.server, error)
+            subject = logs.about(source="vllm", server=server.server)
+            log.error("server %s is scraped without its key: %s", server.server, error, extra=subject)
             api_key = None
         ca_file = str(server.ca_file) if server.ca_file else None
         name, insecure, table = server.server, server.insecure_skip_verify, self._table
@@ -195,13 +201,17 @@ class Watching:
         from monitor.sources.simulated import past, simulated_sources
         from monitor.sources.simulated_engine import SimulatedEngine
         from monitor.sources.simulated_host import SimulatedHost
-        from monitor.sources.story import ENGINES, Story
+        from monitor.sources.story import Story
 
-        story = self._story = Story(self._clock.now_ms(), past_seconds=self._past_seconds)
+        story = self._story = Story(self._clock.now_ms(), past_seconds=self._past_seconds, hardware=self._hardware)
         hostname = self._config.hostname
         servers = simulated_sources(story, hostname)
-        others: list[SimulatedHost | SimulatedEngine] = [SimulatedHost(story.origin_ms)]
-        others += [SimulatedEngine(number, hostname=hostname) for number in range(len(ENGINES))]
+        others: list[SimulatedHost | SimulatedEngine] = [
+            SimulatedHost(story.origin_ms, nodename=f"{story.hardware.model.lower()}-demo")
+        ]
+        others += [
+            SimulatedEngine(number, hostname=hostname, engines=story.engines) for number in range(len(story.engines))
+        ]
         for source, scrape in past(story, servers):
             self._head.ingest(SourceStatus(source.name, source.server, source.interval).key, scrape)
             if source.name == "nvml":
@@ -219,7 +229,8 @@ class Watching:
         self._outages.up(status.source, status.server, scrape.at_ms)
         for event in scrape.events:
             node.tell(event)
-            log.warning("%s: %s", event.kind, event.title)
+            subject = {name: event.labels.get(name, "") for name in ("gpu", "server", "code")}
+            log.warning("%s: %s", event.kind, event.title, extra=logs.about(event=event.kind, **subject))
         if status.source != "nvml":
             return
         self._gpus = engines.gpus_of(scrape.shape.series)
@@ -276,6 +287,7 @@ class Watching:
 
     async def look_around(self) -> None:
         """Keep looking at the node's processes and for its servers, until cancelled."""
+        trouble = Trouble(log, level=logging.ERROR)
         while True:
             if self._nvml is not None:
                 self._nvml.watched = self._node.clients > 0
@@ -285,8 +297,10 @@ class Watching:
                         self._show_processes(self._clock.now_ms())
                     if self._config.vllm.enabled and self._config.discover:
                         self._follow(await self._finder.find())
-            except Exception:  # what is not found must not end the watching of what is
-                log.exception("looking for processes and servers failed")
+            except Exception as error:  # what is not found must not end the watching of what is
+                trouble.again(f"looking for processes and servers failed: {type(error).__name__}: {error}", error=error)
+            else:
+                trouble.over("processes and servers are looked for again")
             await asyncio.sleep(1.0)
 
     def _follow(self, found: list[Found]) -> None:
@@ -295,7 +309,7 @@ class Watching:
         changed = False
         for one in found:
             if f"vllm:{one.server}" not in self._pollers:
-                log.info("found %s at %s (%s)", one.server, one.url, one.how)
+                log.info("found %s at %s (%s)", one.server, one.url, one.how, extra=logs.about(server=one.server))
                 self._tell_of(now_ms, "server_found", f"{one.server} was found, and is watched: {one.url}", one.server)
                 for source in self._server(VllmServer(one.url, one.server)):
                     self._add(source)
@@ -305,7 +319,7 @@ class Watching:
                 self._seen_ms[one.server] = now_ms
         for server, seen_ms in list(self._seen_ms.items()):
             if now_ms - seen_ms > _FORGET_MS and not self._pollers[f"vllm:{server}"][0].status.up:
-                log.info("%s is gone: no longer watched", server)
+                log.info("%s is gone: no longer watched", server, extra=logs.about(server=server))
                 self._outages.forget(server)
                 self._tell_of(now_ms, "server_gone", f"{server} is gone, and no longer watched", server)
                 for key in (f"vllm:{server}", f"engine:{server}"):

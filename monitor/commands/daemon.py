@@ -13,6 +13,7 @@ import click
 
 from monitor.config import Config, ConfigError, loads, parse_listen
 from monitor.config import load as load_config
+from monitor.sources.hardware import Hardware
 from monitor.yaml_reader import Problem
 
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
@@ -29,6 +30,7 @@ def start(
     simulate: bool,
     speed: float,
     past_seconds: float,
+    hardware: Hardware | None = None,
     mode: str,
     verbose: bool,
 ) -> None:
@@ -42,14 +44,21 @@ def start(
         return replace(config, rule_files=rule_paths) if rule_paths else config
 
     try:
-        _run(read, mode, simulate, speed, past_seconds)
+        _run(read, mode, simulate, speed, past_seconds, hardware)
     except ConfigError as error:
         for problem in error.problems:
             click.echo(problem, err=True)
         sys.exit(1)
 
 
-def _run(read: Callable[[], Config], mode: str, simulate: bool, speed: float, past_seconds: float) -> None:
+def _run(
+    read: Callable[[], Config],
+    mode: str,
+    simulate: bool,
+    speed: float,
+    past_seconds: float,
+    hardware: Hardware | None,
+) -> None:
     # httpx brings its own command line where rich is installed, as it is for our screens: 5 MB that a daemon never
     # needs. Where that module cannot be had, httpx goes on without.
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
@@ -58,7 +67,7 @@ def _run(read: Callable[[], Config], mode: str, simulate: bool, speed: float, pa
     from monitor.notify.outbox import OutboxRefused
 
     try:
-        run(read(), Options(mode, read, simulate, speed, past_seconds))
+        run(read(), Options(mode, read, simulate, speed, past_seconds, hardware))
     except (CannotListen, OutboxRefused) as error:
         click.echo(f"gpumon: {error}", err=True)
         sys.exit(1)

@@ -5,11 +5,23 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from monitor.commands.access_options import reaching, reaching_several
+
+if TYPE_CHECKING:
+    from monitor.sources.hardware import Hardware
+
+
+def _hardware(context: click.Context, option: click.Parameter, value: str | None) -> Hardware | None:
+    from monitor.sources.hardware import parse
+
+    try:
+        return None if value is None else parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command()
@@ -115,9 +127,21 @@ def _where(urls: list[str], nodes_file: Path | None) -> Any:
     metavar="SECONDS",
     help="With --simulate: past to begin with.",
 )
+@click.option(
+    "--hardware",
+    callback=_hardware,
+    metavar="NxMODEL",
+    help="With --simulate: what GPUs, as 4xL40S. Default: 8xH200.",
+)
 @click.option("--private", is_flag=True, help="For one user's TUIs: no TCP, no notifications, ends by itself.")
 @click.option("--mode", type=click.Choice(["system", "private", "demo"]), hidden=True)
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "text", "json", "journal"]),
+    default="",
+    help="Default: $GPUMON_LOG_FORMAT, else auto: text on a terminal, the journal's fields under systemd, else JSON.",
+)
 def daemon(
     config_path: Path | None,
     rule_paths: tuple[Path, ...],
@@ -128,9 +152,11 @@ def daemon(
     simulate: bool,
     speed: float,
     past: float,
+    hardware: Hardware | None,
     private: bool,
     mode: str | None,
     verbose: bool,
+    log_format: str,
 ) -> None:
     """Watch this node: read, evaluate rules, notify, serve.
 
@@ -140,6 +166,8 @@ def daemon(
 
     if (speed != 1.0 or past) and not simulate:
         raise click.UsageError("--speed and --past are for --simulate: a real node has the world's clock")
+    if hardware is not None and not simulate:
+        raise click.UsageError("--hardware is for --simulate: a real node has the GPUs that it has")
     start(
         config_path=config_path,
         rule_paths=rule_paths,
@@ -150,15 +178,18 @@ def daemon(
         simulate=simulate,
         speed=speed,
         past_seconds=past,
+        hardware=hardware,
         mode=mode or ("private" if private else "system"),
         verbose=verbose,
+        log_format=log_format,
     )
 
 
 @click.command()
 @click.option("--speed", type=click.FloatRange(1, 60), default=10.0, show_default=True, help="How fast the clock runs.")
 @click.option("--text", is_flag=True, help="Print instead of drawing, as where there is no terminal.")
-def demo(speed: float, text: bool) -> None:
+@click.option("--hardware", callback=_hardware, metavar="NxMODEL", help="What GPUs, as 4xL40S. Default: 8xH200.")
+def demo(speed: float, text: bool, hardware: Hardware | None) -> None:
     """The whole thing with simulated GPUs and a simulated vLLM. Needs nothing.
 
     In a terminal it opens the TUI. Without one it prints what the TUI would show, until a shipped rule has fired and
@@ -167,7 +198,7 @@ def demo(speed: float, text: bool) -> None:
     from monitor.commands.demo import run
 
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    sys.exit(run(speed, text=text or not terminal))
+    sys.exit(run(speed, text=text or not terminal, hardware=hardware))
 
 
 @click.command()

@@ -10,26 +10,23 @@ from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 from monitor.samples import Scrape
-from monitor.sources import story_gpu as h200
+from monitor.sources.hardware import MEMORY_SHARE, Board, Hardware
 from monitor.sources.nvml_frame import Facts, Frame, GpuFacts, GpuValues
 from monitor.sources.nvml_series import NvmlSeries
 from monitor.sources.nvml_table import SLOW
 from monitor.sources.simulated_vllm import VllmSeries
-from monitor.sources.story import ENGINES, GPUS, Story
-from monitor.sources.story_engine import MEMORY_SHARE
+from monitor.sources.story import Story
 from monitor.sources.story_gpu import GpuState
 
 DRIVER, CUDA = "580.159.04", "13.0"
-_TOTAL, _RESERVED = 150_754_820_096, 644_939_776  # bytes, of a real H200
 _FIRST_PID = 21_840
 _SLOW_MS, _GPM_MS = 15_000, 5_000
 """How often a real reader asks what is dear."""
-_LINKS = [1] * 18
 _NS, _MJ = 1e9, 1e3
 
 
 class SimulatedGpus:
-    """Implements ``monitor.sources.source.Source``: eight NVIDIA H200, in the series of the NVML source."""
+    """Implements ``monitor.sources.source.Source``: the story's GPUs, in the series of the NVML source."""
 
     name = "nvml"
     server = ""
@@ -39,9 +36,10 @@ class SimulatedGpus:
         self.deadline = deadline
         self._story = story
         self._series = NvmlSeries(hostname)
-        self._gpus = _gpus(story.seed)
+        self._board = story.hardware.board
+        self._gpus = _gpus(story.seed, story.hardware)
         self._facts: Facts | None = Facts(DRIVER, CUDA, self._gpus)
-        self._workers = {index: (facts, rank) for facts in ENGINES for rank, index in enumerate(facts.gpus)}
+        self._workers = {index: (facts, rank) for facts in story.engines for rank, index in enumerate(facts.gpus)}
         self._asked = (-1, -1)
         """The turns in which what is dear was last asked."""
 
@@ -66,37 +64,40 @@ class SimulatedGpus:
             for index, (one, other) in enumerate(zip(before.gpus, after.gpus, strict=True))
         ]
         # A poll of eight GPUs takes the driver about this long; the more they do, the longer.
-        seconds = 0.0007 + 0.000004 * sum(gpu.util or 0 for gpu in values) / GPUS
+        seconds = 0.0007 + 0.000004 * sum(gpu.util or 0 for gpu in values) / len(values)
         frame = Frame(values, facts=self._facts, seconds=seconds)
         self._facts = None
         return self._series.scrape(frame, now_ms, restarts=0, left_behind=0)
 
     def _values(self, index: int, state: GpuState, *, slow: bool, gpm: bool) -> GpuValues:
         engine, rank = self._workers[index]
-        used = int(_TOTAL * MEMORY_SHARE) + rank * (6 << 20)
-        pid = _FIRST_PID + 1000 * ENGINES.index(engine) + 7 * rank
+        board = self._board
+        used = int(board.total * MEMORY_SHARE) + rank * (6 << 20)
+        pid = _FIRST_PID + 1000 * self._story.engines.index(engine) + 7 * rank
         return GpuValues(
             index,
             util=round(state.util),
             mem_util=round(state.mem_util),
             used=used,
-            free=_TOTAL - _RESERVED - used,
-            reserved=_RESERVED,
-            total=_TOTAL,
+            free=board.total - board.reserved - used,
+            reserved=board.reserved,
+            total=board.total,
             temp=round(state.temp),
-            mem_temp=round(state.mem_temp),
+            mem_temp=None if board.mem_max_op_temp is None else round(state.mem_temp),
             power_mw=round(state.power * 1000),
             power_instant_mw=round(state.power * 1000),
-            power_limit_mw=round(h200.POWER_LIMIT * 1000),
+            power_limit_mw=round(board.power_limit * 1000),
             enc_util=0,
             dec_util=0,
             sm_clock=15 * round(state.sm_clock / 15),
-            mem_clock=h200.MEM_CLOCK,
+            mem_clock=board.mem_clock,
             pstate=0,
             reasons=state.reasons,
-            slow=_slow(state) if slow else None,
-            links=_LINKS if slow else None,
-            gpm=_gpm(state) if gpm else None,
+            pcie_tx=None if board.gpm else int(state.moved / 3),
+            pcie_rx=None if board.gpm else int(state.moved),
+            slow=_slow(state, board) if slow else None,
+            links=[1] * board.nvlinks if slow and board.nvlinks else None,
+            gpm=_gpm(state) if gpm and board.gpm else None,
             processes=[(pid, used - (2 << 20), "compute", f"VLLM::Worker_TP{rank}", "vllm", round(state.util), None)],
         )
 
@@ -110,7 +111,7 @@ class SimulatedVllm:
     def __init__(
         self, story: Story, engine: int = 0, *, hostname: str, interval: float = 1.0, deadline: float = 2.0
     ) -> None:
-        facts = ENGINES[engine]
+        facts = story.engines[engine]
         self.server = f"{hostname}:{facts.port}"
         self.interval = interval
         self.deadline = deadline
@@ -120,9 +121,10 @@ class SimulatedVllm:
         self._series = VllmSeries(
             facts.model,
             self.server,
-            {str(index): _gpus(story.seed)[index].uuid for index in facts.gpus},
+            {str(index): _gpus(story.seed, story.hardware)[index].uuid for index in facts.gpus},
             started_seconds=story.origin_ms / 1000 - story.up_seconds[engine],
             drafts=facts.drafts,
+            kv_tokens=facts.kv_tokens,
         )
 
     async def open(self) -> None:
@@ -148,7 +150,7 @@ Simulated: TypeAlias = SimulatedGpus | SimulatedVllm
 def simulated_sources(story: Story, hostname: str) -> list[Simulated]:
     """All that the story has: the GPUs and each engine's server."""
     return [SimulatedGpus(story, hostname=hostname)] + [
-        SimulatedVllm(story, engine, hostname=hostname) for engine in range(len(ENGINES))
+        SimulatedVllm(story, engine, hostname=hostname) for engine in range(len(story.engines))
     ]
 
 
@@ -160,29 +162,33 @@ def past(story: Story, sources: Sequence[Simulated], step_seconds: float = 10.0)
             yield source, source.scrape(at_ms)
 
 
-def _gpus(seed: int) -> list[GpuFacts]:
+_BUSES = (0x1B, 0x43, 0x52, 0x61, 0x9D, 0xC3, 0xD1, 0xDF)
+
+
+def _gpus(seed: int, hardware: Hardware) -> list[GpuFacts]:
     """The boards of a node of that seed."""
     rng = random.Random(seed)  # noqa: S311 - a name for a simulated board, no secret
-    gpus = []
-    for index, bus in enumerate((0x1B, 0x43, 0x52, 0x61, 0x9D, 0xC3, 0xD1, 0xDF)):
+    board, gpus = hardware.board, []
+    for index in range(hardware.count):
+        domain, bus = divmod(index, len(_BUSES))
         digits = f"{rng.getrandbits(128):032x}"
         uuid = "-".join(("GPU", digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
         gpus.append(
             GpuFacts(
                 index,
                 uuid,
-                "NVIDIA H200",
-                f"00000000:{bus:02X}:00.0",
+                board.name,
+                f"{domain:08X}:{_BUSES[bus]:02X}:00.0",
                 minor=index,
-                slowdown_temp=h200.SLOWDOWN_TEMP,
-                shutdown_temp=h200.SHUTDOWN_TEMP,
-                gpu_max_temp=h200.MAX_OP_TEMP,
-                mem_max_temp=h200.MEM_MAX_OP_TEMP,
-                max_sm_clock=h200.MAX_SM_CLOCK,
-                max_mem_clock=h200.MEM_CLOCK,
-                max_pcie_gen=5,
+                slowdown_temp=board.slowdown_temp,
+                shutdown_temp=board.shutdown_temp,
+                gpu_max_temp=board.max_op_temp,
+                mem_max_temp=board.mem_max_op_temp,
+                max_sm_clock=board.max_sm_clock,
+                max_mem_clock=board.mem_clock,
+                max_pcie_gen=board.pcie_gen,
                 max_pcie_width=16,
-                mig=False,
+                mig=False if board.mig else None,
             )
         )
     return gpus
@@ -193,7 +199,7 @@ def _between(one: GpuState, other: GpuState, part: float) -> GpuState:
     return GpuState._make((*(x + (y - x) * part for x, y in zip(one[:-1], other[:-1], strict=True)), one.reasons))
 
 
-def _slow(state: GpuState) -> dict[str, float]:
+def _slow(state: GpuState, board: Board) -> dict[str, float]:
     """What a reader asks now and then: no board of the story has ever had a fault."""
     reason = "DCGM_FI_DEV_CLOCKS_EVENT_REASON_"
     held = {
@@ -208,11 +214,12 @@ def _slow(state: GpuState) -> dict[str, float]:
         "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION": float(int(state.energy * _MJ)),
         "gpumon_gpu_nvlink_transmit_bytes_total": float(int(state.sent)),
         "gpumon_gpu_nvlink_receive_bytes_total": float(int(state.sent)),
-        "DCGM_FI_DEV_PCIE_LINK_GEN": 5.0,
+        "DCGM_FI_DEV_PCIE_LINK_GEN": float(board.pcie_gen),
         "DCGM_FI_DEV_PCIE_LINK_WIDTH": 16.0,
     }
     faults = {row.name: 0.0 for row in SLOW if row.name != "DCGM_FI_DEV_POWER_VIOLATION"}
-    return faults | {name: float(int(seconds * _NS)) for name, seconds in held.items()} | counted
+    found = faults | {name: float(int(seconds * _NS)) for name, seconds in held.items()} | counted
+    return found if board.nvlinks else {name: value for name, value in found.items() if "nvlink" not in name.lower()}
 
 
 def _gpm(state: GpuState) -> dict[str, float]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from monitor.samples import Scrape, ScrapeBuilder
+from monitor.sources.hardware import ENGINES, EngineFacts
 from monitor.sources.simulated_vllm import MAX_MODEL_LEN
-from monitor.sources.story import ENGINES
 from monitor.sources.vllm_health import FAMILIES, STATES
 
 VERSION = "0.32.0"
@@ -15,10 +17,18 @@ class SimulatedEngine:
 
     name = "engine"
 
-    def __init__(self, engine: int = 0, *, hostname: str, interval: float = 5.0, deadline: float = 2.0) -> None:
+    def __init__(
+        self,
+        engine: int = 0,
+        *,
+        hostname: str,
+        engines: Sequence[EngineFacts] = ENGINES,
+        interval: float = 5.0,
+        deadline: float = 2.0,
+    ) -> None:
         self.interval = interval
         self.deadline = deadline
-        self._engine = ENGINES[engine]
+        self._engine = engines[engine]
         self.server = f"{hostname}:{self._engine.port}"
         self._builder = ScrapeBuilder()
         for family in FAMILIES:

@@ -17,7 +17,6 @@ _SHARES = {"user": 0.8, "system": 0.14, "iowait": 0.02, "softirq": 0.04}
 _UNAME = (
     ("domainname", "(none)"),
     ("machine", "x86_64"),
-    ("nodename", "h200-demo"),
     ("release", "6.8.0-51-generic"),
     ("sysname", "Linux"),
     ("version", "#52-Ubuntu SMP"),
@@ -31,9 +30,12 @@ class SimulatedHost:
     name = "host"
     server = ""
 
-    def __init__(self, origin_ms: int, *, interval: float = 2.0, deadline: float = 2.0) -> None:
+    def __init__(
+        self, origin_ms: int, *, nodename: str = "h200-demo", interval: float = 2.0, deadline: float = 2.0
+    ) -> None:
         self.interval = interval
         self.deadline = deadline
+        self._uname = tuple(sorted((*_UNAME, ("nodename", nodename))))
         self._booted_ms = origin_ms - _UP_SECONDS * 1000
         self._builder = ScrapeBuilder()
         declare_families(self._builder)
@@ -140,7 +142,7 @@ class SimulatedHost:
         add("node_forks_total", int(_integral(6, 3, 170, seconds)))
         add("node_procs_running", 8 + int(2 * math.sin(seconds / 60)))
         add("node_procs_blocked", 0)
-        add("node_uname_info", 1, _UNAME)
+        add("node_uname_info", 1, self._uname)
         add("node_timex_sync_status", 1)
         add("node_timex_offset_seconds", 3e-5 * math.sin(seconds / 500))
         add("node_timex_maxerror_seconds", 0.004)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from monitor.samples import GpuProcess
 from monitor.sources.processes import OFF_GPU
-from monitor.sources.story import ENGINES, Story
+from monitor.sources.story import Story
 
 _GIB = 1 << 30
 _UP_SHORT_MS = 90_000
@@ -20,7 +20,7 @@ _UP_SHORT_MS = 90_000
 def processes(story: Story, hostname: str, rows: Sequence[GpuProcess], now_ms: int) -> tuple[GpuProcess, ...]:
     """All of them, where ``rows`` are those that the driver lists on the GPUs."""
     found: list[GpuProcess] = []
-    for number, facts in enumerate(ENGINES):
+    for number, facts in enumerate(story.engines):
         server = f"{hostname}:{facts.port}"
         mine = [row for row in rows if row.gpu in {str(index) for index in facts.gpus}]
         if not mine:
@@ -31,7 +31,8 @@ def processes(story: Story, hostname: str, rows: Sequence[GpuProcess], now_ms: i
         cgroup = f"/system.slice/vllm-{facts.port}.service"
         wave = math.sin(now_ms / 9000 + number) * 0.5 + math.sin(now_ms / 2300 + number) * 0.3
         one = GpuProcess("", "", head, None, OFF_GPU, "vllm serve", "vllm", server=server, cgroup=cgroup)
-        command = f"python3 /usr/local/bin/vllm serve {facts.model} --port {facts.port} --tensor-parallel-size 4"
+        command = f"python3 /usr/local/bin/vllm serve {facts.model} --port {facts.port} "
+        command += f"--tensor-parallel-size {len(facts.gpus)}"
         found.append(
             replace(
                 one,

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from monitor.samples import Family, Labels, Shape, make_labels
 from monitor.sources import engines
-from monitor.sources.story_engine import COUNTERS, HISTOGRAMS, KV_TOKENS, MEMORY_SHARE, EngineState
+from monitor.sources.hardware import KV_TOKENS, MEMORY_SHARE
+from monitor.sources.story_engine import COUNTERS, HISTOGRAMS, EngineState
 
 MAX_MODEL_LEN = 32768
 _BLOCK = 16
@@ -59,14 +60,22 @@ def _counter(name: str) -> int:
 
 class VllmSeries:
     """``gpus`` has the index and UUID of each GPU of the engine, in the order of its ranks; ``drafts`` says that it
-    decodes speculatively."""
+    decodes speculatively, ``kv_tokens`` what its KV cache holds."""
 
     def __init__(
-        self, model: str, server: str, gpus: Mapping[str, str], *, started_seconds: float, drafts: bool = False
+        self,
+        model: str,
+        server: str,
+        gpus: Mapping[str, str],
+        *,
+        started_seconds: float,
+        drafts: bool = False,
+        kv_tokens: int = KV_TOKENS,
     ) -> None:
         self._server = server
         self._base = (("model_name", model), ("engine", "0"))
         self._started = started_seconds
+        self._kv_tokens = kv_tokens
         self._series: list[Labels] = []
         self._picks: list[int] = []
         self._families: dict[str, Family] = {}
@@ -245,10 +254,10 @@ class VllmSeries:
             "cache_dtype": "auto",
             "enable_prefix_caching": "True",
             "gpu_memory_utilization": str(MEMORY_SHARE),
-            "kv_cache_max_concurrency": f"{KV_TOKENS / MAX_MODEL_LEN:.2f}",
-            "kv_cache_size_tokens": str(KV_TOKENS),
+            "kv_cache_max_concurrency": f"{self._kv_tokens / MAX_MODEL_LEN:.2f}",
+            "kv_cache_size_tokens": str(self._kv_tokens),
             "num_cpu_blocks": "None",
-            "num_gpu_blocks": str(KV_TOKENS // _BLOCK),
+            "num_gpu_blocks": str(self._kv_tokens // _BLOCK),
             "num_gpu_blocks_override": "None",
             "prefix_caching_hash_algo": "sha256",
             "sliding_window": "None",

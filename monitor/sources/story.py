@@ -1,28 +1,26 @@
-"""The story behind ``gpumon demo`` and ``--simulate``: eight GPUs and two engines, second by second.
+"""The story behind ``gpumon demo`` and ``--simulate``: GPUs and their engines, second by second.
 
 A small model, not a recording: requests arrive and queue, engines batch them, GPUs draw power and warm up, and what
 one does shows in the others. It is a function of the seed and of the node's time alone. It goes in ticks of a second;
 between two ticks everything, counters too, is a straight line, so counters go forward at whatever pace they are read.
 
-Every period of twelve minutes, from the start on, the first engine gets long prompts that share nothing, and GPU 3
-loses its cooling. Before the start there were waves of load, and one milder incident.
+Every period of twelve minutes, from the start on, the first engine gets long prompts that share nothing, and one
+of its GPUs loses its cooling. Before the start there were waves of load, and one milder incident.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections import deque
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from monitor.sources.hardware import Hardware
 from monitor.sources.story_engine import Engine, EngineState, Load
 from monitor.sources.story_gpu import Gpu, GpuState
 
 TICK_MS = 1000
-GPUS = 8
-HOT = 3
-"""The GPU that loses its cooling."""
 _KEPT = 30
 """Ticks that can be asked for again: sources are not read in step."""
 
@@ -51,22 +49,10 @@ class Plot(NamedTuple):
     unshared: Rise = Rise(60, 95, 255, 290)
     """Their prompts grow long, and share nothing."""
     cooling: Rise = Rise(50, 160, 264, 290)
-    """GPU ``HOT`` loses its cooling."""
+    """The hardware's ``hot`` GPU loses its cooling."""
     before: float = 1980.0
     """How long before the start the milder incident began."""
     before_strength: float = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class EngineFacts:
-    """What does not change of an engine."""
-
-    model: str
-    port: int
-    gpus: tuple[int, ...]
-    """In the order of its ranks."""
-    drafts: bool = False
-    """Whether it decodes speculatively."""
 
 
 class Moment(NamedTuple):
@@ -76,10 +62,6 @@ class Moment(NamedTuple):
     engines: tuple[EngineState, ...]
 
 
-ENGINES = (
-    EngineFacts("meta-llama/Llama-3.1-70B-Instruct", 8000, (0, 1, 2, 3)),
-    EngineFacts("Qwen/Qwen2.5-72B-Instruct", 8001, (4, 5, 6, 7), drafts=True),
-)
 _CALM = (
     Load(arrivals=7.2, prompt=6000.0, generated=340.0, hit_rate=0.83),
     Load(arrivals=4.6, prompt=5200.0, generated=420.0, hit_rate=0.78),
@@ -89,10 +71,25 @@ _CALM = (
 class Story:
     """``start_ms`` is when the node's clock began; the story goes back ``past_seconds`` from there."""
 
-    def __init__(self, start_ms: int, seed: int = 7, *, past_seconds: float = 3600.0, plot: Plot | None = None) -> None:
+    def __init__(
+        self,
+        start_ms: int,
+        seed: int = 7,
+        *,
+        past_seconds: float = 3600.0,
+        plot: Plot | None = None,
+        hardware: Hardware | None = None,
+    ) -> None:
         self.start_ms = start_ms
         self.seed = seed
         self.plot = plot or Plot()
+        self.hardware = hardware or Hardware()
+        self.engines = self.hardware.engines
+        self._hot = self.hardware.hot
+        self._calm = [
+            calm._replace(arrivals=calm.arrivals * facts.scale)
+            for facts, calm in zip(self.engines, itertools.cycle(_CALM), strict=False)
+        ]
         self.origin_ms = start_ms - round(past_seconds * 1000)
         self._past_seconds = past_seconds
         self._begin()
@@ -113,15 +110,16 @@ class Story:
         rng = random.Random(self.seed)
         self._rng = rng
         self._phases = [rng.uniform(0, math.tau) for _ in range(6)]
-        self._gpus = [Gpu(rng) for _ in range(GPUS)]
-        self._engines = [Engine(rng, calm) for calm in _CALM]
+        board = self.hardware.board
+        self._gpus = [Gpu(rng, board, alone=len(facts.gpus) == 1) for facts in self.engines for _ in facts.gpus]
+        self._engines = [Engine(rng, calm, facts.scale) for facts, calm in zip(self.engines, self._calm, strict=True)]
         self._newest = -120  # a time in which the model finds its balance, which nobody sees
         self._moments: deque[Moment] = deque(maxlen=_KEPT)
         while self._newest < 0:
             self._step()
-        self.up_seconds = tuple(float(rng.randrange(40 * 3600, 60 * 3600)) for _ in ENGINES)
+        self.up_seconds = tuple(float(rng.randrange(40 * 3600, 60 * 3600)) for _ in self.engines)
         """How long each engine was up when the story begins."""
-        for engine, calm, seconds in zip(self._engines, _CALM, self.up_seconds, strict=True):
+        for engine, calm, seconds in zip(self._engines, self._calm, self.up_seconds, strict=True):
             engine.age(seconds, calm)
         self._moments.clear()
         self._newest = -1
@@ -132,22 +130,23 @@ class Story:
         seconds = self._newest * TICK_MS / 1000 - self._past_seconds
         load, unshared, cooling = self._trouble(seconds)
         wave = self._waves(seconds)
-        loads = (
+        first = self._calm[0]
+        loads = [
             Load(
-                _CALM[0].arrivals * (1 + 0.9 * wave[0]) * (1 + 0.3 * load),
-                _CALM[0].prompt * (1 + 0.1 * unshared),
-                _CALM[0].generated,
-                _CALM[0].hit_rate * (1 - 0.77 * unshared),
-            ),
-            # Some of those who wait too long at the first engine go to the second.
-            Load(_CALM[1].arrivals * (1 + wave[1]) * (1 + 0.3 * load), *_CALM[1][1:]),
-        )
-        for engine, now, facts in zip(self._engines, loads, ENGINES, strict=True):
+                first.arrivals * (1 + 0.9 * wave[0]) * (1 + 0.3 * load),
+                first.prompt * (1 + 0.1 * unshared),
+                first.generated,
+                first.hit_rate * (1 - 0.77 * unshared),
+            )
+        ]
+        # Some of those who wait too long at the first engine go to the others.
+        loads += [Load(calm.arrivals * (1 + wave[1]) * (1 + 0.3 * load), *calm[1:]) for calm in self._calm[1:]]
+        for engine, now, facts in zip(self._engines, loads, self.engines, strict=True):
             gpus = [self._gpus[i] for i in facts.gpus]
             pace = min(gpu.pace for gpu in gpus)
             engine.step(now, pace)
             for index, gpu in zip(facts.gpus, gpus, strict=True):
-                gpu.step(engine.busy, engine.prefill_share, pace, cooling if index == HOT else 0.0)
+                gpu.step(engine.busy, engine.prefill_share, pace, cooling if index == self._hot else 0.0)
         self._moments.append(
             Moment(tuple(gpu.state() for gpu in self._gpus), tuple(engine.state() for engine in self._engines))
         )

@@ -10,9 +10,8 @@ import math
 import random
 from typing import NamedTuple
 
-KV_TOKENS = 1_190_000
-MEMORY_SHARE = 0.92
-"""Of each GPU's memory, what the engine took when it began (gpu_memory_utilization)."""
+from monitor.sources.hardware import KV_TOKENS
+
 MAX_RUNNING = 256
 _PREFILL_RATE = 30_000.0  # tokens a second, of a four-GPU group at full clock
 _MOST_PREFILL = 0.86  # of the engine's time: decoding always gets some
@@ -87,10 +86,13 @@ class EngineState(NamedTuple):
 
 
 class Engine:
-    """An engine under ``calm`` load."""
+    """An engine under ``calm`` load. With ``scale`` it can do so many times as much, and is asked to: all goes as with
+    1, in other numbers."""
 
-    def __init__(self, rng: random.Random, calm: Load) -> None:
+    def __init__(self, rng: random.Random, calm: Load, scale: float = 1.0) -> None:
         self._rng = rng
+        self._scale = scale
+        self._kv_tokens = KV_TOKENS * scale
         self._noise = [0.0, 0.0, 0.0]
         self._running = calm.arrivals * calm.generated * 0.03
         self._waiting = 0.0
@@ -122,32 +124,33 @@ class Engine:
     def step(self, load: Load, pace: float) -> None:
         """One second. ``pace`` is how fast the slowest of its GPUs computes, 1 at full clock."""
         noise = self._noise = [0.9 * x + 0.44 * self._rng.gauss(0, 1) for x in self._noise]
-        arrivals = load.arrivals * max(0.2, 1 + 0.07 * noise[0]) / (1 + self._waiting / _PATIENCE)
+        scale = self._scale
+        arrivals = load.arrivals * max(0.2, 1 + 0.07 * noise[0]) / (1 + self._waiting / (_PATIENCE * scale))
         hit_rate = min(max(load.hit_rate + 0.012 * noise[1], 0.0), 1.0)
         prompt = load.prompt * max(0.5, 1 + 0.03 * noise[2])
 
         # In: what prefill can do and the KV cache can hold.
         computed_each = prompt * (1 - hit_rate)
-        rate = _PREFILL_RATE * pace
+        rate = _PREFILL_RATE * scale * pace
         self._context += (prompt + load.generated / 2 - self._context) * min(arrivals / (self._running + 1), 1.0)
-        room = max(0.0, min(0.985 * KV_TOKENS / self._context, MAX_RUNNING) - self._running)
+        room = max(0.0, min(0.985 * self._kv_tokens / self._context, MAX_RUNNING * max(scale, 1.0)) - self._running)
         there = self._waiting * 0.97 + arrivals  # now and then one waits for a whole step
-        admitted = min(there, _MOST_PREFILL * rate / computed_each, room + 0.3)
+        admitted = min(there, _MOST_PREFILL * rate / computed_each, room + 0.3 * scale)
         # In the cache's last places a request that grows pushes another one out.
-        kv_usage = self._running * self._context / KV_TOKENS
-        preempted = max(0.0, kv_usage - 0.95) * 10.0 if self._waiting > 3 else 0.0
+        kv_usage = self._running * self._context / self._kv_tokens
+        preempted = max(0.0, kv_usage - 0.95) * 10.0 * scale if self._waiting > 3 * scale else 0.0
         self._preempting += 0.3 * (preempted - self._preempting)
         self._waiting = max(0.0, self._waiting + arrivals - admitted + self._preempting)
 
         # On: each step decodes one token of all that run, beside a piece of prefill.
         self.prefill_share += 0.5 * (min(admitted * computed_each / rate, _MOST_PREFILL) - self.prefill_share)
-        decode_step = (0.0125 + 0.00007 * self._running) / pace**0.6
+        decode_step = (0.0125 + 0.00007 * self._running / scale) / pace**0.6
         step = decode_step / (1 - self.prefill_share)
         done = self._running / (load.generated * step)
         self._running = max(0.0, self._running + admitted - done - self._preempting)
-        self.busy = 0.97 - 0.5 * math.exp(-self._running / 22)
+        self.busy = 0.97 - 0.5 * math.exp(-self._running / (22 * scale))
 
-        wait = self._waiting / max(admitted, 0.3)
+        wait = self._waiting / max(admitted, 0.3 * scale)
         self._queue_seconds += (wait - self._queue_seconds) * min(done / (self._running + 1) * 3, 1.0)
         self._count(load, prompt, hit_rate, admitted, done, step, wait)
 
@@ -168,7 +171,7 @@ class Engine:
             self.busy * 1.1,
         )
         self._counters = [x + y for x, y in zip(self._counters, added, strict=True)]
-        prefill = 0.06 + prompt * (1 - hit_rate) / _PREFILL_RATE / (1 - self.prefill_share)
+        prefill = 0.06 + prompt * (1 - hit_rate) / (_PREFILL_RATE * self._scale) / (1 - self.prefill_share)
         decode = load.generated * step
         whole = self._queue_seconds + prefill + decode
         observed = (
@@ -210,7 +213,7 @@ class Engine:
 
     def state(self) -> EngineState:
         """Its gauges and counters now."""
-        usage = min(self._running * self._context / KV_TOKENS, 1.0)
+        usage = min(self._running * self._context / self._kv_tokens, 1.0)
         return EngineState(self._running, self._waiting, usage, self._counters, self._histograms)
 
 

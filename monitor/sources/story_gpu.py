@@ -1,29 +1,19 @@
-"""One simulated NVIDIA H200: work makes power, power makes heat, heat takes clocks, and clocks take power."""
+"""One simulated GPU: work makes power, power makes heat, heat takes clocks, and clocks take power."""
 
 from __future__ import annotations
 
 import random
 from typing import NamedTuple
 
-MAX_SM_CLOCK = 1980
-MEM_CLOCK = 3201
-POWER_LIMIT = 700.0
-SLOWDOWN_TEMP = 89
-SHUTDOWN_TEMP = 95
-MAX_OP_TEMP = 87
-MEM_MAX_OP_TEMP = 95
+from monitor.sources.hardware import H200, Board
 
 SW_POWER_CAP, HW_SLOWDOWN, SW_THERMAL, HW_THERMAL = 0x4, 0x8, 0x20, 0x40
 """Bits of NVML's clocks event reasons."""
 
-_IDLE_WATTS = 115.0
-_BUSY_WATTS = 585.0
 _CLOCK_POWER = 2.2  # power goes with the clock to about this power, as voltage goes with the clock
-_LOWEST_CLOCK = 1005.0
 _AIR = 30.0
-_RESISTANCE = 0.066  # C per W, from the air to the die
 _INERTIA = 22.0  # seconds in which the die comes two thirds of the way to where it goes
-_HELD_TEMP = 91.0  # where the hardware's slowdown holds a die that it cannot cool
+_HELD_ABOVE = 2.0  # C above its threshold the hardware's slowdown holds a die that it cannot cool
 
 
 class GpuState(NamedTuple):
@@ -51,55 +41,62 @@ class GpuState(NamedTuple):
     """Seconds in which the driver did because of heat."""
     sent: float
     """Bytes over NVLink."""
+    moved: float
+    """Bytes from the host over PCIe."""
     reasons: int
 
 
 class Gpu:
-    """A GPU with a place in its chassis: some are cooled a little better than others."""
+    """A GPU with a place in its chassis: some are cooled a little better than others. ``alone`` is one whose engine has
+    no other: nothing goes over its NVLink."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, board: Board = H200, *, alone: bool = False) -> None:
         self._rng = rng
+        self._board = board
+        self._joined = 0.0 if alone else board.nvlink_bytes
         self._cooled = rng.uniform(0.94, 1.08)
         self._leak = rng.uniform(-9.0, 9.0)
         self._noise = [0.0, 0.0, 0.0]
         self._temp = 60.0
         self._mem_temp = 64.0
-        self._power = 450.0
-        self._clock = float(MAX_SM_CLOCK)
-        self._cap = float(MAX_SM_CLOCK)
+        self._power = 450.0 * board.power_limit / 700.0
+        self._clock = float(board.max_sm_clock)
+        self._cap = float(board.max_sm_clock)
         self._slowed = False
         self._reasons = 0
         self._util = 90.0
         self._mem_util = 50.0
         self._tensor = 0.3
         self._nvlink = self._pcie = 0.0
-        self._counted = [0.0] * 5
-        """Energy, the seconds of each reason, and what went over NVLink."""
+        self._counted = [0.0] * 6
+        """Energy, the seconds of each reason, and what went over NVLink and PCIe."""
 
     @property
     def pace(self) -> float:
         """How fast it computes, 1 at full clock."""
-        return self._clock / MAX_SM_CLOCK
+        return self._clock / self._board.max_sm_clock
 
     def step(self, busy: float, prefill: float, pace: float, cooling_lost: float) -> None:
         """One second. ``busy`` and ``prefill`` (the share of the work that is prefill) are the engine's, 0 to 1;
         ``pace`` is that of its slowest rank, for which the others wait; ``cooling_lost`` is 0 to 1."""
+        board = self._board
         noise = self._noise = [0.85 * x + 0.53 * self._rng.gauss(0, 1) for x in self._noise]
         self._util = min(max(100 * busy + 0.9 * noise[0], 0.0), 100.0)
         self._mem_util = min(max(busy * (62 - 20 * prefill) + 0.8 * noise[1], 0.0), 100.0)
         # Waiting in a collective keeps a GPU 100 % busy, and yet it draws little.
         waiting = 0.45 + 0.55 * min(pace / self.pace, 1.0)
         work = busy * (0.5 + 0.46 * prefill) * waiting
-        clock = min(MAX_SM_CLOCK, self._cap)
-        wanted = _IDLE_WATTS + self._leak + work * _BUSY_WATTS * (clock / MAX_SM_CLOCK) ** _CLOCK_POWER
+        clock = min(board.max_sm_clock, self._cap)
+        idle, limit = board.idle_watts, board.power_limit
+        wanted = idle + self._leak + work * (limit - idle) * (clock / board.max_sm_clock) ** _CLOCK_POWER
         self._reasons = 0
-        if wanted > POWER_LIMIT:
+        if wanted > limit:
             self._reasons |= SW_POWER_CAP
-            clock *= ((POWER_LIMIT - _IDLE_WATTS) / (wanted - _IDLE_WATTS)) ** (1 / _CLOCK_POWER)
-            wanted = POWER_LIMIT
+            clock *= ((limit - idle) / (wanted - idle)) ** (1 / _CLOCK_POWER)
+            wanted = limit
         self._clock += 0.7 * (clock - self._clock)
         self._power += 0.6 * (wanted + 4 * noise[2] - self._power)
-        resistance = _RESISTANCE * self._cooled * (1 + 1.5 * cooling_lost)
+        resistance = board.resistance * self._cooled * (1 + 1.5 * cooling_lost)
         warming = (_AIR + resistance * self._power - self._temp) / _INERTIA
         self._temp += warming
         self._mem_temp += (0.78 * self._temp + 18.0 - self._mem_temp) / 12.0
@@ -110,7 +107,7 @@ class Gpu:
         """What follows from the second's work. Prefill computes, decoding reads memory; both add up over NVLink."""
         noise = self._noise
         self._tensor = min(max(work * (0.16 + 0.62 * prefill) + 0.008 * noise[0], 0.0), 1.0)
-        self._nvlink = max(work * (9e9 + 110e9 * prefill) * (1 + 0.02 * noise[1]), 0.0)
+        self._nvlink = self._joined * max(work * (9e9 + 110e9 * prefill) * (1 + 0.02 * noise[1]), 0.0)
         self._pcie = max(work * (6e7 + 9e8 * prefill) * (1 + 0.05 * noise[2]), 2e4)
         reasons = self._reasons
         passed = (
@@ -119,23 +116,25 @@ class Gpu:
             float(bool(reasons & HW_THERMAL)),
             float(bool(reasons & SW_THERMAL)),
             self._nvlink,
+            self._pcie,
         )
         self._counted = [one + more for one, more in zip(self._counted, passed, strict=True)]
 
     def _throttle(self, warming: float) -> None:
         """From the slowdown threshold on the hardware takes clocks until the temperature stands, and gives them back
         once it has fallen well below."""
-        if self._temp >= SLOWDOWN_TEMP:
+        board = self._board
+        if self._temp >= board.slowdown_temp:
             self._slowed = True
-        elif self._temp < MAX_OP_TEMP - 1:
+        elif self._temp < board.max_op_temp - 1:
             self._slowed = False
         if self._slowed:
-            cap = self._cap - 6.0 * (self._temp - _HELD_TEMP) - 130.0 * warming
-            self._cap = max(min(cap, MAX_SM_CLOCK), _LOWEST_CLOCK)
+            cap = self._cap - 6.0 * (self._temp - board.slowdown_temp - _HELD_ABOVE) - 130.0 * warming
+            self._cap = max(min(cap, board.max_sm_clock), board.lowest_clock)
             self._reasons |= HW_SLOWDOWN | HW_THERMAL
         else:
-            self._cap = min(self._cap + 40.0, MAX_SM_CLOCK)
-        if self._temp >= MAX_OP_TEMP:
+            self._cap = min(self._cap + 40.0, board.max_sm_clock)
+        if self._temp >= board.max_op_temp:
             self._reasons |= SW_THERMAL
 
     def state(self) -> GpuState:

@@ -13,12 +13,14 @@ import pytest
 
 from monitor.samples import NAME, Scrape, label
 from monitor.sources.exposition import ExpositionReader
+from monitor.sources.hardware import Hardware, parse
 from monitor.sources.nvml_series import THROTTLE_REASONS
 from monitor.sources.nvml_table import ALL
 from monitor.sources.simulated import Simulated, SimulatedGpus, SimulatedVllm, past, simulated_sources
-from monitor.sources.story import HOT, Plot, Story
+from monitor.sources.story import Plot, Story
 
 START = 1_800_000_000_000
+HOT = Hardware().hot
 RECORDED = Path(__file__).parent.parent / "data" / "preemption-storm-3.prom"
 
 Readings = dict[tuple[str, ...], float]
@@ -421,3 +423,91 @@ def test_readings_move_smoothly_and_are_possible() -> None:
                 was = by_labels(before, f"DCGM_FI_DEV_{name}", "gpu")
                 assert all(abs(now[gpu] - was[gpu]) <= most for gpu in now), name
         before = scrape
+
+
+# -- other hardware ----------------------------------------------------------------------------------------------------
+
+
+def all_of(scrape: Scrape) -> set[str]:
+    return {label(series, NAME) for series in scrape.shape.series}
+
+
+@pytest.mark.parametrize("model", ["A100", "B200", "H100", "H200", "L40S"])
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 16])
+def test_any_number_of_any_board_is_used_by_engines(count: int, model: str) -> None:
+    told = Story(START, past_seconds=60, hardware=parse(f"{count}x{model}"))
+    spread = [gpu for facts in told.engines for gpu in facts.gpus]
+    assert spread == list(range(count))
+    assert all(len(facts.gpus).bit_count() == 1 for facts in told.engines), "a model spreads over powers of two"
+    for source in simulated_sources(told, "node1"):
+        scrape = source.scrape(START)
+        if source.name == "vllm":
+            continue
+        used = by_labels(scrape, "DCGM_FI_DEV_FB_USED", "gpu")
+        total = by_labels(scrape, "DCGM_FI_DEV_FB_TOTAL", "gpu")
+        limit = by_labels(scrape, "DCGM_FI_DEV_ENFORCED_POWER_LIMIT", "gpu")
+        power = by_labels(scrape, "DCGM_FI_DEV_POWER_USAGE", "gpu")
+        clock = by_labels(scrape, "DCGM_FI_DEV_SM_CLOCK", "gpu")
+        most = by_labels(scrape, "DCGM_FI_DEV_MAX_SM_CLOCK", "gpu")
+        assert len(used) == count
+        assert all(0.9 * total[gpu] < used[gpu] < total[gpu] for gpu in used)
+        assert all(0.05 * limit[gpu] < power[gpu] <= limit[gpu] + 20 for gpu in power)
+        assert all(0 < clock[gpu] <= most[gpu] for gpu in clock)
+        assert len(by_labels(scrape, "gpumon_gpu_up", "pci_bus_id")) == count, "each has a place of its own"
+
+
+def test_a_board_has_nothing_that_it_does_not_support() -> None:
+    names = {}
+    for model in ("H200", "A100", "L40S"):
+        gpus = SimulatedGpus(Story(START, past_seconds=60, hardware=parse(f"4x{model}")), hostname="node1")
+        names[model] = all_of(gpus.scrape(START))
+    assert not any("nvlink" in name.lower() for name in names["L40S"])
+    for name in ("DCGM_FI_DEV_MEMORY_TEMP", "DCGM_FI_DEV_MEM_MAX_OP_TEMP", "DCGM_FI_DEV_MIG_MODE"):
+        assert name in names["A100"]
+        assert name not in names["L40S"]
+    for model in ("A100", "L40S"):
+        assert not any(name.startswith("DCGM_FI_PROF_") for name in names[model])
+        assert "gpumon_gpu_pcie_receive_bytes_total" in names[model], "read otherwise where there is no GPM"
+    assert "gpumon_gpu_pcie_receive_bytes_total" not in names["H200"]
+
+
+@pytest.mark.parametrize("hardware", ["4xL40S", "1xB200", "2xA100"])
+def test_the_story_is_told_on_other_hardware_too(hardware: str) -> None:
+    told = Story(START, past_seconds=120, hardware=parse(hardware))
+    calm = told.at(START + 20_000)[0]
+    trouble = told.at(START + 200_000)[0]
+    hot = told.hardware.hot
+    assert trouble.gpus[hot].temp > told.hardware.board.slowdown_temp - 1
+    assert trouble.engines[0].waiting > calm.engines[0].waiting + 5
+    again = told.at(START + 700_000)[0]
+    assert again.engines[0].waiting < 5
+    assert again.gpus[hot].temp < told.hardware.board.max_op_temp
+
+
+def test_counters_of_boards_without_gpm_only_go_forward() -> None:
+    gpus = SimulatedGpus(Story(START, past_seconds=60, hardware=parse("2xL40S")), hostname="node1")
+    name = "gpumon_gpu_pcie_receive_bytes_total"
+    moved = [value(gpus.scrape(START + s * 700), name, gpu="1") for s in range(20)]
+    assert moved == sorted(moved)
+    assert moved[-1] > moved[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("4xV100", "those are A100, B200, H100, H200, L40S"),
+        ("0xH100", "1 to 16 GPUs, not 0"),
+        ("17xH100", "1 to 16 GPUs, not 17"),
+        ("H100", "as 4xL40S"),
+        ("", "as 4xL40S"),
+        ("-1xH100", "as 4xL40S"),
+    ],
+)
+def test_what_is_no_hardware_is_said(text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        parse(text)
+
+
+def test_hardware_is_taken_in_any_spelling() -> None:
+    assert str(parse("4xl40s")) == str(parse(" 4XL40S ")) == "4xL40S"
+    assert parse("8xH200").engines == Hardware().engines

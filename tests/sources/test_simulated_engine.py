@@ -6,9 +6,9 @@ import asyncio
 import json
 
 from monitor.samples import NAME, Scrape, label
+from monitor.sources.hardware import ENGINES
 from monitor.sources.simulated_engine import VERSION, SimulatedEngine
 from monitor.sources.simulated_vllm import MAX_MODEL_LEN
-from monitor.sources.story import ENGINES
 from monitor.sources.vllm import VllmSource
 from monitor.sources.vllm_health import EngineSource, ServerProcess
 from tests.http_server import answer, serve
