@@ -17,7 +17,7 @@ import psutil
 from monitor.samples import Scrape, ScrapeBuilder
 from monitor.sources import host_devices, host_kernel
 from monitor.sources.host_devices import Background, Row, first
-from monitor.sources.mounts import Mount, Space, SpaceReader, parse_mounts
+from monitor.sources.mounts import Mount, Space, SpaceReader, device_of_root, parse_mounts, parse_mounts_under
 from monitor.sources.source import SourceDown
 
 MAX_MOUNTS = 64
@@ -83,8 +83,9 @@ class HostSource:
 
     A reading that the machine does not have (swap, disks inside a container) has no series. What /sys has (links,
     InfiniBand, memory controllers) is read every 10 s, and stands in between. ``model_caches`` are directories of
-    models: which file system each is on is ``gpumon_model_cache_info{mountpoint, path}``. ``sys`` and ``statvfs`` are
-    for tests.
+    models: which file system each is on is ``gpumon_model_cache_info{mountpoint, path}``. ``rootfs`` is where, in a
+    container, the node's own root is mounted: then the file systems are those below it. ``sys`` and ``statvfs`` are for
+    tests.
     """
 
     name = "host"
@@ -96,6 +97,7 @@ class HostSource:
         deadline: float = 2.0,
         *,
         model_caches: Sequence[str] | None = None,
+        rootfs: Path | str = "",
         sys: Path | str = "/sys",
         statvfs: Callable[[str], os.statvfs_result] = os.statvfs,
     ) -> None:
@@ -104,7 +106,8 @@ class HostSource:
         self._proc = psutil.PROCFS_PATH
         self._caches = default_model_caches() if model_caches is None else tuple(model_caches)
         self._slow = Background(lambda: self._read_slow(Path(sys)), _SYS_SECONDS)
-        self._spaces = SpaceReader(statvfs)
+        self._rootfs = str(rootfs).rstrip("/")
+        self._spaces = SpaceReader(lambda path: statvfs(self._rootfs + path))
         self._tick = float(os.sysconf("SC_CLK_TCK"))
         self._cpus: dict[str, list[float]] = {}
         self._builder = ScrapeBuilder()
@@ -158,10 +161,16 @@ class HostSource:
             return None  # what a machine or a container does not have is absent
 
     def _mounts(self) -> list[Mount]:
-        # The mounts of process 1 are the host's, also where a service manager gave us a table of our own.
-        table = self._read("1/mounts") or self._read("self/mounts") or ""
+        if self._rootfs:
+            mounts = parse_mounts_under(self._read("self/mountinfo") or "", self._rootfs)
+        else:
+            # The mounts of process 1 are the host's, also where a service manager gave us a table of our own. But in a
+            # container that sees the host's processes, each of those paths is another file system, or none.
+            roots = {device_of_root(self._read(f"{who}/mountinfo") or "") for who in ("1", "self")} - {""}
+            hosts = self._read("1/mounts") if len(roots) < 2 else None
+            mounts = parse_mounts(hosts or self._read("self/mounts") or "")
         # Disks first: should there be too many, those that live in memory are left out.
-        return sorted(parse_mounts(table), key=lambda m: m.fstype in _MEMORY_TYPES)
+        return sorted(mounts, key=lambda m: m.fstype in _MEMORY_TYPES)
 
     def _add_stat(self, stat: str) -> None:
         add = self._builder.add
@@ -214,8 +223,9 @@ class HostSource:
         rows = host_devices.read_links(sys) + host_devices.read_infiniband(sys) + host_devices.read_edac(sys)
         for path in self._caches:
             # A symbolic link may lead to another file system; the mount may be dead, which is why it is asked here.
-            real = os.path.realpath(path)
-            if os.path.isdir(real):
+            # A link is not followed below another root: it means that root's paths, not ours.
+            real = path if self._rootfs else os.path.realpath(path)
+            if os.path.isdir(self._rootfs + real):
                 rows.append(("gpumon_model_cache_info", 1.0, (("path", _printable(real)),)))
         return rows
 

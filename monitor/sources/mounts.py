@@ -19,12 +19,16 @@ from typing import TypeAlias
 PATIENCE = 0.25
 """Seconds for all mounts together, before those that are behind a slow one are asked in threads of their own."""
 
-# What node_exporter leaves out by default: kernel interfaces, images and layers of containers.
+# What node_exporter leaves out by default: kernel interfaces, images and layers of containers. Volumes and sandboxes of
+# pods too: they come and go with each pod, and their series would stay.
 _PSEUDO_TYPES = re.compile(
     r"^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660|mqueue|nsfs|overlay"
     r"|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|erofs|sysfs|tracefs)$"
 )
-_HIDDEN_POINTS = re.compile(r"^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)")
+_HIDDEN_POINTS = re.compile(
+    r"^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+|var/lib/kubelet/pods/.+"
+    r"|run/containerd/.+|run/k3s/containerd/.+|var/lib/containerd/.+)($|/)"
+)
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
@@ -68,6 +72,32 @@ def parse_mounts(table: str) -> list[Mount]:
             readonly = len(parts) > 3 and "ro" in parts[3].split(",")
             found[point] = Mount(_unescape(parts[0]), point, parts[2], readonly)
     return list(found.values())
+
+
+def parse_mounts_under(table: str, rootfs: str) -> list[Mount]:
+    """The mounts of a ``/proc/…/mountinfo`` that are at ``rootfs`` or below it, where another root is mounted, by the
+    names that they have from that root."""
+    lines = []
+    for line in table.splitlines():
+        mount, _, kind = line.partition(" - ")
+        parts, of_kind = mount.split(), kind.split()
+        if len(parts) < 6 or len(of_kind) < 3:
+            continue
+        point = parts[4]
+        if point == rootfs or point.startswith(rootfs + "/"):
+            # Whether the file system itself is read-only: that we mounted it so says nothing.
+            lines.append(f"{of_kind[1]} {point[len(rootfs) :] or '/'} {of_kind[0]} {of_kind[2]}")
+    return parse_mounts("\n".join(lines))
+
+
+def device_of_root(table: str) -> str:
+    """The device that is mounted at ``/`` in a ``/proc/…/mountinfo``, as ``major:minor``; "" where there is none."""
+    found = ""
+    for line in table.splitlines():
+        parts = line.split(None, 5)
+        if len(parts) > 4 and parts[4] == "/":
+            found = parts[2]
+    return found
 
 
 def _unescape(text: str) -> str:

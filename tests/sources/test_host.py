@@ -86,9 +86,10 @@ def host(
     deadline: float = 2.0,
     sys: Path | str = "/nonexistent",
     model_caches: Sequence[str] = (),
+    rootfs: Path | str = "",
 ) -> HostSource:
     psutil.PROCFS_PATH = str(proc)
-    return HostSource(deadline=deadline, statvfs=statvfs, sys=sys, model_caches=model_caches)
+    return HostSource(deadline=deadline, statvfs=statvfs, sys=sys, model_caches=model_caches, rootfs=rootfs)
 
 
 def readings(scrape: Scrape) -> dict[str, float]:
@@ -232,6 +233,63 @@ def test_own_mount_table_where_process_1_is_hidden(tmp_path: Path) -> None:
     proc = make_proc(tmp_path, **{"1/mounts": None, "self/mounts": "/dev/c /srv xfs rw 0 0\n"})
     got = poll(host(proc, statvfs=lambda _: statvfs_of(10)))
     assert got['node_filesystem_size_bytes{device="/dev/c",fstype="xfs",mountpoint="/srv"}'] == 40960
+
+
+HOSTS_ROOT = """\
+28 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
+40 28 8:17 / /data rw,relatime - xfs /dev/sdb1 rw
+"""
+CONTAINERS_ROOT = """\
+900 800 0:300 / / ro,relatime - overlay overlay ro,lowerdir=/a,upperdir=/b
+901 900 8:1 / /host ro,relatime - ext4 /dev/sda1 rw
+902 901 8:17 / /host/data rw,relatime - xfs /dev/sdb1 rw
+903 901 8:33 / /host/opt/my\\040disk ro,relatime - ext4 /dev/sdc1 ro
+904 901 0:5 / /host/proc rw - proc proc rw
+905 901 0:6 / /host/var/lib/kubelet/pods/0a/volumes/t rw - tmpfs tmpfs rw
+906 900 8:1 /etc/hosts /etc/hosts rw,relatime - ext4 /dev/sda1 rw
+907 900 8:1 /hosted /hosted rw,relatime - ext4 /dev/sda1 rw
+"""
+
+
+def test_in_a_container_the_file_systems_are_those_below_the_nodes_root(tmp_path: Path) -> None:
+    asked = []
+
+    def statvfs(path: str) -> os.statvfs_result:
+        asked.append(path)
+        return statvfs_of(10)
+
+    proc = make_proc(tmp_path, **{"1/mountinfo": HOSTS_ROOT, "self/mountinfo": CONTAINERS_ROOT})
+    got = poll(host(proc, statvfs=statvfs, rootfs="/host/"))
+    readonly = {name: value for name, value in got.items() if name.startswith("node_filesystem_readonly")}
+    assert readonly == {
+        'node_filesystem_readonly{device="/dev/sda1",fstype="ext4",mountpoint="/"}': 0.0,
+        'node_filesystem_readonly{device="/dev/sdb1",fstype="xfs",mountpoint="/data"}': 0.0,
+        'node_filesystem_readonly{device="/dev/sdc1",fstype="ext4",mountpoint="/opt/my disk"}': 1.0,
+    }
+    assert set(asked) == {"/host/", "/host/data", "/host/opt/my disk"}
+
+
+def test_in_a_container_that_sees_the_hosts_processes_their_mounts_are_not_taken_for_its_own(tmp_path: Path) -> None:
+    own = "overlay / overlay ro 0 0\n/dev/sda1 /state ext4 rw 0 0\n"
+    for mountinfo, expected in ((CONTAINERS_ROOT, {"/state"}), (HOSTS_ROOT, {"/", "/run"})):
+        files = {"1/mountinfo": HOSTS_ROOT, "self/mountinfo": mountinfo, "self/mounts": own}
+        got = poll(host(make_proc(tmp_path, **files), statvfs=lambda _: statvfs_of(10)))
+        points = {name.split('mountpoint="')[1][:-2] for name in got if name.startswith("node_filesystem_size_bytes")}
+        assert expected <= points
+        assert points.isdisjoint({"/", "/run"} if expected == {"/state"} else {"/state"})
+
+
+def test_the_model_cache_is_looked_for_below_the_nodes_root(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "models").mkdir(parents=True)
+    line = f"901 900 8:1 / {root} ro - ext4 /dev/sda1 rw\n"
+    proc = make_proc(tmp_path / "proc", **{"self/mountinfo": line})
+    sys = tmp_path / "sys"
+    source = host(
+        proc, statvfs=lambda _: statvfs_of(1), sys=sys, rootfs=root, model_caches=["/models", str(tmp_path / "proc")]
+    )
+    found = [name for name in poll(source) if name.startswith("gpumon_model_cache_info")]
+    assert found == ['gpumon_model_cache_info{mountpoint="/",path="/models"}']
 
 
 def test_series_keep_their_shape_between_polls(tmp_path: Path) -> None:
