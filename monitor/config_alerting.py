@@ -5,21 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from monitor.config_fields_told import ALERTING, ALERTMANAGER, RECEIVER, WEBHOOK
 from monitor.config_parts import Parts, one_or_more, plain_url, truth
 from monitor.config_values import DEFAULT_RATE, AlertmanagerServer, Config, Receiver, Secret, Webhook
 from monitor.yaml_reader import Node
-
-ALERTING_FIELDS = (
-    "rule_files",
-    "evaluation_interval",
-    "evaluator",
-    "external_url",
-    "external_labels",
-    "alertmanagers",
-)
-ALERTMANAGER_FIELDS = ("url", "bearer_token", "ca_file", "insecure_skip_verify")
-RECEIVER_FIELDS = ("name", "apprise", "webhook", "send_resolved", "pages", "rate_limit")
-WEBHOOK_FIELDS = ("url", "headers", "bearer_token", "max_alerts", "ca_file", "insecure_skip_verify")
 
 _NAME = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
 _LABEL = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -34,14 +23,14 @@ class AlertingReader:
 
     def alerting(self, node: Node, config: Config) -> Config:
         """``alerting:`` into the configuration's fields."""
-        found = node.fields(ALERTING_FIELDS)
+        found = node.fields(ALERTING.names)
         if "rule_files" in found:
             files = [self._parts.path(text) for item in found["rule_files"].items() if (text := item.text())]
             config = replace(config, rule_files=tuple(files))
         if "evaluation_interval" in found:
-            interval = found["evaluation_interval"].duration_ms(1_000, 3_600_000)
+            interval = found["evaluation_interval"].duration_ms(*ALERTING.limits("evaluation_interval"))
             config = replace(config, evaluation_interval_ms=interval or config.evaluation_interval_ms)
-        if "evaluator" in found and found["evaluator"].choice("local", "remote") == "remote":
+        if "evaluator" in found and found["evaluator"].choice(*ALERTING.choices("evaluator")) == "remote":
             config = replace(config, evaluator="remote")
         if "external_url" in found:
             url = plain_url(found["external_url"], "https://gpumon.example.com")
@@ -63,7 +52,7 @@ class AlertingReader:
         example = "http://alertmanager:9093"
         if node.kind == "scalar":
             return AlertmanagerServer(plain_url(node, example))
-        fields = node.fields(ALERTMANAGER_FIELDS)
+        fields = node.fields(ALERTMANAGER.names)
         if "url" not in fields:
             node.problem(f'an Alertmanager needs a "url", such as {example}')
             return AlertmanagerServer("")
@@ -82,7 +71,7 @@ class AlertingReader:
         """``receivers:``."""
         receivers: dict[str, Receiver] = {}
         for item in node.items():
-            fields = item.fields(RECEIVER_FIELDS)
+            fields = item.fields(RECEIVER.names)
             name = fields["name"].text() if "name" in fields else None
             if not name:
                 item.problem('a receiver needs a "name"')
@@ -106,7 +95,7 @@ class AlertingReader:
                     fields[kind].problem(f'"{kind}" holds no URL')
             sends = fields["send_resolved"].boolean() if "send_resolved" in fields else True
             pages = fields["pages"].boolean() if "pages" in fields else None
-            rate = fields["rate_limit"].integer(1, 6000) if "rate_limit" in fields else None
+            rate = fields["rate_limit"].integer(*RECEIVER.limits("rate_limit")) if "rate_limit" in fields else None
             limit = rate or DEFAULT_RATE
             receivers[name] = Receiver(name, apprise, sends is not False, webhooks, pages, limit)
         return tuple(receivers.values())
@@ -126,7 +115,7 @@ class AlertingReader:
         nothing = Secret("plain", "")
         if node.kind != "map" or {key.text() for key, _ in node.pairs()} & {"env", "file"}:
             return Webhook(self._parts.secret_url(node) or nothing)
-        fields = node.fields(WEBHOOK_FIELDS)
+        fields = node.fields(WEBHOOK.names)
         if "url" not in fields:
             node.problem('a webhook needs a "url": a text, {env: NAME} or {file: PATH}')
             return Webhook(nothing)
@@ -145,7 +134,7 @@ class AlertingReader:
             if secret.where == "plain" and not secret.value.isprintable():
                 value.problem("a header's value is one line without control characters")
             headers[name] = secret
-        most = fields["max_alerts"].integer(0, 1_000_000) if "max_alerts" in fields else None
+        most = fields["max_alerts"].integer(*WEBHOOK.limits("max_alerts")) if "max_alerts" in fields else None
         return Webhook(
             self._parts.secret_url(fields["url"]) or nothing,
             tuple(headers.items()),

@@ -7,9 +7,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from monitor.config_values import Secret
+from monitor.shared_fields import SECRET_PARTS
 from monitor.yaml_reader import Node
-
-SECRET_FIELDS = ("env", "file")
 
 _USERINFO = re.compile(r"//[^/]*@")
 
@@ -39,7 +38,7 @@ class Parts:
             if text == "":
                 node.problem("expected a text, found nothing between the quotes")
             return Secret("plain", text, place) if text else None
-        fields = node.fields(SECRET_FIELDS)
+        fields = node.fields(SECRET_PARTS.names)
         if len(fields) != 1:
             node.problem("say where the secret is, with either `env: NAME` or `file: PATH`")
             return None

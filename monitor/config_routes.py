@@ -12,29 +12,22 @@ from dataclasses import replace
 from datetime import UTC, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from monitor.config_fields_routes import (
+    INHIBIT_RULE,
+    INTERVAL,
+    MONTHS,
+    NOT_OF_ROOT,
+    ROUTE,
+    TIME_INTERVAL,
+    TIMES,
+    WEEKDAYS,
+)
 from monitor.config_parts import one_or_more
 from monitor.matchers import LabelMatcher, MatcherError, parse_matchers
 from monitor.notify.inhibition import InhibitRule
 from monitor.notify.mute_times import Range, TimeInterval
 from monitor.notify.route import Route, asks, path_of
 from monitor.yaml_reader import Node, suggestion
-
-ROUTE_FIELDS = (
-    "receiver",
-    "group_by",
-    "group_wait",
-    "group_interval",
-    "repeat_interval",
-    "matchers",
-    "continue",
-    "mute_time_intervals",
-    "active_time_intervals",
-    "routes",
-)
-INHIBIT_FIELDS = ("name", "source_matchers", "target_matchers", "equal")
-NAMED_INTERVAL_FIELDS = ("name", "time_intervals")
-INTERVAL_FIELDS = ("times", "weekdays", "days_of_month", "months", "years", "location")
-TIME_FIELDS = ("start_time", "end_time")
 
 _OLD_FIELDS = {
     "match": "matchers",
@@ -44,30 +37,8 @@ _OLD_FIELDS = {
     "target_match": "target_matchers",
     "target_match_re": "target_matchers",
 }
-_NOT_OF_ROOT = {
-    "matchers": "every alert comes to it",
-    "continue": "there is no route after it",
-    "mute_time_intervals": "give them to a route below it",
-    "active_time_intervals": "give them to a route below it",
-}
 _MAX_DEPTH = 10
-_YEAR_MS = 365 * 86_400_000
 _TIME = re.compile(r"^(?:([01][0-9]|2[0-3]):([0-5][0-9])|24:00)$")
-_WEEKDAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
-_MONTHS = (
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-)
 
 
 class RouteReader:
@@ -85,9 +56,9 @@ class RouteReader:
         if ident.count("/") >= _MAX_DEPTH:
             node.problem(f"routes stand at most {_MAX_DEPTH} deep")
             return None
-        fields = _fields(node, ROUTE_FIELDS)
+        fields = _fields(node, ROUTE.names)
         if parent is None:
-            for name, why in _NOT_OF_ROOT.items():
+            for name, why in NOT_OF_ROOT.items():
                 if name in fields and _says_something(fields[name]):
                     fields[name].problem(f'the first route has no "{name}": {why}')
         receivers = self._names(fields["receiver"], self._receivers, "receiver") if "receiver" in fields else ()
@@ -105,9 +76,9 @@ class RouteReader:
             matchers,
             "continue" in fields and fields["continue"].boolean() is True,
             _group_by(fields["group_by"]) if "group_by" in fields else above.group_by,
-            _duration(fields, "group_wait", above.group_wait_ms, 0),
-            _duration(fields, "group_interval", above.group_interval_ms, 1),
-            _duration(fields, "repeat_interval", above.repeat_interval_ms, 1),
+            _duration(fields, "group_wait", above.group_wait_ms),
+            _duration(fields, "group_interval", above.group_interval_ms),
+            _duration(fields, "repeat_interval", above.repeat_interval_ms),
             self._named_intervals(fields, "mute_time_intervals"),
             self._named_intervals(fields, "active_time_intervals"),
             above.asks_for_severity or asks_for_severity,
@@ -158,7 +129,7 @@ def read_inhibit_rules(node: Node) -> tuple[InhibitRule, ...]:
     """``inhibit_rules:``."""
     rules: list[InhibitRule] = []
     for item in node.items():
-        fields = _fields(item, INHIBIT_FIELDS)
+        fields = _fields(item, INHIBIT_RULE.names)
         if "name" in fields:
             fields["name"].text()
         sides: list[tuple[LabelMatcher, ...]] = []
@@ -176,7 +147,7 @@ def read_time_intervals(nodes: list[Node]) -> Mapping[str, tuple[TimeInterval, .
     """``time_intervals:``, and ``mute_time_intervals:``, the older name of the same."""
     found: dict[str, tuple[TimeInterval, ...]] = {}
     for item in (item for node in nodes for item in node.items()):
-        fields = item.fields(NAMED_INTERVAL_FIELDS)
+        fields = item.fields(TIME_INTERVAL.names)
         name = fields["name"].text() if "name" in fields else None
         if not name:
             item.problem('a time interval needs a "name"')
@@ -191,7 +162,7 @@ def read_time_intervals(nodes: list[Node]) -> Mapping[str, tuple[TimeInterval, .
 
 
 def _interval(node: Node) -> TimeInterval:
-    fields = node.fields(INTERVAL_FIELDS)
+    fields = node.fields(INTERVAL.names)
 
     def ranges(field: str) -> tuple[Range, ...]:
         if field not in fields:
@@ -211,9 +182,9 @@ def _interval(node: Node) -> TimeInterval:
 
 
 def _times(node: Node) -> Range | None:
-    fields = node.fields(TIME_FIELDS)
+    fields = node.fields(TIMES.names)
     minutes: list[int] = []
-    for name in TIME_FIELDS:
+    for name in TIMES.names:
         text = fields[name].text() if name in fields else None
         found = _TIME.match(text) if text is not None else None
         if found is None:
@@ -236,7 +207,7 @@ def _range(node: Node, field: str) -> Range | None:
     for word in text.lower().split(":", 1) if ":" in text else [text.lower()] * 2:
         end = _end_of_range(word, field)
         if end is None:
-            known = {"weekdays": _WEEKDAYS, "months": _MONTHS}.get(field, ())
+            known = {"weekdays": WEEKDAYS, "months": MONTHS}.get(field, ())
             hint = {
                 "weekdays": "write monday, or monday:friday",
                 "months": "write january, 1, or january:march",
@@ -258,9 +229,9 @@ def _range(node: Node, field: str) -> Range | None:
 
 def _end_of_range(word: str, field: str) -> int | None:
     if field == "weekdays":
-        return _WEEKDAYS.index(word) if word in _WEEKDAYS else None
-    if field == "months" and word in _MONTHS:
-        return _MONTHS.index(word) + 1
+        return WEEKDAYS.index(word) if word in WEEKDAYS else None
+    if field == "months" and word in MONTHS:
+        return MONTHS.index(word) + 1
     if not re.fullmatch(r"-?[0-9]{1,4}", word):
         return None
     number = int(word)
@@ -308,8 +279,8 @@ def _group_by(node: Node) -> tuple[str, ...] | None:
     return None
 
 
-def _duration(fields: dict[str, Node], name: str, inherited: int, least_ms: int) -> int:
-    value = fields[name].duration_ms(least_ms, _YEAR_MS) if name in fields else None
+def _duration(fields: dict[str, Node], name: str, inherited: int) -> int:
+    value = fields[name].duration_ms(*ROUTE.limits(name)) if name in fields else None
     return inherited if value is None else value
 
 

@@ -6,17 +6,13 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from monitor.config_fields import CANARY, LOG, PERCENTILES, SERVER, TARGETS
 from monitor.config_parts import Parts, hide_password, truth
 from monitor.config_values import Canary, LatencyTarget, VllmServer
 from monitor.yaml_reader import Node, suggestion
 
-SERVER_FIELDS = ("url", "server", "api_key", "gpus", "ca_file", "insecure_skip_verify", "log", "canary")
-LOG_FIELDS = ("file", "unit")
-CANARY_FIELDS = ("deadline", "still", "model")
-TARGET_FIELDS = ("ttft", "itl", "e2e")
-
 _LOOPBACK = re.compile(r"^(localhost|127\.[0-9.]+|\[?::1\]?|0\.0\.0\.0|\[?::\]?)$", re.IGNORECASE)
-_GPU = re.compile(r"^(\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+)$")
+_GPU = re.compile(r"^([0-9]{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+)$")
 _QUANTILES = {"p50": "0.5", "p95": "0.95", "p99": "0.99"}
 """Those that the shipped rules hold against their targets."""
 
@@ -44,7 +40,7 @@ class VllmReader:
         if node.kind == "scalar":
             url_node, fields = node, {}
         else:
-            fields = node.fields(SERVER_FIELDS)
+            fields = node.fields(SERVER.names)
             if "url" not in fields:
                 node.problem('a server needs a "url", such as http://127.0.0.1:8000')
                 return None
@@ -97,7 +93,7 @@ class VllmReader:
         return url, f"{host}:{port}"
 
     def _log(self, node: Node) -> tuple[Path | None, str]:
-        fields = node.fields(LOG_FIELDS)
+        fields = node.fields(LOG.names)
         if len(fields) != 1:
             node.problem("say where the log is, with either `file: PATH` or `unit: NAME`")
             return None, ""
@@ -123,9 +119,9 @@ def _gpus(node: Node) -> tuple[str, ...]:
 def _canary(node: Node) -> Canary | None:
     if node.kind == "scalar":
         return Canary() if node.boolean() is True else None
-    fields = node.fields(CANARY_FIELDS)
-    deadline = fields["deadline"].duration_ms(100, 300_000) if "deadline" in fields else None
-    still = fields["still"].duration_ms(5_000, 3_600_000) if "still" in fields else None
+    fields = node.fields(CANARY.names)
+    deadline = fields["deadline"].duration_ms(*CANARY.limits("deadline")) if "deadline" in fields else None
+    still = fields["still"].duration_ms(*CANARY.limits("still")) if "still" in fields else None
     model = fields["model"].text() if "model" in fields else None
     default = Canary()
     return Canary(
@@ -137,7 +133,7 @@ def _canary(node: Node) -> Canary | None:
 
 def read_targets(node: Node, defaults: tuple[LatencyTarget, ...]) -> tuple[LatencyTarget, ...]:
     """``{ttft: {p95: 2s}, itl: {p50: 50ms}}``. A metric that is named has the targets that are named, and no other."""
-    fields = node.fields(TARGET_FIELDS)
+    fields = node.fields(TARGETS.names)
     targets = {(metric, quantile): seconds for metric, quantile, seconds in defaults if metric not in fields}
     for metric, child in fields.items():
         for key, value in child.pairs():
@@ -150,7 +146,7 @@ def read_targets(node: Node, defaults: tuple[LatencyTarget, ...]) -> tuple[Laten
                 continue
             if (metric, quantile) in targets:
                 key.problem(f'the field "{name}" stands here a second time')
-            milliseconds = value.duration_ms(1, 3_600_000)
+            milliseconds = value.duration_ms(*PERCENTILES.limits(name))
             if milliseconds is not None:
                 targets[metric, quantile] = milliseconds / 1000
     return tuple(sorted((metric, quantile, seconds) for (metric, quantile), seconds in targets.items()))

@@ -1,0 +1,382 @@
+"""Every field of ``gpumon.yaml``: name, type, default, limits and meaning, once. What follows from it: the names and
+limits that the readers take (``config*.py``), the tables of docs/configuration.md, `gpumon config reference`, and
+schemas/gpumon.schema.json.
+
+To add a field:
+
+1. Add a ``Field`` to its ``Section``, here, in ``config_fields_told`` or in ``config_fields_routes``.
+   ``monitor.field_kinds`` says what a value may be. ``default`` is the value as one would write it, ``examples`` are
+   good values other than it.
+2. Read it where its section is read. Names come from ``SECTION.names``, limits from ``SECTION.limits("field")``.
+3. `python -m tests.write_reference` writes the tables and the schemas again.
+
+For a new section also name it in ``GPUMON_YAML`` below, give docs/configuration.md a heading with the marks
+``<!-- fields: KEY -->`` and ``<!-- end -->`` under it, and let a field hold it: ``Inside("KEY")``, or ``ListOf`` and
+``OneOrMore`` of that. tests/test_config_fields.py then tries the field's default, its limits and its examples on the
+reader, and tests/test_config_schema.py holds reader and schema against each other.
+"""
+
+from __future__ import annotations
+
+from monitor import config_fields_routes as routes
+from monitor import config_fields_told as told
+from monitor.config_values import DEFAULT_PORT, SYSTEM_SOCKET, SYSTEM_STATE
+from monitor.field_kinds import (
+    YEAR_MS,
+    Duration,
+    Either,
+    Field,
+    Inside,
+    ListOf,
+    OneOrMore,
+    Section,
+    Size,
+    Text,
+    Truth,
+    Whole,
+    book,
+)
+from monitor.shared_fields import CA_FILE, PATH, SECRET, SKIP_VERIFY, WEB_SECRET
+
+_HTTP_SERVER = Text(
+    pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+(/metrics)?/*$",
+    told="an http or https URL that ends after the port, such as http://127.0.0.1:8000",
+    bare=False,
+)
+_INTERVAL = Duration(100, 3_600_000)
+_DEADLINE = Duration(100, 60_000)
+_KEPT = Size(16 << 20)
+
+
+def _polling(key: str, about: str, watched: str, read: str, interval: str, *others: Field) -> Section:
+    return Section(
+        key,
+        about,
+        (
+            Field("enabled", Truth(), f"whether {watched}", default=True),
+            Field("interval", _INTERVAL, f"how often {read} is read", default=interval, examples=("5s",)),
+            Field("deadline", _DEADLINE, "after how long a reading is given up", default="2s", examples=("5s",)),
+            *others,
+        ),
+    )
+
+
+TOP = Section(
+    "gpumon.yaml",
+    "How this node is watched, and who is told.",
+    (
+        Field("node", Inside("node"), "how this node is called"),
+        Field(
+            "state_directory",
+            PATH,
+            "where alerts, silences and what is still to be sent are kept over a restart; not taken over by a reload",
+            default=str(SYSTEM_STATE),
+            examples=("/srv/gpumon",),
+        ),
+        Field("history", Inside("history"), "what is kept on disk beyond the last hour"),
+        Field("probes", Inside("probes"), "which results of load tests are kept"),
+        Field("api", Inside("api"), "where the daemon answers"),
+        Field("sources", Inside("sources"), "what is watched"),
+        Field("alerting", Inside("alerting"), "rules, and where else alerts go"),
+        Field("receivers", ListOf(Inside("receivers")), "who is told", without="none"),
+        Field(
+            "route",
+            Inside("route"),
+            "which alert goes to whom",
+            without="the one receiver; with several, *required*",
+        ),
+        Field(
+            "inhibit_rules",
+            ListOf(Inside("inhibit_rules")),
+            "which alerts keep others quiet",
+            without="gpumon's own",
+        ),
+        Field(
+            "time_intervals",
+            ListOf(Inside("time_intervals")),
+            "times in which routes are mute",
+            without="none",
+        ),
+        Field(
+            "mute_time_intervals",
+            ListOf(Inside("time_intervals")),
+            "the older name of the same; both may stand here",
+            without="none",
+        ),
+        Field(
+            "heartbeat",
+            OneOrMore(WEB_SECRET),
+            "URLs that get a GET once a minute while all is well here: what is watched is read, rules are evaluated, "
+            "alerts are recorded. Whoever has the URL tells you when the calls end",
+            without="none",
+            examples=({"file": "/etc/gpumon/heartbeat-url"},),
+        ),
+    ),
+)
+
+NODE = Section(
+    "node",
+    "How this node is called. Not taken over by a reload.",
+    (
+        Field(
+            "hostname",
+            Text(),
+            "stands in messages, and in `server` labels in place of a loopback name",
+            without="the machine's",
+            examples=("gpu-node-1",),
+        ),
+        Field("job", Text(), "the label `job` of every series", default="gpumon", examples=("gpus",)),
+        Field(
+            "instance",
+            Text(),
+            "the label `instance` of every series",
+            without=f"`<hostname>:{DEFAULT_PORT}`",
+            examples=(f"gpu-node-1:{DEFAULT_PORT}",),
+        ),
+    ),
+)
+
+HISTORY = Section(
+    "history",
+    "Readings beyond the last hour, in `history.sqlite` in the state directory. Not taken over by a reload.",
+    (
+        Field(
+            "enabled",
+            Truth(),
+            "whether anything is kept; without it there is the last hour, and a restart forgets it",
+            default=True,
+        ),
+        Field(
+            "retention", Duration(3_600_000, 10 * YEAR_MS), "what is older is deleted", default="7d", examples=("30d",)
+        ),
+        Field(
+            "max_size",
+            _KEPT,
+            "where the file would be larger, the oldest is deleted",
+            default="2GiB",
+            examples=("500MB", "10GiB"),
+        ),
+    ),
+)
+
+PROBES = Section(
+    "probes",
+    "Results of `gpumon probe`, in `results/` in the state directory. Not taken over by a reload.",
+    (
+        Field("keep", Whole(1, 10_000), "how many are kept", default=100, examples=(500,)),
+        Field(
+            "max_size",
+            _KEPT,
+            "where they take more together, the oldest are deleted",
+            default="2GiB",
+            examples=("500MB",),
+        ),
+    ),
+)
+
+API = Section(
+    "api",
+    "Where the daemon answers, and what has to be shown there. Not taken over by a reload.",
+    (
+        Field(
+            "socket",
+            PATH,
+            "the unix socket; who may open it may silence alerts, too",
+            default=str(SYSTEM_SOCKET),
+            examples=("/run/user/1000/gpumon.sock",),
+        ),
+        Field(
+            "listen",
+            Text(
+                pattern=r"^(none|off|.+:[0-9]{1,5})$",
+                told=f"HOST:PORT, such as 127.0.0.1:{DEFAULT_PORT}, or none",
+                bare=False,
+                may_be_null=True,
+            ),
+            "`HOST:PORT` of `/metrics` and Prometheus' API, on loopback alone; `none` for none",
+            default=f"127.0.0.1:{DEFAULT_PORT}",
+            examples=("none",),
+        ),
+        Field(
+            "token",
+            SECRET,
+            "with `Authorization: Bearer <token>`, alerts can be silenced over TCP; without one, only over the socket",
+            without="none",
+            examples=({"file": "/etc/gpumon/api-token"},),
+        ),
+    ),
+)
+
+SOURCES = Section(
+    "sources",
+    "What is watched, and how often.",
+    (
+        Field("nvml", Inside("nvml"), "the GPUs"),
+        Field("host", Inside("host"), "CPU, memory, disks, network"),
+        Field("kernel_log", Inside("kernel_log"), "XID errors and OOM kills"),
+        Field("vllm", Inside("vllm"), "the servers"),
+    ),
+)
+
+NVML = _polling("nvml", "The GPUs.", "it is watched", "it", "1s")
+KERNEL_LOG = _polling("kernel_log", "XID errors and OOM kills.", "it is watched", "it", "1s")
+HOST = _polling(
+    "host",
+    "CPU, memory, disks, network.",
+    "it is watched",
+    "it",
+    "2s",
+    Field(
+        "model_caches",
+        ListOf(PATH),
+        "directories of models: the disks that they are on are watched as such",
+        without="where Hugging Face keeps models",
+        examples=(["/srv/models"],),
+    ),
+)
+VLLM = _polling(
+    "vllm",
+    "The servers, and what their latencies are to be.",
+    "servers are watched",
+    "`/metrics`",
+    "1s",
+    Field(
+        "discover",
+        Truth(),
+        "whether servers that run on this node are found and watched without being named",
+        default=True,
+    ),
+    Field(
+        "servers",
+        ListOf(Either((_HTTP_SERVER, Inside("servers")))),
+        "servers that are named, each with its URL or as a mapping",
+        without="none",
+        examples=(["http://127.0.0.1:8000"],),
+    ),
+    Field("targets", Inside("targets"), "what latencies are to be"),
+)
+
+SERVER = Section(
+    "servers",
+    "A server that is named.",
+    (
+        Field(
+            "url",
+            _HTTP_SERVER,
+            "scheme, host and port",
+            required=True,
+            examples=("http://127.0.0.1:8000",),
+        ),
+        Field(
+            "server",
+            Text(),
+            "the label `server`; never a loopback name",
+            without="`<host>:<port>`",
+            examples=("gpu-node-1:8000",),
+        ),
+        Field(
+            "api_key",
+            SECRET,
+            "what vLLM was started with as `--api-key`",
+            without="none",
+            examples=({"file": "/etc/gpumon/vllm-key"},),
+        ),
+        Field(
+            "gpus",
+            ListOf(
+                Text(
+                    pattern=r"^([0-9]{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+)$",
+                    told="the index of a GPU or its UUID, as nvidia-smi -L lists them",
+                ),
+                unique=True,
+            ),
+            "the GPUs of its engine, in the order of its ranks",
+            without="seen by gpumon",
+            examples=([0, 1],),
+            type_said="list of indices or UUIDs",
+        ),
+        CA_FILE,
+        SKIP_VERIFY,
+        Field("log", Inside("log"), "where it logs, so that errors are counted and shown", without="none"),
+        Field(
+            "canary",
+            Either((Truth(), Inside("canary"))),
+            "whether one token is asked for where its engine stands still",
+            default=False,
+        ),
+    ),
+)
+
+LOG = Section(
+    "log",
+    "Where a server logs: one of the two.",
+    (
+        Field("file", PATH, "a file", examples=("/var/log/vllm.log",)),
+        Field("unit", Text(), "the journal of a systemd unit", examples=("vllm.service",)),
+    ),
+    one_of=("file", "unit"),
+)
+
+CANARY = Section(
+    "canary",
+    "One token is asked for, only where the engine has made no step for a while: one that is busy proves itself alive, "
+    "and pays nothing.",
+    (
+        Field("deadline", Duration(100, 300_000), "how long the token may take", default="10s", examples=("5s",)),
+        Field(
+            "still",
+            Duration(5_000, 3_600_000),
+            "how long the engine has to have made no step",
+            default="30s",
+            examples=("1m",),
+        ),
+        Field("model", Text(), "the model to ask for", without="the first that the server names", examples=("m",)),
+    ),
+)
+
+TARGETS = Section(
+    "targets",
+    "What latencies are to stay under. A metric that is named has the targets that are named and no other, `{}` none.",
+    (
+        Field("ttft", Inside("percentiles"), "time to first token", default={"p95": "2s", "p99": "5s"}),
+        Field("itl", Inside("percentiles"), "time between two tokens", default={"p50": "50ms", "p99": "100ms"}),
+        Field(
+            "e2e",
+            Inside("percentiles"),
+            "time from a request to its last token; the terminal alone shows it, no shipped rule asks for it",
+            without="none",
+            examples=({"p95": "30s"},),
+        ),
+    ),
+)
+
+_TARGET = Duration(1, 3_600_000)
+PERCENTILES = Section(
+    "percentiles",
+    "A latency that a percentile is to stay under.",
+    tuple(
+        Field(f"p{number}", _TARGET, f"what {said} of 100 requests or tokens are to stay under", without="none")
+        for number, said in ((50, "50"), (95, "95"), (99, "99"))
+    ),
+)
+
+GPUMON_YAML = book(
+    "gpumon.yaml",
+    TOP,
+    NODE,
+    HISTORY,
+    PROBES,
+    API,
+    SOURCES,
+    NVML,
+    KERNEL_LOG,
+    HOST,
+    VLLM,
+    SERVER,
+    LOG,
+    CANARY,
+    TARGETS,
+    PERCENTILES,
+    *told.SECTIONS,
+    *routes.SECTIONS,
+)

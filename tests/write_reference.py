@@ -1,0 +1,22 @@
+"""Writes what is made from the fields' descriptions: the tables of docs/configuration.md, and the schemas. To run after
+a field was added: ``python -m tests.write_reference``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from monitor.config_fields import GPUMON_YAML
+from monitor.field_tables import fill
+
+ROOT = Path(__file__).parent.parent
+
+
+def made() -> dict[Path, str]:
+    """Each file with what it is to hold."""
+    page = ROOT / "docs" / "configuration.md"
+    return {page: fill(page.read_text(encoding="utf-8"), GPUMON_YAML)}
+
+
+if __name__ == "__main__":
+    for path, text in made().items():
+        path.write_text(text, encoding="utf-8")
