@@ -90,13 +90,22 @@ def inline(text: str) -> list[str]:
 
 def without_remark(line: str) -> str:
     """A line up to its remark, or up to two blanks, where these stand in no quotes."""
+    return _before(line, ("  ", " #"))
+
+
+def first_part(line: str) -> str:
+    """A command line up to a pipe or a redirection."""
+    return _before(line, (" | ", " > ", " < ", " >> ", " 2>"))
+
+
+def _before(line: str, ends: tuple[str, ...]) -> str:
     quote = ""
     for at, sign in enumerate(line):
         if quote:
             quote = "" if sign == quote else quote
         elif sign in "'\"":
             quote = sign
-        elif line[at : at + 2] in ("  ", " #"):
+        elif line.startswith(ends, at):
             return line[:at]
     return line
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.docs.shell import Command, inline, of_page, required, without_remark
+from tests.docs.shell import Command, first_part, inline, of_page, required, without_remark
 
 PAGE = """# A page
 
@@ -78,3 +78,8 @@ def test_what_may_be_left_out(text: str, rest: str) -> None:
 
 def test_what_stands_before_the_program() -> None:
     assert Command("", "sudo gpumon service install").program == "gpumon"
+
+
+def test_pipes_and_redirections() -> None:
+    assert first_part("gpumon series --markdown > docs/series.md") == "gpumon series --markdown"
+    assert first_part("gpumon query 'a > 1' | jq .") == "gpumon query 'a > 1'"
