@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from monitor import __version__, state_lock, told
+from monitor import __version__, logs, state_lock, told
 from monitor.api.node import Node
 from monitor.api.server import ApiServer
 from monitor.clock import Clock
@@ -26,6 +26,7 @@ from monitor.probes.kept import Limits
 from monitor.probes.known import known_servers
 from monitor.probes.runs import Runs
 from monitor.probes.series import ProbeSeries
+from monitor.repeats import Trouble
 from monitor.rules.engine import Engine
 from monitor.rules.rule_file import RuleSet, default_rules_path, load_rules
 from monitor.samples import Event, ScrapeBuilder, label
@@ -110,6 +111,9 @@ class Daemon:
         self._ends = ""
         """Why it ends, for the event that tells of it."""
         self._orphaned = False
+        self._failing: dict[tuple[str, str], Trouble] = {}
+        """The rules that fail, by group and name."""
+        self._failures = 0
         self._telling = Telling(
             config,
             self._clock,
@@ -249,6 +253,7 @@ class Daemon:
                 looked, seen_ms, now_ms = time.monotonic(), now_ms, self._clock.now_ms()
                 for over in told.silences_over(self._telling.notifier.silences.all(), seen_ms, now_ms):
                     self._node.tell(over)
+            logs.settle()
             await asyncio.sleep(1.0)
 
     def _add_to(self, builder: ScrapeBuilder) -> None:
@@ -306,8 +311,33 @@ class Daemon:
             # What only becomes pending, or passes, can do so each second: it is in the record, not in the log.
             level = logging.INFO if "firing" in (one.before, one.after) else logging.DEBUG
             why = f" ({one.reason})" if one.reason else ""
-            log.log(level, "alert %s: %s -> %s%s", name, one.before, one.after, why)
+            subject = {each: label(one.alert.labels, each) for each in ("gpu", "server")}
+            extra = logs.about(alert=name, rule=one.alert.rule, **subject)
+            log.log(level, "alert %s: %s -> %s%s", name, one.before, one.after, why, extra=extra)
+        self._say_which_rules_fail(now_ms)
         self._telling.submit(transitions, now_ms)
+
+    def _say_which_rules_fail(self, now_ms: int) -> None:
+        """Tell of rules that cannot be evaluated, and when they can be again."""
+        failures = self._engine.failures
+        if failures == self._failures and not self._failing:
+            return
+        self._failures = failures
+        rules = {
+            (group.name, status.rule.name): status for group in self._engine.groups_status() for status in group.rules
+        }
+        for (group, name), status in rules.items():
+            place = (group, name)
+            if status.last_evaluation_ms != now_ms:
+                continue
+            if status.health == "err":
+                about = logs.about(rule=name, group=group)["about"]
+                trouble = self._failing.setdefault(place, Trouble(log, level=logging.ERROR, about=about))
+                trouble.again(f"rule {name} of {group} fails: {status.last_error}")
+            elif place in self._failing:
+                self._failing.pop(place).over(f"rule {name} of {group} is evaluated again")
+        for place in self._failing.keys() - rules.keys():
+            del self._failing[place]
 
     # -- reload, linger ----------------------------------------------------------------------------------------------
 

@@ -156,7 +156,8 @@ def _spawn(path: Path, arguments: Sequence[str], log: Path) -> subprocess.Popen[
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         with open(log, "wb") as out:
             return subprocess.Popen(
-                [sys.executable, "-m", "monitor", "daemon", *arguments],
+                # Its log is for the person who looks why it ended.
+                [sys.executable, "-m", "monitor", "daemon", "--log-format", "text", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

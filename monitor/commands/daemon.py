@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,12 +9,11 @@ from pathlib import Path
 
 import click
 
+from monitor import logs
 from monitor.config import Config, ConfigError, loads, parse_listen
 from monitor.config import load as load_config
 from monitor.sources.hardware import Hardware
 from monitor.yaml_reader import Problem
-
-_PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 
 
 def start(
@@ -33,9 +30,13 @@ def start(
     hardware: Hardware | None = None,
     mode: str,
     verbose: bool,
+    log_format: str = "",
 ) -> None:
     """Run a daemon until it is told to end; exits 1 with what is wrong where it cannot."""
-    set_up_logging(verbose)
+    try:
+        logs.set_up(log_format, verbose=verbose)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
     def read() -> Config:
         config = load_config(config_path) if config_path else loads("")
@@ -107,22 +108,3 @@ def _with_places(
     if state_dir is not None:
         config = replace(config, state_directory=state_dir.absolute())
     return replace(config, api=api)
-
-
-def set_up_logging(verbose: bool) -> None:
-    """To standard error: with the time on a terminal, with systemd's priorities where the journal reads."""
-    journal = bool(os.environ.get("JOURNAL_STREAM"))
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JournalFormatter() if journal else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.DEBUG if verbose else logging.INFO)
-    for noisy in ("httpx", "httpcore", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-class _JournalFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        prefix = f"<{_PRIORITIES.get(record.levelno, 6)}>"
-        return "\n".join(prefix + line for line in text.splitlines())

@@ -139,7 +139,6 @@ def _where(urls: list[str], nodes_file: Path | None) -> Any:
 @click.option(
     "--log-format",
     type=click.Choice(["auto", "text", "json", "journal"]),
-    default="",
     help="Default: $GPUMON_LOG_FORMAT, else auto: text on a terminal, the journal's fields under systemd, else JSON.",
 )
 def daemon(
@@ -156,7 +155,7 @@ def daemon(
     private: bool,
     mode: str | None,
     verbose: bool,
-    log_format: str,
+    log_format: str | None,
 ) -> None:
     """Watch this node: read, evaluate rules, notify, serve.
 
@@ -181,7 +180,7 @@ def daemon(
         hardware=hardware,
         mode=mode or ("private" if private else "system"),
         verbose=verbose,
-        log_format=log_format,
+        log_format=log_format or "",
     )
 
 

@@ -31,6 +31,7 @@ import httpx
 
 from monitor.notify.http import UNSENDABLE, Refused, make_client, reason, reveal, text_of
 from monitor.notify.route import Revealing
+from monitor.repeats import Trouble
 from monitor.rules.transition import Alert, Transition
 from monitor.samples import Labels, ScrapeBuilder
 
@@ -97,9 +98,11 @@ class _Outlet:
     dropped: int = 0
     last_ok_ms: int | None = None
     last_error: str = ""
+    trouble: Trouble = field(init=False)
 
     def __post_init__(self) -> None:
         self.settled.set()
+        self.trouble = Trouble(log, about={"alertmanager": self.name})
 
     def put(self, labels: Labels, now_ms: int, written: bytes, capacity: int) -> None:
         self.queue.pop(labels, None)
@@ -326,13 +329,11 @@ class Alertmanagers:
     def _settle(self, outlet: _Outlet, at_ms: int, count: int, error: str) -> None:
         if error:
             outlet.errors += count
-            if not outlet.last_error:
-                log.warning("Alertmanager %s: %s; it gets what fires each minute again", outlet.name, error)
+            outlet.trouble.again(f"Alertmanager {outlet.name}: {error}; it gets what fires each minute again")
         else:
             outlet.sent += count
             outlet.last_ok_ms = at_ms
-            if outlet.last_error:
-                log.info("Alertmanager %s takes alerts again", outlet.name)
+            outlet.trouble.over(f"Alertmanager {outlet.name} takes alerts again")
         outlet.last_error = error
 
     async def _post(self, outlet: _Outlet, batch: Sequence[bytes]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
+from monitor import logs
 from monitor.notify.compose import notice_of
 from monitor.notify.groups import Batch, Place
 from monitor.notify.message import Message, render
@@ -21,6 +22,7 @@ from monitor.notify.queues import Failure, Queue
 from monitor.notify.records import Delivery
 from monitor.notify.route import Route
 from monitor.notify.targets import Sent, Target, Targets, targets_of
+from monitor.repeats import Trouble
 from monitor.rules.transition import Alert
 from monitor.samples import Labels
 
@@ -69,6 +71,7 @@ class Dispatcher:
         self._sleep = sleep
         self._jitter = jitter
         self._give_up_ms = give_up_ms
+        self._troubles: dict[str, Trouble] = {}
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._running = False
         self._make_queues()
@@ -139,7 +142,13 @@ class Dispatcher:
         self.dead += 1
         if delivery.receiver not in self.queues:
             self.buried += 1
-        log.error("the notification %s to %s is given up: %s", delivery.event_id, delivery.receiver, reason)
+        log.error(
+            "the notification %s to %s is given up: %s",
+            delivery.event_id,
+            delivery.receiver,
+            reason,
+            extra=logs.about(receiver=delivery.receiver),
+        )
         self._outbox.mark(replace(delivery, last_error=reason), "dead", now_ms)
 
     def _place_of(self, name: str, delivery: Delivery) -> Place:
@@ -258,14 +267,18 @@ class Dispatcher:
                 self.heard.add(place)
             elif failure is None:
                 self.heard.discard(place)
+        trouble = self._troubles.get(queue.name)
+        if trouble is None:
+            trouble = self._troubles[queue.name] = Trouble(log, about={"receiver": queue.name})
         if failure is None:
+            trouble.over(f"messages to {queue.name} arrive again")
             queue.sent(batch, now_ms)
             for delivery in batch.deliveries:
                 self._outbox.mark(delivery, "sent", now_ms)
             for group in batch.groups:
                 self._outbox.note_group(queue.name, group.key, now_ms, group.reminders)
             return
-        log.warning("a message to %s failed: %s", queue.name, failure.reason)
+        trouble.again(f"a message to {queue.name} failed: {failure.reason}")
         again, overtaken = queue.failed(batch, failure, now_ms, self._jitter())
         for delivery in overtaken:
             self._outbox.mark(delivery, "superseded", now_ms)

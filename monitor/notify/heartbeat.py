@@ -11,13 +11,14 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 
 from monitor.notify.http import UNSENDABLE, Refused, make_client, reason, reveal
 from monitor.notify.masking import mask
 from monitor.notify.route import Revealing
+from monitor.repeats import Trouble
 from monitor.samples import ScrapeBuilder
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class _Heart:
     last_ok_ms: int | None = None
     last_error: str = ""
     failures: int = 0
+    trouble: Trouble = field(default_factory=lambda: Trouble(log))
 
 
 class Heartbeats:
@@ -80,6 +82,7 @@ class Heartbeats:
         self._making = asyncio.Lock()
         self._deadline = deadline
         self._withheld = ""
+        self._trouble = Trouble(log)
         self._changed = asyncio.Event()
         self._closing = False
 
@@ -133,10 +136,10 @@ class Heartbeats:
 
     def _look(self) -> None:
         withheld = self._healthy()
-        if withheld and not self._withheld and self._hearts:
-            log.warning("heartbeats are withheld: %s", withheld)
-        elif self._withheld and not withheld and self._hearts:
-            log.info("heartbeats are sent again")
+        if withheld and self._hearts:
+            self._trouble.again(f"heartbeats are withheld: {withheld}")
+        else:
+            self._trouble.over("heartbeats are sent again")
         self._withheld = withheld
 
     async def _rest(self, seconds: float) -> None:
@@ -158,11 +161,10 @@ class Heartbeats:
             error = await self._call(heart)
             heart.failures += bool(error)
         if not error:
-            if heart.last_error:
-                log.info("heartbeat %d succeeds again", number)
+            heart.trouble.over(f"heartbeat {number} succeeds again")
             heart.last_ok_ms = self._clock()
-        elif not heart.last_error:
-            log.warning("heartbeat %d failed: %s", number, error)
+        else:
+            heart.trouble.again(f"heartbeat {number} failed: {error}")
         heart.last_error = error
 
     async def _call(self, heart: _Heart) -> str:

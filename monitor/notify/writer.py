@@ -26,6 +26,7 @@ from monitor.notify.database import (
     move_aside,
 )
 from monitor.notify.records import Delivery
+from monitor.repeats import Trouble
 from monitor.rules.transition import Alert
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Writer:
         self.corrupt_files = 0
         self._path = path
         self._clock = clock
+        self._trouble = Trouble(log, level=logging.ERROR, about={"file": str(path)})
         self._connector = connector
         self._database: Database | None = None
         self._since_prune = _PRUNE_EVERY
@@ -237,13 +239,11 @@ class Writer:
 
     def _fail(self, error: BaseException) -> None:
         text = str(self._error(error))
-        if text != self.error:
-            log.error("alerts are not recorded: %s", text)
+        self._trouble.again(f"alerts are not recorded: {text}", number=getattr(error, "errno", None) or 0)
         self.error = text
 
     def _recovered(self) -> None:
-        if self.error:
-            log.warning("%s: alerts are recorded again", self._path)
+        self._trouble.over(f"{self._path}: alerts are recorded again", level=logging.WARNING)
         self.error = ""
 
     def _error(self, error: BaseException) -> OutboxError:

@@ -18,6 +18,7 @@ from typing import Literal
 
 import httpx
 
+from monitor import logs
 from monitor.samples import Scrape, ScrapeBuilder
 from monitor.sources import vllm_http
 from monitor.sources.source import SourceDown
@@ -301,7 +302,11 @@ class CanarySource:
         if (state, reason) != self._told:
             bad = state in ("frozen", "overloaded")
             log.log(
-                logging.WARNING if bad else logging.INFO, "canary of %s: %s", self.server, f"{state} {reason}".strip()
+                logging.WARNING if bad else logging.INFO,
+                "canary of %s: %s",
+                self.server,
+                f"{state} {reason}".strip(),
+                extra=logs.about(source="canary", server=self.server),
             )
             self._told = state, reason
 

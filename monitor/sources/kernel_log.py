@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+from monitor import logs
 from monitor.samples import Event, Family, Labels, Scrape, Shape, make_labels
 from monitor.sources.kernel_journal import NO_RIGHT, JournalReader
 from monitor.sources.kernel_messages import Finding, MessageParser, xid_detail, xid_severity
@@ -144,7 +145,7 @@ class KernelLogSource:
                     raise SourceAbsent(str(error)) from None
                 raise SourceDown(str(error)) from None
             if self._why != str(error):
-                log.warning("%s", error)
+                log.warning("%s", error, extra=logs.about(source=self.name))
             self._why = str(error)
             records = []
         else:
@@ -215,7 +216,7 @@ class KernelLogSource:
     async def _fall_back(self, why: str) -> list[Record]:
         """Read ``/dev/kmsg``, which was opened with the journal, so that nothing is missed."""
         assert self._standby is not None  # noqa: S101 - the caller looked
-        log.info("%s: /dev/kmsg is read instead", why)
+        log.info("%s: /dev/kmsg is read instead", why, extra=logs.about(source=self.name))
         await self._journal.close()
         self._reader, self._standby = self._standby, None
         return await self._reader.drain()

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from monitor import logs
 from monitor.clock import Clock
+from monitor.repeats import Trouble
 from monitor.samples import Scrape
 from monitor.sources.source import Source, SourceAbsent, SourceDown
 
@@ -57,6 +59,8 @@ class Poller:
         self._on_scrape = on_scrape
         self._on_down = on_down
         self.status = SourceStatus(source.name, source.server, source.interval)
+        self._about = logs.about(source=source.name, server=source.server)
+        self._trouble = Trouble(log, about=self._about["about"])
 
     async def run(self) -> None:
         """Poll until cancelled."""
@@ -73,7 +77,7 @@ class Poller:
         status = self.status
         at_ms = self._clock.now_ms()
         started = time.perf_counter()
-        reason, absent = "", False
+        reason, absent, fault = "", False, None
         try:
             async with asyncio.timeout(self._source.deadline + 0.25):
                 scrape = await self._source.poll(at_ms)
@@ -83,18 +87,22 @@ class Poller:
             # A source ends its own late polls and says why; this is for one that could not.
             reason = f"no answer in {self._source.deadline:g} s"
         except Exception as error:  # a fault in one source must not end the watching of the others
-            log.exception("source %s failed", status.key)
+            fault = error
             reason = f"internal error: {type(error).__name__}: {error}"
         status.poll_seconds = time.perf_counter() - started
         status.interval = self._source.interval  # a source may slow down for one to which a poll is dear
         if reason:
-            if status.up or status.reason != reason:
-                log.log(logging.INFO if absent else logging.WARNING, "source %s is down: %s", status.key, reason)
+            if not absent:
+                self._trouble.again(f"source {status.key} is down: {reason}", error=fault)
+            elif status.up or status.reason != reason:
+                log.info("source %s is absent: %s", status.key, reason, extra=self._about)
             status.up, status.absent, status.reason = False, absent, reason
             self._on_down(status, self._clock.now_ms())
             return
-        if not status.up:
-            log.info("source %s is up", status.key)
+        if self._trouble.lasts:
+            self._trouble.over(f"source {status.key} is up again")
+        elif not status.up:
+            log.info("source %s is up", status.key, extra=self._about)
         status.up, status.absent, status.reason = True, False, ""
         status.last_success_ms = scrape.at_ms
         status.facts = dict(scrape.facts)

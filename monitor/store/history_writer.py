@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from monitor.repeats import Trouble
 from monitor.samples import Event, Family
 from monitor.store.history_chores import Chores
 from monitor.store.history_file import File, Row
@@ -52,6 +53,7 @@ class Writer:
         self.file: File | None = None
         self._path = path
         self._clock = clock
+        self._trouble = Trouble(log, level=logging.ERROR, about={"file": str(path)})
         self._retention_ms = retention_ms
         self._max_bytes = max_bytes
         self._families: dict[str, Family] = {}
@@ -176,9 +178,8 @@ class Writer:
                 return
             else:
                 return
-        if self.problem:
-            log.warning("%s: history is written again", self._path)
-            self.problem = ""
+        self._trouble.over(f"{self._path}: history is written again", level=logging.WARNING)
+        self.problem = ""
 
     def _apply(self, file: File) -> None:
         inbox = self.inbox
@@ -347,11 +348,8 @@ class Writer:
             else:
                 return
         text = in_words(self._path, error)
-        if text != self.problem:
-            if _is_of_the_disk(error):
-                log.error("history is not written: %s", text)
-            else:
-                log.error("history is not written: %s", text, exc_info=error)
+        fault = None if _is_of_the_disk(error) else error
+        self._trouble.again(f"history is not written: {text}", error=fault, number=getattr(error, "errno", None) or 0)
         self.problem = text
         self.close()
 
