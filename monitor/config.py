@@ -179,6 +179,8 @@ class _Reader:
             if "model_caches" in fields:
                 caches = [self._parts.path(text) for item in fields["model_caches"].items() if (text := item.text())]
                 config = replace(config, model_caches=tuple(caches))
+            if (rootfs := self._parts.path_of(fields, "rootfs")) is not None:
+                config = replace(config, rootfs=rootfs)
         if "kernel_log" in found:
             config = replace(config, kernel_log=_polling(found["kernel_log"].fields(POLLING_FIELDS), config.kernel_log))
         if "vllm" in found:

@@ -233,6 +233,12 @@ HOST = _polling(
         without="where Hugging Face keeps models",
         examples=(["/srv/models"],),
     ),
+    Field(
+        "rootfs",
+        PATH,
+        "in a container, where the node's own root is mounted: the disks are those below it, and not the container's",
+        examples=("/host",),
+    ),
 )
 VLLM = _polling(
     "vllm",

@@ -199,6 +199,8 @@ class Config:
     vllm_servers: tuple[VllmServer, ...] = ()
     model_caches: tuple[Path, ...] = ()
     """Directories of models whose file systems matter; empty for where Hugging Face keeps them."""
+    rootfs: Path | None = None
+    """Where the node's root is mounted, in a container; None for our own root."""
     rule_files: tuple[Path, ...] = ()
     """Empty for the rules that are shipped."""
     evaluation_interval_ms: int = 5_000

@@ -138,7 +138,12 @@ class Watching:
         if config.host.enabled:
             caches = [str(path) for path in config.model_caches] or None
             sources.append(
-                HostSource(interval=config.host.interval, deadline=config.host.deadline, model_caches=caches)
+                HostSource(
+                    interval=config.host.interval,
+                    deadline=config.host.deadline,
+                    model_caches=caches,
+                    rootfs=config.rootfs or "",
+                )
             )
         if config.vllm.enabled:
             for server in config.vllm_servers:
@@ -339,4 +344,4 @@ class Watching:
 def _sources_of(config: Config) -> tuple[object, ...]:
     """All of the configuration that concerns a source, for comparison."""
     pollings = (config.nvml, config.host, config.kernel_log, config.vllm)
-    return (config.hostname, pollings, config.discover, config.vllm_servers, config.model_caches)
+    return (config.hostname, pollings, config.discover, config.vllm_servers, config.model_caches, config.rootfs)

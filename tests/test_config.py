@@ -13,7 +13,7 @@ state_directory: state
 api: {socket: /tmp/x.sock, listen: "127.0.0.1:9000"}
 sources:
   nvml: {interval: 500ms, deadline: 3s}
-  host: {enabled: false, model_caches: [models]}
+  host: {enabled: false, model_caches: [models], rootfs: /host}
   kernel_log: {enabled: false}
   vllm:
     interval: 2s
@@ -49,6 +49,7 @@ def test_everything_is_read(tmp_path: Path) -> None:
     assert (second.ca_file, second.log_file) == (tmp_path / "ca.pem", tmp_path / "v.log")
     assert (config.discover, config.kernel_log.enabled) == (False, False)
     assert config.model_caches == (tmp_path / "models",)
+    assert config.rootfs == Path("/host")
     assert config.rule_files == (tmp_path / "mine.yaml",)
     assert config.evaluation_interval_ms == 15_000
     assert [r.name for r in config.receivers] == ["ops", "mail"]
