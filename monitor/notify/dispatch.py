@@ -46,6 +46,7 @@ class Dispatcher:
         node: str,
         clock: Callable[[], int],
         *,
+        speaks: Callable[[], bool],
         graph_of: GraphOf,
         sleep: Sleep,
         jitter: Callable[[], float],
@@ -67,6 +68,7 @@ class Dispatcher:
         self._targets = targets
         self._node = node
         self._clock = clock
+        self._speaks = speaks
         self._graph_of = graph_of
         self._sleep = sleep
         self._jitter = jitter
@@ -133,7 +135,10 @@ class Dispatcher:
         return self._desk.place(name, labels)
 
     def is_held(self, route: Route, labels: Labels) -> bool:
-        """Whether a firing of an alert with these labels waits."""
+        """Whether a firing of an alert with these labels waits: for the end of a silence, of what inhibits it, of a mute
+        time, or for this node to be the one that tells."""
+        if not self._speaks():
+            return True
         now_ms = self._clock()
         return bool(self._desk.muted(route, now_ms) or self._desk.suppression(labels, now_ms))
 

@@ -287,6 +287,28 @@ def test_while_another_decides_nothing_new_is_told_and_afterwards_all_that_fires
     assert [title.split()[0] for title in sender.titles] == ["[FIRING]", "[RESOLVED]"]
 
 
+def test_while_another_decides_what_was_told_is_not_said_again_and_its_end_is_told(tmp_path: Path) -> None:
+    another = False
+    a, b = firing("A"), firing("A", gpu="1")
+
+    async def body(rig: Rig) -> None:
+        nonlocal another
+        await rig.notifier.submit([a, b], [a.alert, b.alert], T0)
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1)
+        another = True
+        await pass_time(rig, 9 * HOUR, a, b)
+        assert len(rig.sender.sent) == 1, "reminders are the other's"
+        await rig.notifier.submit([resolved("A")], [b.alert], rig.time())
+        await rig.time.drive(lambda: len(rig.sender.sent) == 2)
+        told = [one["labels"]["gpu"] for one in rig.sender.sent[1][1].fields["alerts"] if one["status"] == "resolved"]
+        assert told == ["3"]
+        another = False
+        await pass_time(rig, 5 * HOUR, b)
+        assert [message.fields["reminder"] for _, message in rig.sender.sent[2:]] == [True], "it is ours again"
+
+    run(tmp_path, body, route=BY_NAME, speaks=lambda: not another)
+
+
 def test_an_end_of_what_was_never_told_is_not_told(tmp_path: Path) -> None:
     async def body(rig: Rig) -> None:
         await rig.fire(firing("A"))
