@@ -85,6 +85,7 @@ class Sandbox:
             (r"--server http://127\.0\.0\.1:8000", f"--server {self.pace}"),
             (r"--server gpu7:8000", f"--server {socket.gethostname()}:8000"),
             (r"\bRULES\.yaml", "alerts.yaml"),
+            (r"(gpumon (?:backtest|export) .*)--since \w+", r"\1--since 10m"),  # of a node that has three minutes
             (r"results/20261121-213000-fp16", "results/A"),
             (r"results/20261121-220000-fp8", "results/B"),
             (r"probe delete RUN\b", "probe delete 20261121-213002-other"),
