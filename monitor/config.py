@@ -10,6 +10,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from monitor import config_fields as described
 from monitor.config_alerting import AlertingReader
 from monitor.config_parts import Parts
 from monitor.config_routes import RouteReader, read_inhibit_rules, read_time_intervals
@@ -30,6 +31,7 @@ from monitor.config_values import (
     Webhook,
 )
 from monitor.config_vllm import VllmReader, read_targets
+from monitor.field_kinds import Section
 from monitor.notify.route import Route
 from monitor.yaml_reader import ConfigError, Node, Problem, Problems, compose, read_text
 
@@ -54,30 +56,6 @@ __all__ = [
     "loads",
     "parse_listen",
 ]
-
-TOP_FIELDS = (
-    "node",
-    "state_directory",
-    "history",
-    "probes",
-    "api",
-    "sources",
-    "alerting",
-    "receivers",
-    "route",
-    "inhibit_rules",
-    "time_intervals",
-    "mute_time_intervals",
-    "heartbeat",
-)
-NODE_FIELDS = ("hostname", "job", "instance")
-PROBES_FIELDS = ("keep", "max_size")
-HISTORY_FIELDS = ("enabled", "retention", "max_size")
-API_FIELDS = ("socket", "listen", "token")
-SOURCES_FIELDS = ("nvml", "host", "kernel_log", "vllm")
-POLLING_FIELDS = ("enabled", "interval", "deadline")
-HOST_FIELDS = (*POLLING_FIELDS, "model_caches")
-VLLM_FIELDS = (*POLLING_FIELDS, "discover", "servers", "targets")
 
 
 def load(path: Path | str) -> Config:
@@ -107,15 +85,15 @@ class _Reader:
 
     def read(self, root: Node) -> Config:
         config = Config()
-        top = root.fields(TOP_FIELDS)
+        top = root.fields(described.TOP.names)
         if "node" in top:
             config = self._identity(top["node"], config)
         if "state_directory" in top and (text := top["state_directory"].text()) is not None:
             config = replace(config, state_directory=self._parts.path(text))
         if "history" in top:
-            config = replace(config, history=_keeping(top["history"].fields(HISTORY_FIELDS), config.history))
+            config = replace(config, history=_keeping(top["history"].fields(described.HISTORY.names), config.history))
         if "probes" in top:
-            config = replace(config, probes=_probe_keeping(top["probes"].fields(PROBES_FIELDS), config.probes))
+            config = replace(config, probes=_probe_keeping(top["probes"].fields(described.PROBES.names), config.probes))
         if "api" in top:
             config = replace(config, api=self._api(top["api"], config.api))
         if "sources" in top:
@@ -141,7 +119,7 @@ class _Reader:
         return config
 
     def _identity(self, node: Node, config: Config) -> Config:
-        found = node.fields(NODE_FIELDS)
+        found = node.fields(described.NODE.names)
         texts = {name: value for name, child in found.items() if (value := child.text())}
         return replace(
             config,
@@ -151,7 +129,7 @@ class _Reader:
         )
 
     def _api(self, node: Node, api: Api) -> Api:
-        found = node.fields(API_FIELDS)
+        found = node.fields(described.API.names)
         if "socket" in found and (text := found["socket"].text()) is not None:
             path = self._parts.path(text)
             if len(os.fsencode(path)) > 107:
@@ -170,22 +148,22 @@ class _Reader:
         return api
 
     def _sources(self, node: Node, config: Config) -> Config:
-        found = node.fields(SOURCES_FIELDS)
+        found = node.fields(described.SOURCES.names)
         if "nvml" in found:
-            config = replace(config, nvml=_polling(found["nvml"].fields(POLLING_FIELDS), config.nvml))
+            config = replace(config, nvml=_polling(found["nvml"], described.NVML, config.nvml))
         if "host" in found:
-            fields = found["host"].fields(HOST_FIELDS)
-            config = replace(config, host=_polling(fields, config.host))
+            fields = found["host"].fields(described.HOST.names)
+            config = replace(config, host=_polled(fields, described.HOST, config.host))
             if "model_caches" in fields:
                 caches = [self._parts.path(text) for item in fields["model_caches"].items() if (text := item.text())]
                 config = replace(config, model_caches=tuple(caches))
             if (rootfs := self._parts.path_of(fields, "rootfs")) is not None:
                 config = replace(config, rootfs=rootfs)
         if "kernel_log" in found:
-            config = replace(config, kernel_log=_polling(found["kernel_log"].fields(POLLING_FIELDS), config.kernel_log))
+            config = replace(config, kernel_log=_polling(found["kernel_log"], described.KERNEL_LOG, config.kernel_log))
         if "vllm" in found:
-            fields = found["vllm"].fields(VLLM_FIELDS)
-            config = replace(config, vllm=_polling(fields, config.vllm))
+            fields = found["vllm"].fields(described.VLLM.names)
+            config = replace(config, vllm=_polled(fields, described.VLLM, config.vllm))
             if "discover" in fields:
                 config = replace(config, discover=fields["discover"].boolean() is not False)
             if "servers" in fields:
@@ -198,21 +176,26 @@ class _Reader:
 
 def _keeping(fields: dict[str, Node], default: Keeping) -> Keeping:
     enabled = fields["enabled"].boolean() if "enabled" in fields else default.enabled
-    retention_ms = fields["retention"].duration_ms(3_600_000, 10 * 366 * 86_400_000) if "retention" in fields else None
-    max_bytes = fields["max_size"].size(16 << 20) if "max_size" in fields else None
+    limits = described.HISTORY.limits("retention")
+    retention_ms = fields["retention"].duration_ms(*limits) if "retention" in fields else None
+    max_bytes = fields["max_size"].size(described.HISTORY.least_size("max_size")) if "max_size" in fields else None
     return Keeping(enabled is not False, retention_ms or default.retention_ms, max_bytes or default.max_bytes)
 
 
 def _probe_keeping(fields: dict[str, Node], default: ProbeKeeping) -> ProbeKeeping:
-    runs = fields["keep"].integer(1, 10_000) if "keep" in fields else None
-    max_bytes = fields["max_size"].size(16 << 20) if "max_size" in fields else None
+    runs = fields["keep"].integer(*described.PROBES.limits("keep")) if "keep" in fields else None
+    max_bytes = fields["max_size"].size(described.PROBES.least_size("max_size")) if "max_size" in fields else None
     return ProbeKeeping(runs or default.runs, max_bytes or default.max_bytes)
 
 
-def _polling(fields: dict[str, Node], default: Polling) -> Polling:
+def _polling(node: Node, section: Section, default: Polling) -> Polling:
+    return _polled(node.fields(section.names), section, default)
+
+
+def _polled(fields: dict[str, Node], section: Section, default: Polling) -> Polling:
     enabled = fields["enabled"].boolean() if "enabled" in fields else default.enabled
-    interval = fields["interval"].duration_ms(100, 3_600_000) if "interval" in fields else None
-    deadline = fields["deadline"].duration_ms(100, 60_000) if "deadline" in fields else None
+    interval = fields["interval"].duration_ms(*section.limits("interval")) if "interval" in fields else None
+    deadline = fields["deadline"].duration_ms(*section.limits("deadline")) if "deadline" in fields else None
     return Polling(
         enabled is not False,
         interval / 1000 if interval else default.interval,
