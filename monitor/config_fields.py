@@ -112,6 +112,10 @@ TOP = Section(
             examples=({"file": "/etc/gpumon/heartbeat-url"},),
         ),
     ),
+    also={
+        "if": {"required": ["receivers"], "properties": {"receivers": {"type": "array", "minItems": 2}}},
+        "then": {"required": ["route"]},
+    },
 )
 
 NODE = Section(
@@ -193,16 +197,59 @@ API = Section(
                 bare=False,
                 may_be_null=True,
             ),
-            "`HOST:PORT` of `/metrics` and Prometheus' API, on loopback alone; `none` for none",
+            "`HOST:PORT` of `/metrics` and Prometheus' API; `none` for none. On loopback everybody reads. Beyond it "
+            "every client shows `token`, `read_token` or a certificate; with none of the three set nothing is served",
             default=f"127.0.0.1:{DEFAULT_PORT}",
-            examples=("none",),
+            examples=("none", f"0.0.0.0:{DEFAULT_PORT}"),
         ),
         Field(
             "token",
             SECRET,
-            "with `Authorization: Bearer <token>`, alerts can be silenced over TCP; without one, only over the socket",
+            "with `Authorization: Bearer <token>`, a client over TCP reads and changes: silences, probes, tests of "
+            "receivers; without one, only the socket changes",
             without="none",
             examples=({"file": "/etc/gpumon/api-token"},),
+        ),
+        Field(
+            "read_token",
+            SECRET,
+            "with this one a client only reads: what a Prometheus gets",
+            without="none",
+            examples=({"file": "/etc/gpumon/read-token"},),
+        ),
+        Field(
+            "tls",
+            Inside("tls"),
+            "the certificate that the TCP listener shows, and whose it takes",
+            without="none",
+        ),
+    ),
+)
+
+TLS = Section(
+    "tls",
+    "The TLS of the TCP listener, from files in PEM form. They are looked at every 30 seconds and at a reload.",
+    (
+        Field(
+            "cert_file",
+            PATH,
+            "the certificate, and after it those between it and one that clients know",
+            required=True,
+            examples=("/etc/gpumon/tls.crt",),
+        ),
+        Field(
+            "key_file",
+            PATH,
+            "its private key, without a password",
+            required=True,
+            examples=("/etc/gpumon/tls.key",),
+        ),
+        Field(
+            "client_ca_file",
+            PATH,
+            "who shows a certificate from one of these may read, without a token",
+            without="none",
+            examples=("/etc/gpumon/clients.pem",),
         ),
     ),
 )
@@ -293,6 +340,7 @@ SERVER = Section(
                 Text(
                     pattern=r"^([0-9]{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+)$",
                     told="the index of a GPU or its UUID, as nvidia-smi -L lists them",
+                    whole=(0, 999),
                 ),
                 unique=True,
             ),
@@ -336,8 +384,15 @@ CANARY = Section(
             default="30s",
             examples=("1m",),
         ),
-        Field("model", Text(), "the model to ask for", without="the first that the server names", examples=("m",)),
+        Field(
+            "model",
+            Text(),
+            "the model to ask for",
+            without="the first that the server names",
+            examples=("Qwen/Qwen3-32B",),
+        ),
     ),
+    may_be_null=False,
 )
 
 TARGETS = Section(
@@ -373,6 +428,7 @@ GPUMON_YAML = book(
     HISTORY,
     PROBES,
     API,
+    TLS,
     SOURCES,
     NVML,
     KERNEL_LOG,

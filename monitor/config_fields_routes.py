@@ -93,6 +93,8 @@ NOT_OF_ROOT = {
 }
 """Fields that the first route has not, and why."""
 
+_NOTHING: list[object] = [None, []]
+_SAYS_NOTHING: dict[str, list[object]] = {**dict.fromkeys(NOT_OF_ROOT, _NOTHING), "continue": [False, "no", "off"]}
 _FIRST_DEFAULTS: dict[str, object] = {
     "group_by": ["alertname"],
     "group_wait": "5s",
@@ -113,6 +115,10 @@ ROOT_ROUTE = Section(
         for one in ROUTE.fields
         if one.name not in NOT_OF_ROOT
     ),
+    not_here={
+        name: {"description": f"Not of the first route: {why}.", "enum": _SAYS_NOTHING[name], "doNotSuggest": True}
+        for name, why in NOT_OF_ROOT.items()
+    },
 )
 
 INHIBIT_RULE = Section(
@@ -207,7 +213,9 @@ INTERVAL = Section(
         ),
         Field(
             "days_of_month",
-            OneOrMore(Text(pattern=_ranges(_DAY), told="1 to 31, -1 to -31 from the month's end, or 1:5")),
+            OneOrMore(
+                Text(pattern=_ranges(_DAY), told="1 to 31, -1 to -31 from the month's end, or 1:5", whole=(-31, 31))
+            ),
             "`1` to `31`, `-1` to `-31` from the month's end, or a range `1:7`, `-3:-1`. Cut at the month's end; a "
             "range that begins after it is none",
             without="all",
@@ -216,7 +224,7 @@ INTERVAL = Section(
         ),
         Field(
             "months",
-            OneOrMore(Text(pattern=_ranges(_MONTH), told="january, 1, or january:march")),
+            OneOrMore(Text(pattern=_ranges(_MONTH), told="january, 1, or january:march", whole=(1, 12))),
             "`january` or `1`, or `january:march`",
             without="all",
             examples=(["january:march", 12],),
@@ -224,7 +232,7 @@ INTERVAL = Section(
         ),
         Field(
             "years",
-            OneOrMore(Text(pattern=_ranges("[0-9]{1,4}"), told="2026, or 2026:2028")),
+            OneOrMore(Text(pattern=_ranges("[0-9]{1,4}"), told="2026, or 2026:2028", whole=(0, 9999))),
             "`2026`, or `2026:2028`",
             without="all",
             examples=([2026, "2027:2028"],),

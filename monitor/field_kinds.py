@@ -27,8 +27,10 @@ class Text:
     pattern: str = ""
     """What it has to match; "" for any."""
     told: str = ""
-    """What is said of one that does not match."""
+    """What is said of one that does not match: what it has to be."""
     bare: bool = True
+    whole: tuple[int, int] | None = None
+    """Where it is ``bare``: the least and the most of a whole number, which alone may stand there without quotes."""
     filled: bool = False
     """Whether "" is refused."""
     may_be_null: bool = False
@@ -192,6 +194,12 @@ class Section:
     fields: tuple[Field, ...]
     one_of: tuple[str, ...] = ()
     any_of: tuple[str, ...] = ()
+    may_be_null: bool = True
+    """Whether ``null`` is an empty mapping, where none of its fields has to be there."""
+    not_here: Mapping[str, Mapping[str, object]] = field(default_factory=dict, compare=False)
+    """Names that only a schema has: where the reader takes them as long as they say nothing."""
+    also: Mapping[str, object] = field(default_factory=dict, compare=False)
+    """What fields alone cannot say, in the words of JSON Schema."""
 
     @property
     def names(self) -> tuple[str, ...]:

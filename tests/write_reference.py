@@ -6,7 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from monitor.config_fields import GPUMON_YAML
+from monitor.field_schema import to_json
 from monitor.field_tables import fill
+from monitor.rules.rule_fields import RULE_FILE
 
 ROOT = Path(__file__).parent.parent
 
@@ -14,7 +16,11 @@ ROOT = Path(__file__).parent.parent
 def made() -> dict[Path, str]:
     """Each file with what it is to hold."""
     page = ROOT / "docs" / "configuration.md"
-    return {page: fill(page.read_text(encoding="utf-8"), GPUMON_YAML)}
+    return {
+        page: fill(page.read_text(encoding="utf-8"), GPUMON_YAML),
+        ROOT / "schemas" / "gpumon.schema.json": to_json(GPUMON_YAML),
+        ROOT / "schemas" / "alerts.schema.json": to_json(RULE_FILE),
+    }
 
 
 if __name__ == "__main__":

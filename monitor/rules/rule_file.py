@@ -12,12 +12,10 @@ from monitor.promql.errors import PromQLError
 from monitor.promql.plan import Plan, plan
 from monitor.rules.durations import duration_problem
 from monitor.rules.places import Place, place, places
+from monitor.rules.rule_fields import FILE, GROUP, RULE
 from monitor.rules.templates import Template, TemplateError
 from monitor.samples import NAME
 from monitor.yaml_reader import ConfigError, Node, Problem, Problems, compose, parse_duration_ms, read_text
-
-_GROUP_FIELDS = ("name", "interval", "query_offset", "limit", "labels", "rules")
-_RULE_FIELDS = ("alert", "record", "expr", "for", "keep_firing_for", "labels", "annotations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +127,7 @@ class _File:
             return []
         groups: list[Group] = []
         names: set[str] = set()
-        top = self.fields(self.root, ("groups",))
+        top = self.fields(self.root, FILE.names)
         for node in top["groups"].items() if "groups" in top else []:
             group = self.group(node)
             if group is None:
@@ -144,7 +142,7 @@ class _File:
         if node.kind != "map":
             node.problem(f"expected a group: a mapping with name and rules, found {_said(node)}")
             return None
-        fields = self.fields(node, _GROUP_FIELDS)
+        fields = self.fields(node, GROUP.names)
         name = self.name(fields.get("name"))
         if not name:
             (fields.get("name") or node).problem("Groupname must not be empty")
@@ -161,7 +159,7 @@ class _File:
             node.problem(f"expected a rule: a mapping with alert or record, and expr, found {_said(node)}")
             return None
         before = len(self.problems.found)
-        fields = self.fields(node, _RULE_FIELDS)
+        fields = self.fields(node, RULE.names)
         alert = self.name(fields.get("alert"))
         record = self.name(fields.get("record"))
         if alert and record:
