@@ -6,12 +6,12 @@ are in ``config_values``; ``config_vllm``, ``config_alerting`` and ``config_rout
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 from monitor import config_fields as described
 from monitor.config_alerting import AlertingReader
+from monitor.config_api import parse_listen, read_api, why_not_listen
 from monitor.config_parts import Parts
 from monitor.config_routes import RouteReader, read_inhibit_rules, read_time_intervals
 from monitor.config_values import (
@@ -27,6 +27,7 @@ from monitor.config_values import (
     ProbeKeeping,
     Receiver,
     Secret,
+    Tls,
     VllmServer,
     Webhook,
 )
@@ -50,11 +51,13 @@ __all__ = [
     "Problem",
     "Receiver",
     "Secret",
+    "Tls",
     "VllmServer",
     "Webhook",
     "load",
     "loads",
     "parse_listen",
+    "why_not_listen",
 ]
 
 
@@ -95,7 +98,7 @@ class _Reader:
         if "probes" in top:
             config = replace(config, probes=_probe_keeping(top["probes"].fields(described.PROBES.names), config.probes))
         if "api" in top:
-            config = replace(config, api=self._api(top["api"], config.api))
+            config = replace(config, api=read_api(top["api"], config.api, self._parts))
         if "sources" in top:
             config = self._sources(top["sources"], config)
         alerting = AlertingReader(self._parts)
@@ -127,25 +130,6 @@ class _Reader:
             job=texts.get("job", config.job),
             instance=texts.get("instance", config.instance),
         )
-
-    def _api(self, node: Node, api: Api) -> Api:
-        found = node.fields(described.API.names)
-        if "socket" in found and (text := found["socket"].text()) is not None:
-            path = self._parts.path(text)
-            if len(os.fsencode(path)) > 107:
-                found["socket"].problem("a unix socket's path has at most 107 bytes")
-            api = replace(api, socket=path)
-        if "token" in found:
-            api = replace(api, token=self._parts.secret(found["token"]))
-        if "listen" in found:
-            listen = found["listen"]
-            if listen.is_null or (text := listen.text()) in ("none", "off"):
-                return replace(api, listen=None)
-            try:
-                api = replace(api, listen=parse_listen(text or ""))
-            except ValueError as error:
-                listen.problem(str(error))
-        return api
 
     def _sources(self, node: Node, config: Config) -> Config:
         found = node.fields(described.SOURCES.names)
@@ -201,15 +185,3 @@ def _polled(fields: dict[str, Node], section: Section, default: Polling) -> Poll
         interval / 1000 if interval else default.interval,
         deadline / 1000 if deadline else default.deadline,
     )
-
-
-def parse_listen(text: str) -> tuple[str, int]:
-    """``host:port`` of the TCP listener. Raises ``ValueError`` for what is no loopback address: without a token,
-    nothing beyond this machine may read."""
-    host, _, port = text.rpartition(":")
-    host = host.strip("[]")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f'"{text}" is not HOST:PORT, such as 127.0.0.1:{DEFAULT_PORT}')
-    if host != "localhost" and not host.startswith("127.") and host != "::1":
-        raise ValueError(f"{host} is not a loopback address: only 127.0.0.1, localhost and ::1 are served")
-    return host, int(port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 from collections.abc import Mapping
@@ -169,14 +170,48 @@ class ProbeKeeping:
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """What the TCP listener shows, and whose certificates it takes. Files in PEM form."""
+
+    cert_file: Path
+    """The certificate, and after it those between it and one that clients know."""
+    key_file: Path
+    """Its private key, without a password."""
+    client_ca_file: Path | None = None
+    """Who has a certificate from one of these may read."""
+    place: tuple[int, int] = field(default=(1, 1), compare=False)
+    """Line and column where the configuration has it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Api:
-    """Where the daemon answers."""
+    """Where the daemon answers, and what has to be shown there."""
 
     socket: Path
     listen: tuple[str, int] | None
-    """Host and port of the TCP listener, or None for none. Loopback only, and read-only but for who has the token."""
+    """Host and port of the TCP listener, or None for none. On loopback everybody may read; beyond it, who shows one of
+    the tokens or a certificate."""
     token: Secret | None = None
     """What a client shows to change something over TCP, as silences; None where only the unix socket can."""
+    read_token: Secret | None = None
+    """What a client shows that only reads."""
+    tls: Tls | None = None
+    """None for TCP in the clear."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether others than this machine reach the TCP listener."""
+        return self.listen is not None and not is_loopback(self.listen[0])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address. A name is looked up nowhere: only ``localhost`` is one."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

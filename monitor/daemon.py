@@ -105,6 +105,7 @@ class Daemon:
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._reaching: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._failed: BaseException | None = None
         self._lock: int | None = None
@@ -344,6 +345,7 @@ class Daemon:
     def _reload(self) -> None:
         """SIGHUP: read the configuration and the rules again. A bad file changes nothing."""
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._renewing = asyncio.create_task(self._server.renew(), name="renewing certificates")
         try:
             config = replace(
                 self._options.read(),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.config import ConfigError, Keeping, Secret, load, loads, parse_listen
+from monitor.config import ConfigError, Keeping, Secret, Tls, load, loads, parse_listen
 from monitor.notify.route import Route
 
 WHOLE = """
@@ -74,7 +74,9 @@ def test_every_problem_is_told_at_once_with_its_place() -> None:
         "  - {name: ops, apprise: [foo]}\n"
         "route: {receiver: opps}\n"
     ) == [
-        "gpumon.yaml:1:15: 0.0.0.0 is not a loopback address: only 127.0.0.1, localhost and ::1 are served",
+        "gpumon.yaml:1:15: 0.0.0.0 is not a loopback address, and there is nothing that a client has to show: set "
+        "`read_token: {file: PATH}` (only reads, for a Prometheus), `token: {file: PATH}` (may also silence), or "
+        "`client_ca_file` with `tls:`, in `api:` of gpumon.yaml; or listen on 127.0.0.1:9519",
         'gpumon.yaml:1:31: unknown field "sockt" (did you mean "socket"?)',
         'gpumon.yaml:3:10: unknown field "intervall" (did you mean "interval"?)',
         "gpumon.yaml:5:27: this is no apprise URL, such as slack://…, mailto://… or json://…",
@@ -143,14 +145,50 @@ def test_a_plain_secret_is_not_shown() -> None:
     assert "hush" not in repr(Secret("plain", "hush")) + str(loads("receivers: [{name: a, apprise: 'json://hush'}]"))
 
 
-@pytest.mark.parametrize("text", ["9519", "127.0.0.1:x", "10.0.0.1:9519", "127.0.0.1:70000", ":9519"])
-def test_what_is_no_loopback_listener(text: str) -> None:
-    with pytest.raises(ValueError, match=r"loopback|HOST:PORT"):
+@pytest.mark.parametrize("text", ["9519", "127.0.0.1:x", "127.0.0.1:70000", ":9519"])
+def test_what_is_no_listener(text: str) -> None:
+    with pytest.raises(ValueError, match="HOST:PORT"):
         parse_listen(text)
 
 
-def test_ipv6_loopback_is_served() -> None:
-    assert parse_listen("[::1]:9519") == ("::1", 9519)
+@pytest.mark.parametrize(
+    ("host", "is_open"),
+    [
+        ("[::1]", False),
+        ("127.9.0.1", False),
+        ("localhost", False),
+        ("0.0.0.0", True),
+        ("[::]", True),
+        ("10.0.0.1", True),
+        ("node-7", True),
+        ("127.evil.example", True),
+        ("localhost.example", True),
+    ],
+)
+def test_where_others_reach_us(host: str, is_open: bool) -> None:
+    config = loads(f"api: {{listen: '{host}:9519', read_token: hush}}")
+    assert config.api.is_open is is_open
+    if is_open:
+        with pytest.raises(ConfigError, match="is not a loopback address"):
+            loads(f"api: {{listen: '{host}:9519'}}")
+
+
+def test_what_a_client_shows(tmp_path: Path) -> None:
+    config = loads(
+        "api:\n"
+        "  listen: 0.0.0.0:9519\n"
+        "  read_token: {file: reader}\n"
+        "  tls: {cert_file: crt.pem, key_file: /etc/key.pem, client_ca_file: ca.pem}\n",
+        str(tmp_path / "gpumon.yaml"),
+    )
+    assert config.api.read_token == Secret("file", str(tmp_path / "reader"))
+    assert config.api.tls == Tls(tmp_path / "crt.pem", Path("/etc/key.pem"), tmp_path / "ca.pem")
+    with_ca = "api: {listen: '0.0.0.0:1', tls: {cert_file: a, key_file: b, client_ca_file: c}}"
+    assert loads(with_ca).api.is_open
+    with pytest.raises(ConfigError, match="nothing that a client has to show"):
+        loads(with_ca.replace(", client_ca_file: c", ""))
+    with pytest.raises(ConfigError, match="TLS needs both `cert_file` and `key_file`: key_file is missing"):
+        loads("api: {tls: {cert_file: a}}")
 
 
 @pytest.mark.parametrize(

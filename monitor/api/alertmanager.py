@@ -36,7 +36,6 @@ from monitor.api.alertmanager_forms import (
 )
 from monitor.api.http import bounded_body, json_response
 from monitor.api.node import Node
-from monitor.api.rights import why_not
 from monitor.notify.mute_times import is_muted
 from monitor.notify.notifier import Notifier
 from monitor.notify.policy import Suppression
@@ -184,6 +183,11 @@ def unknown(path: str) -> Response:
     return json_response({"code": 404, "message": f"path {path} was not found"}, 404)
 
 
+def unauthorized(why: str) -> Response:
+    """The answer to who has not shown that he may read."""
+    return json_response({"code": 401, "message": why}, 401)
+
+
 def wrong_method(method: str) -> Response:
     """The answer to a method that a path does not have."""
     return json_response({"code": 405, "message": f"method {method} is not allowed"}, 405)
@@ -204,7 +208,7 @@ def _notifier(node: Node) -> Notifier:
 
 
 async def _check_right(request: Request, node: Node) -> None:
-    if reason := await why_not(request, node.config.api):
+    if reason := await node.rights.why_not(request):
         raise coded(403, reason)
 
 

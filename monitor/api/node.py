@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from monitor.api.queries import Queries
+from monitor.api.rights import Rights
 from monitor.clock import Clock
 from monitor.config import Config
 from monitor.notify.notifier import Notifier
@@ -60,7 +61,7 @@ class Node:
     history: History | None = None
     """What is kept on disk; None where nothing is."""
     last_scrape_ms: int | None = None
-    """When somebody last read ``/metrics`` over TCP."""
+    """When a Prometheus last read ``/metrics``, and was let in."""
     runs: Runs | None = None
     """Probe runs; None where there are none."""
     notifies: bool = False
@@ -70,6 +71,8 @@ class Node:
     """Streams that are open."""
     queries: Queries = field(init=False)
     """Evaluates what the API is asked."""
+    rights: Rights = field(init=False)
+    """Who may do what over which way in."""
 
     def tell(self, event: Event) -> None:
         """Put an event among the others, and keep it."""
@@ -79,3 +82,4 @@ class Node:
 
     def __post_init__(self) -> None:
         self.queries = Queries(self.head, self.history, self.clock.now_ms)
+        self.rights = Rights(self.config.api)

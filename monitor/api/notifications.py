@@ -17,7 +17,6 @@ from starlette.routing import Route
 
 from monitor.api.http import BadRequest, bounded_body, json_response
 from monitor.api.node import Node
-from monitor.api.rights import why_not
 
 
 class TestRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -36,7 +35,7 @@ def routes(node: Node) -> list[Route]:
         return json_response(node.notifier.status())
 
     async def test(request: Request) -> Response:
-        if reason := await why_not(request, node.config.api):
+        if reason := await node.rights.why_not(request):
             raise BadRequest(reason, "forbidden", 403)
         try:
             wanted = msgspec.json.decode(await bounded_body(request) or b"{}", type=TestRequest)

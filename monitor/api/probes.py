@@ -28,7 +28,6 @@ from starlette.routing import Route
 
 from monitor.api.http import BadRequest, bounded_body, json_response
 from monitor.api.node import Node
-from monitor.api.rights import why_not
 from monitor.probes.errors import BadOptions, ProbeError
 from monitor.probes.kept import InTheWay, NoSuchRun
 from monitor.probes.runs import Runs
@@ -95,7 +94,7 @@ def routes(node: Node) -> list[Route]:
                     {"server": one.name, "url": one.url, "model": one.model, "simulated": one.simulated}
                     for one in known.servers()
                 ],
-                "refusal": await why_not(request, node.config.api),
+                "refusal": await node.rights.why_not(request),
                 "keep": known.kept.limits.runs,
             }
         )
@@ -208,7 +207,7 @@ def told(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request
 
 
 async def _may(request: Request, node: Node) -> None:
-    if reason := await why_not(request, node.config.api):
+    if reason := await node.rights.why_not(request):
         raise BadRequest(reason, "forbidden", 403)
 
 

@@ -1,15 +1,18 @@
-"""The daemon's HTTP server: one application on a unix socket and, read-only without a token, on a loopback port.
+"""The daemon's HTTP server: one application on a unix socket and on a TCP port, each with a server of its own, because
+TLS is the port's alone and because who fills one does not fill the other.
 
 We bind the unix socket ourselves and hand uvicorn the descriptor: on its own it makes it writable for everybody.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import grp
 import logging
 import os
+import re
 import socket
 import stat
 import time
@@ -23,12 +26,14 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from monitor.api import alertmanager, gpumon, notifications, probes, prometheus
+from monitor.api import alertmanager, gpumon, notifications, probes, prometheus, runbooks
 from monitor.api.exposition import CONTENT_TYPE, Exposition
 from monitor.api.gpumon import Ticker
 from monitor.api.http import BadRequest, failure
+from monitor.api.listening import Server, TcpServer
 from monitor.api.node import Node
-from monitor.api.rights import is_unix
+from monitor.api.rights import Right, is_unix
+from monitor.api.tls import BadTls, fingerprint, server_context
 
 log = logging.getLogger(__name__)
 
@@ -36,19 +41,15 @@ GROUP = "gpumon"
 _TURN_SECONDS = 5.0
 """How long another that begins in the same directory is waited for: it takes a moment, or two seconds where it asks a
 daemon that hangs."""
+_LOOK_SECONDS = 30.0
+"""How often the files of TLS are looked at."""
+_PUBLIC = re.compile(r"/-/(?:healthy|ready)|/runbooks(?:/.*)?", re.DOTALL)
+"""What everybody may read: nothing of it is about this node, but that it is well."""
 _LOCAL_NAMES = {"localhost", "127.0.0.1", "[::1]", "::1"}
 
 
 class CannotListen(Exception):
     """A socket that cannot be had. The text says which, why, and what to do."""
-
-
-class _Server(uvicorn.Server):
-    """Signals are the daemon's business."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class ApiServer:
@@ -57,58 +58,85 @@ class ApiServer:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._ticker = Ticker(node)
-        self._sockets: list[socket.socket] = []
+        self._unix: socket.socket | None = None
+        self._tcp: socket.socket | None = None
         self._path: Path | None = None
         self._identity: tuple[int, int] | None = None
-        self._server = _Server(
-            uvicorn.Config(
-                application(self._ticker),
-                http="h11",
-                ws="none",
-                lifespan="off",
-                loop="none",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                date_header=False,
-                timeout_keep_alive=75,
-                timeout_graceful_shutdown=1,
-                limit_concurrency=256,
-                h11_max_incomplete_event_size=65536,
-            )
-        )
+        self._app = application(self._ticker)
+        self._servers: list[Server] = []
+        self._tcp_server: TcpServer | None = None
+        self._certificates: object = None
+        """What the files of TLS looked like when they were read."""
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
     def bind(self, path: Path, listen: tuple[str, int] | None) -> None:
-        """Bind both. Raises ``CannotListen``."""
-        self._sockets.append(bind_unix(path))
+        """Bind both, and read what TLS needs. Raises ``CannotListen``."""
+        tls = self._node.config.api.tls if listen is not None else None
+        try:
+            context = server_context(tls) if tls is not None else None
+        except BadTls as error:
+            raise CannotListen(f"no TLS: {error}") from None
+        self._certificates = fingerprint(tls) if tls is not None else None
+        self._unix = bind_unix(path)
         self._path = path
         found = path.stat()
         self._identity = (found.st_dev, found.st_ino)
+        self._servers = [Server(_uvicorn(self._app))]
         if listen is not None:
             try:
-                self._sockets.append(_bind_tcp(*listen))
+                self._tcp = _bind_tcp(*listen)
             except CannotListen:
+                self._unix.close()
                 self._unlink()
                 raise
+            self._tcp_server = TcpServer(_uvicorn(self._app), context)
+            self._servers.append(self._tcp_server)
 
     @property
     def port(self) -> int | None:
         """The port of the TCP listener."""
-        return self._sockets[1].getsockname()[1] if len(self._sockets) > 1 else None
+        return self._tcp.getsockname()[1] if self._tcp is not None else None
 
     async def run(self) -> None:
         """Serve until ``close``."""
+        sockets = [one for one in (self._unix, self._tcp) if one is not None]
+        watch = asyncio.create_task(self._watch_certificates())
         try:
-            await self._server.serve(sockets=self._sockets)
+            async with asyncio.TaskGroup() as serving:
+                for server, bound in zip(self._servers, sockets, strict=True):
+                    serving.create_task(server.serve(sockets=[bound]))
         finally:
+            watch.cancel()
             self._node.queries.close()
             self._unlink()
+
+    async def renew(self) -> None:
+        """Take other certificates where the files have changed; bad ones change nothing, and are told in the log."""
+        tls, server = self._node.config.api.tls, self._tcp_server
+        if tls is None or server is None:
+            return
+        seen = await asyncio.to_thread(fingerprint, tls)
+        if seen == self._certificates:
+            return
+        self._certificates = seen
+        try:
+            server.context = await asyncio.to_thread(server_context, tls)
+        except BadTls as error:
+            log.error("the certificates of the API were changed and are not taken, the old ones stay: %s", error)
+        else:
+            log.info("the API shows the certificate of %s as it is now", tls.cert_file)
+
+    async def _watch_certificates(self) -> None:
+        """Whoever renews certificates tells nobody: the files are looked at."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            await self.renew()
 
     def close(self) -> None:
         """End the streams and then the server."""
         self._ticker.close()
-        self._server.should_exit = True
+        for server in self._servers:
+            server.should_exit = True
 
     def _unlink(self) -> None:
         """Remove our socket's file, unless another daemon has put its own there meanwhile."""
@@ -119,6 +147,25 @@ class ApiServer:
             if (found.st_dev, found.st_ino) == self._identity:
                 self._path.unlink()
         self._path = None
+
+
+def _uvicorn(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        loop="none",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=1,
+        limit_concurrency=256,
+        h11_max_incomplete_event_size=65536,
+    )
 
 
 def application(ticker: Ticker) -> ASGIApp:
@@ -164,29 +211,50 @@ def application(ticker: Ticker) -> ASGIApp:
             *probes.routes(node),
             *notifications.routes(node),
             *alertmanager.routes(node),
+            *runbooks.routes(),
         ],
         exception_handlers={BadRequest: refused, 404: unknown, 405: wrong_method, **alertmanager.HANDLERS},
     )
-    return _Guard(app)
+    return _Guard(app, node)
 
 
 class _Guard:
-    """Stands before the application on TCP: only names of this machine are answered, so that a web page that makes a
-    name of its own point here (DNS rebinding) reads nothing."""
+    """Stands before the application on TCP. On loopback only names of this machine are answered, so that a web page
+    that makes a name of its own point here (DNS rebinding) reads nothing. Where others reach us, too, only those who
+    show that they may read."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, node: Node) -> None:
         self._app = app
+        self._node = node
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not is_unix(scope):
+        if scope["type"] == "http" and not is_unix(scope) and (answer := await self._refusal(scope)) is not None:
+            await answer(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _refusal(self, scope: Scope) -> Response | None:
+        if not self._node.config.api.is_open:
             headers = dict(scope["headers"])
             host = headers.get(b"host", b"").decode("latin-1").lower()
             name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-            if name not in _LOCAL_NAMES:
-                answer = failure(BadRequest(f"the host {name[:80]!r} is not this machine's", "forbidden", 403))
-                await answer(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+            if name in _LOCAL_NAMES:
+                return None
+            return failure(BadRequest(f"the host {name[:80]!r} is not this machine's", "forbidden", 403))
+        if scope["method"] in ("GET", "HEAD") and _PUBLIC.fullmatch(scope["path"]):
+            return None
+        given = await self._node.rights.of(scope)
+        if given.right is not Right.NOTHING:
+            return None
+        answer = (
+            alertmanager.unauthorized(given.why)
+            if scope["path"].startswith(f"{alertmanager.BASE}/")
+            else failure(BadRequest(given.why, "unauthorized", 401))
+        )
+        answer.headers["WWW-Authenticate"] = 'Bearer realm="gpumon"' + (
+            ', error="invalid_token"' if given.wrong else ""
+        )
+        return answer
 
 
 def bind_unix(path: Path) -> socket.socket:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from monitor import logs
-from monitor.config import Config, ConfigError, loads, parse_listen
+from monitor.config import Config, ConfigError, loads, parse_listen, why_not_listen
 from monitor.config import load as load_config
 from monitor.sources.hardware import Hardware
 from monitor.yaml_reader import Problem
@@ -105,6 +105,8 @@ def _with_places(
             api = replace(api, listen=None if listen == "none" else parse_listen(listen))
         except ValueError as error:
             raise ConfigError([Problem("--listen", 1, 1, str(error))]) from None
+        if why := why_not_listen(api):
+            raise ConfigError([Problem("--listen", 1, 1, why)])
     if state_dir is not None:
         config = replace(config, state_directory=state_dir.absolute())
     return replace(config, api=api)
