@@ -15,10 +15,12 @@ import click
 from monitor import __version__
 from monitor.commands.alert_options import alerts, notify, silence
 from monitor.commands.config_options import config
+from monitor.commands.dashboard_options import dashboards
 from monitor.commands.groups import InOrder
 from monitor.commands.node_options import daemon, demo, doctor, tui
 from monitor.commands.plan_options import plan
 from monitor.commands.probe_options import probe
+from monitor.commands.prometheusrule_options import prometheusrule
 from monitor.commands.reading_options import dmon, export, query, series, snapshot
 from monitor.commands.rule_options import backtest, check, test
 from monitor.commands.runbook_options import runbook
@@ -51,8 +53,10 @@ cli.add_command(notify)
 cli.add_command(check)
 cli.add_command(test)
 cli.add_command(backtest)
+cli.add_command(prometheusrule)
 cli.add_command(doctor)
 cli.add_command(series)
+cli.add_command(dashboards)
 cli.add_command(config)
 cli.add_command(probe)
 cli.add_command(service)
