@@ -1,0 +1,1 @@
+"""The examples, held against what would read them: schemas, parsers, real servers."""
