@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from monitor.commands.access_look import look_at_access
 from monitor.commands.check_findings import Finding
 from monitor.config import Config, Secret
 from monitor.config_parts import is_http_url
@@ -18,6 +19,11 @@ def look(config: Config, problems: Problems) -> list[Finding]:
     odd: list[Finding] = []
     _look_at_receivers(config, problems, odd)
     _look_at_urls(config, problems, odd)
+    for seen in look_at_access(config.api):
+        if seen.state == "problem":
+            problems.add(str(seen), *seen.place)
+        else:
+            odd.append(Finding(problems.path, *seen.place, "warning", str(seen)))
     odd += [Finding(problems.path, 0, 0, "warning", said) for said in _oddities(config)]
     return odd
 
@@ -51,7 +57,7 @@ def _look_at_urls(config: Config, problems: Problems, odd: list[Finding]) -> Non
         if url is not None and not is_http_url(url):
             problems.add("what it holds is no http or https URL", *secret.place)
     others = [server.bearer_token for server in config.alertmanagers]
-    others += [config.api.token, *(server.api_key for server in config.vllm_servers)]
+    others += [config.api.token, config.api.read_token, *(server.api_key for server in config.vllm_servers)]
     for receiver in config.receivers:
         for webhook in receiver.webhooks:
             others += [webhook.bearer_token, *(secret for _, secret in webhook.headers)]

@@ -35,6 +35,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("kernel log", doctor_node.check_kernel_log),
     ("vllm", doctor_gpumon.check_vllm),
     ("configuration", doctor_gpumon.check_configuration),
+    ("access", doctor_gpumon.check_access),
     ("receivers", doctor_telling.check_receivers),
     ("heartbeat", doctor_telling.check_heartbeat),
     ("alertmanagers", doctor_telling.check_alertmanagers),

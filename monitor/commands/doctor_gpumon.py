@@ -7,6 +7,7 @@ import re
 from monitor import __version__
 from monitor.client.errors import ClientError
 from monitor.client.format import clean, count, duration
+from monitor.commands.access_look import look_at_access
 from monitor.commands.doctor_machine import Answer, DaemonTold, Finding, Machine
 from monitor.config import DEFAULT_PORT, VllmServer
 
@@ -180,14 +181,38 @@ def _own_port(machine: Machine) -> list[Finding]:
     if listen is None:
         return [Finding("own port", "ok", "no TCP: the unix socket alone")]
     host, port = listen
-    if machine.can_listen(port):
+    scheme, is_open = "http", False
+    if config is not None:
+        scheme, is_open = ("http" if config.api.tls is None else "https"), config.api.is_open
+    elsewhere = is_open and host not in ("0.0.0.0", "::")  # noqa: S104 # nothing is bound here
+    if not elsewhere and machine.can_listen(port):
         return [Finding("own port", "ok", f"{port} is free")]
+    if is_open and not elsewhere:
+        host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
     where = f"[{host}]" if ":" in host else host
-    answer = machine.fetch(f"http://{where}:{port}/api/gpumon/v1/capabilities", {}, True)
-    if answer.status == 200 and '"api"' in answer.text:
+    answer = machine.fetch(f"{scheme}://{where}:{port}/-/healthy", {}, False)  # nothing is shown to whoever that is
+    if answer.status == 200 and answer.text.startswith("gpumon is"):
         return [Finding("own port", "ok", f"{port} is a gpumon daemon's")]
+    if elsewhere and answer.error == "connection refused":
+        return [Finding("own port", "ok", f"{port} is free on {host}")]
     cure = "End what has it (`ss -ltnp`), or set `api: {listen: 127.0.0.1:PORT}`, or `listen: none`"
     return [Finding("own port", "problem", f"{port} is taken by something else: {_said(answer)}", cure)]
+
+
+def check_access(machine: Machine) -> list[Finding]:
+    """Who may read and change over TCP: tokens in the clear, certificates that end."""
+    config = machine.setting.config
+    if config is None or config.api.listen is None:
+        return []
+    found = [Finding("access", seen.state, seen.seen, seen.cure) for seen in look_at_access(config.api)]
+    if found:
+        return found
+    if not config.api.is_open:
+        return [Finding("access", "ok", "TCP is for this machine alone")]
+    ways = [name for name, there in (("token", config.api.token), ("read_token", config.api.read_token)) if there]
+    if config.api.tls is not None and config.api.tls.client_ca_file is not None:
+        ways.append("a client's certificate")
+    return [Finding("access", "ok", f"{config.api.listen[0]} is read with {', '.join(ways)}, over TLS")]
 
 
 def _said(answer: Answer) -> str:

@@ -406,12 +406,42 @@ def test_our_own_port(tmp_path: Path) -> None:
         parts: dict[str, Any] = {"can_listen": lambda port: False, "fetch": lambda url, headers, verify: answer}
         return ours.check_ports(machine_at(tmp_path, text, **parts))[-1]
 
-    assert taken(Answer(200, '{"version":"1","api":1}')).seen == "9519 is a gpumon daemon's"
+    assert taken(Answer(200, "gpumon is Healthy.\n")).seen == "9519 is a gpumon daemon's"
     other = taken(Answer(200, "hello"))
     assert other.state == "problem"
     assert "listen" in other.cure
     assert taken(REFUSED, "api: {listen: '[::1]:9600'}").seen == "9600 is taken by something else: connection refused"
     assert taken(REFUSED, "api: {listen: none}").state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("listen", "asked"),
+    [
+        ("0.0.0.0:9600", "https://127.0.0.1:9600/-/healthy"),
+        ("[::]:9600", "https://[::1]:9600/-/healthy"),
+        ("10.0.0.7:9600", "https://10.0.0.7:9600/-/healthy"),
+    ],
+)
+def test_our_own_port_where_others_reach_it(tmp_path: Path, listen: str, asked: str) -> None:
+    text = f"api: {{listen: '{listen}', token: hush, tls: {{cert_file: a, key_file: b}}}}"
+    urls = []
+
+    def get(url: str, headers: Mapping[str, str], verify: bool | str) -> Answer:
+        urls.append((url, dict(headers)))
+        return Answer(200, "gpumon is Healthy.\n") if url == asked else REFUSED
+
+    found = ours.check_ports(machine_at(tmp_path, text, can_listen=lambda port: False, fetch=get))[-1]
+    assert found.seen == "9600 is a gpumon daemon's"
+    assert urls[-1] == (asked, {}), "nothing is shown to whoever has the port"
+    free = ours.check_ports(machine_at(tmp_path, text, can_listen=lambda port: True))[-1]
+    assert (free.state, free.seen.startswith("9600 is free")) == ("ok", True)
+
+
+def test_who_may_read_over_tcp(tmp_path: Path) -> None:
+    assert ours.check_access(machine_at(tmp_path))[0].seen == "TCP is for this machine alone"
+    assert not ours.check_access(machine_at(tmp_path, "api: {listen: none}"))
+    text = "api: {listen: '0.0.0.0:9519', read_token: 5c7c1c9a64e0ffd1a2}"
+    is_bad(ours.check_access(machine_at(tmp_path, text)), "warning", "read_token and all that is read", "tls:")
 
 
 # -- all together --------------------------------------------------------------------------------------------------
