@@ -14,14 +14,16 @@ import click
 
 from monitor import __version__
 from monitor.commands.alert_options import alerts, notify, silence
+from monitor.commands.completion_options import completion
 from monitor.commands.config_options import config
 from monitor.commands.dashboard_options import dashboards
 from monitor.commands.groups import InOrder
+from monitor.commands.habits import hint
 from monitor.commands.node_options import daemon, demo, doctor, tui
 from monitor.commands.plan_options import plan
 from monitor.commands.probe_options import probe
 from monitor.commands.prometheusrule_options import prometheusrule
-from monitor.commands.reading_options import dmon, export, query, series, snapshot
+from monitor.commands.reading_options import dmon, export, processes, query, series, snapshot
 from monitor.commands.rule_options import backtest, check, test
 from monitor.commands.runbook_options import runbook
 from monitor.commands.service_options import service
@@ -44,6 +46,7 @@ cli.add_command(daemon)
 cli.add_command(demo)
 cli.add_command(snapshot)
 cli.add_command(dmon)
+cli.add_command(processes)
 cli.add_command(query)
 cli.add_command(export)
 cli.add_command(alerts)
@@ -61,6 +64,7 @@ cli.add_command(config)
 cli.add_command(probe)
 cli.add_command(service)
 cli.add_command(plan)
+cli.add_command(completion)
 
 
 def main() -> None:
@@ -69,6 +73,8 @@ def main() -> None:
         result: Any = cli.main(prog_name="gpumon", standalone_mode=False)
     except click.ClickException as error:
         error.show()
+        if isinstance(error, click.UsageError) and (elsewhere := hint(error)):
+            click.echo(elsewhere, err=True)
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)

@@ -1,4 +1,4 @@
-"""The options of the commands that read: ``snapshot``, ``dmon``, ``query``, ``export`` and ``series``."""
+"""The options of the commands that read: ``snapshot``, ``dmon``, ``processes``, ``query``, ``export``, ``series``."""
 
 from __future__ import annotations
 
@@ -42,6 +42,16 @@ def dmon(url: str | None, gpus: str | None, delay: float, count: int, as_csv: bo
     from monitor.commands.dmon import run
 
     sys.exit(run(url, gpus=gpus, delay=delay, count=count, as_csv=as_csv))
+
+
+@click.command()
+@reaching
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def processes(url: str | None, as_json: bool) -> None:
+    """List what runs on the GPUs: user, memory, share of the time, and the server that it works for."""
+    from monitor.commands.processes import run
+
+    sys.exit(run(url, as_json=as_json))
 
 
 # An expression may begin with a minus.
