@@ -30,6 +30,7 @@ ROUTE = Section(
             "who is told. Alertmanager takes one name",
             without=_FIRST.format("*required*"),
             type_said="one or a list of names",
+            examples=("chat", ["pager", "chat"]),
         ),
         Field(
             "group_by",
@@ -74,12 +75,14 @@ ROUTE = Section(
             _NAMES,
             "when it is silent; what still fires is told after. Not the parent's",
             without="none",
+            examples=(["weekend"],),
         ),
         Field(
             "active_time_intervals",
             _NAMES,
             "when alone it is not silent. Not the parent's",
             without="always",
+            examples=(["weekend"],),
         ),
         Field("routes", ListOf(Inside("routes")), "the routes below it, at most ten deep", without="none"),
     ),

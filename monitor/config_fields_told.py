@@ -54,6 +54,7 @@ ALERTING = Section(
             "`remote`: a Prometheus that scrapes this node, and has the same rules, tells people. gpumon evaluates and "
             "records as ever, and tells people itself only where nobody has scraped it for five minutes",
             default="local",
+            examples=("remote",),
         ),
         Field(
             "external_url",
