@@ -1,0 +1,48 @@
+"""Prices: ``0.30/kWh`` of electricity, ``2.50 EUR/GPUh`` of a GPU's hour."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+_PRICE = re.compile(
+    r"([^\d\s./,+-]{0,4})\s*(\d+(?:\.\d+)?|\.\d+)\s*([^\d\s./,+-]{0,4})\s*(?:/|\bper\b)\s*(kwh|gpu-?h(?:our)?)",
+    re.IGNORECASE,
+)
+FORMS = "0.30/kWh, 0.30 EUR/kWh or 2.50/GPUh"
+
+
+class BadPrice(ValueError):
+    """What is no price. The text says what could stand there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Of electricity, or of an hour of a GPU."""
+
+    amount: float
+    unit: Literal["kWh", "GPUh"]
+    currency: str = ""
+
+    def __str__(self) -> str:
+        currency = f" {self.currency}" if self.currency else ""
+        return f"{self.amount:g}{currency}/{self.unit}"
+
+
+def parse(text: str) -> Price:
+    """One price. Raises ``BadPrice``."""
+    found = _PRICE.fullmatch(text.strip())
+    if found is None or (found[1] and found[3]):
+        raise BadPrice(f'"{text[:40]}" is no price: write {FORMS}')
+    return Price(float(found[2]), "kWh" if found[4].lower() == "kwh" else "GPUh", found[1] or found[3])
+
+
+def check(prices: tuple[Price, ...]) -> str:
+    """Why prices cannot be used together, or ""."""
+    units = [one.unit for one in prices]
+    if len(set(units)) < len(units):
+        return f"two prices per {next(unit for unit in units if units.count(unit) > 1)}: give one"
+    if len({one.currency for one in prices}) > 1:
+        return "prices in two currencies cannot be added: give both in one"
+    return ""
