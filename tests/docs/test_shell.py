@@ -166,7 +166,9 @@ def why_not(command: Command) -> str:
     return next((why for pattern, why in NOT_RUN if re.match(pattern, words)), "")
 
 
-ALL = commands()
+HABITS = TOP / "docs" / "coming-from.md"
+_ROWS = re.findall(r"^\| .*? \| `((?:gpumon|curl) [^`]+)`", HABITS.read_text(), re.M)
+ALL = [*commands(), *(Command("docs/coming-from.md", typed) for typed in _ROWS)]
 RUN = [one for one in ALL if not why_not(one)]
 OURS = [one for one in ALL if one.program == "gpumon"]
 
