@@ -70,8 +70,10 @@ async def _pictures(client: Client, interval: float) -> AsyncGenerator[Snapshot,
     from monitor.client import fleet  # which asks as we do
 
     _, told = await facts_of(client)
-    several = told is None and await fleet.is_fleet(client)
-    async with aclosing(fleet.pictures(client) if several else snapshots(client, interval=interval)) as pictures:
+    several = await fleet.fleet_of(client) if told is None else None
+    async with aclosing(
+        fleet.pictures(client, several) if several is not None else snapshots(client, interval=interval)
+    ) as pictures:
         async for snapshot in pictures:
             yield snapshot
 

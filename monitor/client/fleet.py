@@ -73,7 +73,7 @@ class Fleet:
         self._monotonic = monotonic
         self._members: tuple[Row, ...] = ()
         self._rules: bool | None = None
-        self._asked = -1e9
+        self._asked = self._asked_rules = -1e9
         self._results: Results | None = None
         self._asking: Asking | None = None
         self._last_seen: dict[str, float | None] = {}
@@ -82,9 +82,10 @@ class Fleet:
     async def look(self, now_ms: int) -> Snapshot:
         """All nodes now. Raises ``ClientError``."""
         if self._monotonic() - self._asked >= _MEMBERS_SECONDS:
-            self._members = rows(await self._client.query(fleet_queries.MEMBERS, now_ms))
+            await self._ask_members(now_ms)
+        if self._monotonic() - self._asked_rules >= _MEMBERS_SECONDS:
             self._rules = await has_rules(self._client)
-            self._asked = self._monotonic()
+            self._asked_rules = self._monotonic()
         if self._asking is None or self._results is None:
             self._asking = Asking(self._client, _queries(RANGE_SECONDS))
             self._results = Results(self._client.target, RANGE_SECONDS * 1000, whole=True)
@@ -99,10 +100,14 @@ class Fleet:
 
     async def parts(self, now_ms: int) -> tuple[Part, ...]:
         """Who its nodes are. Raises ``ClientError``."""
-        self._members = rows(await self._client.query(fleet_queries.MEMBERS, now_ms))
-        self._asked = self._monotonic()
+        await self._ask_members(now_ms)
         up = rows(await self._client.query("max by (instance, job) (up)", now_ms))
         return parts(exporters(self._members, up))
+
+    async def _ask_members(self, now_ms: int) -> None:
+        """The dearest of all queries."""
+        self._members = rows(await self._client.query(fleet_queries.MEMBERS, now_ms))
+        self._asked = self._monotonic()
 
     async def _look(self, at_ms: int, asking: Asking, results: Results) -> Snapshot:
         self._seq += 1
@@ -161,22 +166,31 @@ def rows(series: Sequence[Series]) -> tuple[Row, ...]:
 
 
 async def is_fleet(client: Client) -> bool:
-    """Whether a Prometheus has several nodes. Where it has one, the client is of that node from now on, so that the
-    machines that are none stay out of its picture. Raises ``ClientError``."""
+    """Whether ``fleet_of`` is one. Raises ``ClientError``."""
+    return await fleet_of(client) is not None
+
+
+async def fleet_of(client: Client) -> Fleet | None:
+    """The nodes of a Prometheus that has several, else None. Where it has one, the client is of that node from now on,
+    so that the machines that are none stay out of its picture. Raises ``ClientError``."""
     if client.part is not None:
-        return False
+        return None
+    fleet = Fleet(client)
     try:
-        found = await Fleet(client).parts(round(time.time() * 1000))
+        found = await fleet.parts(round(time.time() * 1000))
     except Refused:
-        return False  # less of PromQL than a Prometheus has
+        return None  # less of PromQL than a Prometheus has
     if len(found) == 1:
         client.part = found[0]
-    return len(found) > 1
+    return fleet if len(found) > 1 else None
 
 
-async def pictures(client: Client, *, now: Callable[[], float] = time.time) -> AsyncGenerator[Snapshot, None]:
-    """Pictures of a Prometheus' fleet until the connection breaks. Raises ``ClientError``."""
-    fleet = Fleet(client)
+async def pictures(
+    client: Client, fleet: Fleet | None = None, *, now: Callable[[], float] = time.time
+) -> AsyncGenerator[Snapshot, None]:
+    """Pictures of a Prometheus' fleet until the connection breaks; ``fleet`` is what ``fleet_of`` gave. Raises
+    ``ClientError``."""
+    fleet = fleet or Fleet(client)
     while True:
         begun = time.monotonic()
         yield await fleet.look(round(now() * 1000))

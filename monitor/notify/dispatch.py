@@ -135,8 +135,8 @@ class Dispatcher:
         return self._desk.place(name, labels)
 
     def is_held(self, route: Route, labels: Labels) -> bool:
-        """Whether a firing of an alert with these labels waits: for the end of a silence, of what inhibits it, of a mute
-        time, or for this node to be the one that tells."""
+        """Whether a firing of an alert with these labels waits: for the end of a silence, of what inhibits it or of a
+        mute time, or for this node to be the one that tells."""
         if not self._speaks():
             return True
         now_ms = self._clock()

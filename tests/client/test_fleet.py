@@ -16,7 +16,7 @@ from monitor.client.alert_series import LONGEST_MS, STEP_MS, changes, happened
 from monitor.client.api import Client
 from monitor.client.events import Event
 from monitor.client.feed import live
-from monitor.client.fleet import Fleet, Several, is_fleet
+from monitor.client.fleet import Several, fleet_of
 from monitor.client.fleet_parts import exporters, host_of, parts
 from monitor.client.fleet_rows import State, state, worst_first
 from monitor.client.past import Pictures
@@ -167,8 +167,8 @@ def prometheus(path: Path) -> FakePrometheus:
 def test_a_prometheus_is_a_fleet_with_the_worst_node_first(tmp_path: Path) -> None:
     async def look(target: str) -> tuple[Snapshot, Snapshot]:
         async with Client(target) as client:
-            assert await is_fleet(client)
-            fleet = Fleet(client)
+            fleet = await fleet_of(client)
+            assert fleet is not None
             return await fleet.look(START_MS), await fleet.look(START_MS + 5000)
 
     server = prometheus(tmp_path / "p.sock")
@@ -187,7 +187,7 @@ def test_a_prometheus_is_a_fleet_with_the_worst_node_first(tmp_path: Path) -> No
     assert first.elsewhere == 1
     assert (first.node.mode, first.node.hostname) == ("fleet", "4 nodes")
     assert [one.name for one in second.fleet] == ["c", "d", "b", "a"]
-    assert server.asked["members"] == 2, "who the nodes are is not asked with each picture"
+    assert server.asked["members"] == 1, "who the nodes are is asked before the first picture, and not with each"
     assert server.asked[fleet_queries.last_seen('instance=~"c:9519"')] == 1
 
 
@@ -410,3 +410,10 @@ def test_the_past_of_daemons_says_who_does_not_answer(tmp_path: Path) -> None:
         picture = asyncio.run(look(target))
     assert [one.up for one in picture.fleet] == [False, True]
     assert picture.now_ms == START_MS - 60_000
+
+
+def test_the_feed_of_a_fleet_asks_once_who_its_nodes_are(tmp_path: Path) -> None:
+    server = prometheus(tmp_path / "p.sock")
+    with server.serving() as target:
+        assert len(asyncio.run(first_of(target)).fleet) == 4
+    assert server.asked["members"] == 1, "it is the dearest of all queries"

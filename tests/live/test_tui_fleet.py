@@ -13,7 +13,7 @@ import pytest
 from textual.pilot import Pilot
 
 from monitor.client.api import Client
-from monitor.client.fleet import Fleet, is_fleet
+from monitor.client.fleet import fleet_of as fleet_behind
 from monitor.client.snapshot import Snapshot
 from monitor.tui.app import GpumonApp
 from monitor.tui.server import Server, live_feed
@@ -134,8 +134,8 @@ def test_a_hundred_nodes_of_eight_gpus_are_one_picture(tmp_path: Path) -> None:
         async def look() -> list[tuple[float, Snapshot]]:
             found = []
             async with Client(fleet.url) as client:
-                assert await is_fleet(client)
-                seen = Fleet(client)
+                seen = await fleet_behind(client)
+                assert seen is not None
                 for _ in range(5):
                     begun = time.perf_counter()
                     picture = await seen.look(round(time.time() * 1000))
