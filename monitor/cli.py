@@ -24,6 +24,7 @@ from monitor.commands.plan_options import plan
 from monitor.commands.probe_options import probe
 from monitor.commands.prometheusrule_options import prometheusrule
 from monitor.commands.reading_options import dmon, export, processes, query, series, snapshot
+from monitor.commands.report_options import report
 from monitor.commands.rule_options import backtest, check, test
 from monitor.commands.runbook_options import runbook
 from monitor.commands.service_options import service
@@ -49,6 +50,7 @@ cli.add_command(dmon)
 cli.add_command(processes)
 cli.add_command(query)
 cli.add_command(export)
+cli.add_command(report)
 cli.add_command(alerts)
 cli.add_command(runbook)
 cli.add_command(silence)
