@@ -13,6 +13,7 @@ from monitor import config_fields as described
 from monitor.config_alerting import AlertingReader
 from monitor.config_api import parse_listen, read_api, why_not_listen
 from monitor.config_parts import Parts
+from monitor.config_reports import read_reports
 from monitor.config_routes import RouteReader, read_inhibit_rules, read_time_intervals
 from monitor.config_values import (
     DEFAULT_PORT,
@@ -26,6 +27,7 @@ from monitor.config_values import (
     Polling,
     ProbeKeeping,
     Receiver,
+    ScheduledReport,
     Secret,
     Tls,
     VllmServer,
@@ -50,6 +52,7 @@ __all__ = [
     "ProbeKeeping",
     "Problem",
     "Receiver",
+    "ScheduledReport",
     "Secret",
     "Tls",
     "VllmServer",
@@ -119,6 +122,8 @@ class _Reader:
             config = replace(config, route=Route("0", (config.receivers[0].name,)))
         elif config.receivers:
             top["receivers"].problem("several receivers and no route: say who is told, `route: {receiver: NAME}`")
+        if "reports" in top:
+            config = replace(config, reports=read_reports(top["reports"], config.receivers))
         return config
 
     def _identity(self, node: Node, config: Config) -> Config:

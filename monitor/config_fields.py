@@ -18,6 +18,7 @@ reader, and tests/test_config_schema.py holds reader and schema against each oth
 
 from __future__ import annotations
 
+from monitor import config_fields_reports as reports
 from monitor import config_fields_routes as routes
 from monitor import config_fields_told as told
 from monitor.config_values import DEFAULT_PORT, SYSTEM_SOCKET, SYSTEM_STATE
@@ -103,6 +104,7 @@ TOP = Section(
             "the older name of the same; both may stand here",
             without="none",
         ),
+        Field("reports", ListOf(Inside("reports")), "what is told of a day or a week, and to whom", without="none"),
         Field(
             "heartbeat",
             OneOrMore(WEB_SECRET),
@@ -441,4 +443,5 @@ GPUMON_YAML = book(
     PERCENTILES,
     *told.SECTIONS,
     *routes.SECTIONS,
+    *reports.SECTIONS,
 )

@@ -177,7 +177,7 @@ def _interval(node: Node) -> TimeInterval:
         ranges("days_of_month"),
         ranges("months"),
         ranges("years"),
-        _location(fields["location"]) if "location" in fields else UTC,
+        read_location(fields["location"]) if "location" in fields else UTC,
     )
 
 
@@ -246,7 +246,8 @@ def _from_start(day: int, field: str) -> int:
     return day + 32 if field == "days_of_month" and day < 0 else day
 
 
-def _location(node: Node) -> tzinfo | None:
+def read_location(node: Node) -> tzinfo | None:
+    """Whose clock a field means; None for this machine's own."""
     name = node.text()
     if name is None or name in ("", "UTC"):
         return UTC

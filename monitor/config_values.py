@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 from monitor.notify.inhibition import DEFAULT_INHIBIT_RULES, InhibitRule
 from monitor.notify.mute_times import TimeInterval
 from monitor.notify.route import Route
+from monitor.schedule import Schedule
 
 DEFAULT_PORT = 9519
 DEFAULT_RATE = 20
@@ -86,6 +87,19 @@ class Receiver:
     """Whether it wakes somebody; None for what the schemes of its URLs say."""
     rate_per_minute: int = DEFAULT_RATE
     """Messages a minute at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledReport:
+    """A report that is sent to a receiver when it is due."""
+
+    name: str
+    schedule: Schedule
+    receiver: str
+    since_ms: int
+    """How far it looks back."""
+    prices: tuple[str, ...] = ()
+    """As ``monitor.reporting.price`` writes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +270,7 @@ class Config:
     inhibit_rules: tuple[InhibitRule, ...] = DEFAULT_INHIBIT_RULES
     time_intervals: Mapping[str, tuple[TimeInterval, ...]] = field(default_factory=dict)
     """What routes name as times in which they are mute, or alone speak."""
+    reports: tuple[ScheduledReport, ...] = ()
 
     def named(self) -> Config:
         """With ``instance`` filled in, ``<host>:9519``, where the file does not say it."""
