@@ -117,7 +117,9 @@ RECEIVER = Section(
         ),
         Field(
             "apprise",
-            OneOrMore(SecretText("://", "an apprise URL, such as slack://…, mailtos://… or json://…"), least=1),
+            OneOrMore(
+                SecretText("://", "an apprise URL, such as slack://…, mailtos://… or json://…", bare=False), least=1
+            ),
             "[apprise](https://github.com/caronc/apprise) URLs: `slack://…`, `mailtos://…`, `pagerduty://…`",
             without="none",
             examples=({"file": "/etc/gpumon/slack-url"},),

@@ -85,10 +85,11 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class SecretText:
-    """A secret: a text, ``{env: NAME}`` or ``{file: PATH}``. The pattern is for the text alone."""
+    """A secret: a text, ``{env: NAME}`` or ``{file: PATH}``. The rest is of the text alone, as ``Text`` has it."""
 
     pattern: str = ""
     told: str = ""
+    bare: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,8 +207,8 @@ def _any_of(alternatives: list[Schema]) -> Schema:
 
 def _alternatives(kind: Kind, book: Book) -> list[Schema]:
     match kind:
-        case SecretText(pattern, told):
-            text = Text(pattern=pattern, told=told, bare=not pattern, filled=True)
+        case SecretText(pattern, told, bare):
+            text = Text(pattern=pattern, told=told, bare=bare, filled=True)
             return [_text(text), {"$ref": "#/definitions/secret"}]
         case ListOf(item, least, unique):
             return [_list(item, least, unique, book)]

@@ -6,7 +6,7 @@ from monitor.field_kinds import Field, SecretText, Section, Text, Truth
 
 PATH = Text("path", "paths")
 SECRET = SecretText()
-WEB_SECRET = SecretText(r"^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]", "an http or https URL")
+WEB_SECRET = SecretText(r"^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]", "an http or https URL", bare=False)
 
 CA_FILE = Field(
     "ca_file",

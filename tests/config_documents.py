@@ -48,15 +48,16 @@ class Documents:
         named = [*(field.name for field in section.fields if field.required), *section.one_of[:1], *section.any_of[:1]]
         return {name: good(section[name])[0] for name in named} | ALSO.get(key, {})
 
-    def holding(self, key: str, content: object) -> Document:
-        """A good document around the content of a section."""
+    def holding(self, key: str, content: object) -> object:
+        """A document around the content of a section, good where the content is."""
         while key != self.book.root:
             key, field = self._above[key]
             content = self.smallest(key) | {field.name: wrapped(field.kind, content)}
-        assert isinstance(content, dict)
-        return {**OTHERS, **content} if "route" in content else content
+        if isinstance(content, dict) and "reports" in content:
+            content = {"route": {"receiver": "chat"}, **content}
+        return {**OTHERS, **content} if isinstance(content, dict) and "route" in content else content
 
-    def having(self, key: str, name: str, value: object) -> Document:
+    def having(self, key: str, name: str, value: object) -> object:
         """A document in which a field of a section has a value."""
         content = self.smallest(key)
         if (key, name) == ("rule", "record"):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 
@@ -18,8 +19,11 @@ from monitor.commands.check import run as check
 from monitor.commands.config_init import make_text, write
 from monitor.commands.driver_look import DriverGpu, DriverLook
 from monitor.config import loads
+from monitor.config_fields import GPUMON_YAML
+from monitor.field_schema import schema
 from monitor.notify.route import Route, every_route, routes_of, wants
 from monitor.samples import labels_of
+from tests.editor_yaml import editor_value
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ def test_what_it_writes_is_good(
     path = tmp_path / "gpumon.yaml"
     path.write_text(make_text("gpu7", driver, servers))
     assert check((path,)) == 0, capsys.readouterr().out + path.read_text()
+    jsonschema.validate(editor_value(path.read_text()), schema(GPUMON_YAML), jsonschema.Draft7Validator)
 
 
 def test_what_was_found_is_in_it() -> None:
@@ -101,6 +106,7 @@ def uncommented(text: str) -> str:
 def test_every_example_is_good_without_its_mark(tmp_path: Path, servers: Sequence[Server]) -> None:
     text = make_text("gpu7", EIGHT, servers)
     config = loads(uncommented(text), str(tmp_path / "gpumon.yaml"))
+    jsonschema.validate(editor_value(uncommented(text)), schema(GPUMON_YAML), jsonschema.Draft7Validator)
     assert [receiver.name for receiver in config.receivers] == ["chat", "mail", "hook", "pager"]
     assert config.route is not None
     assert {name for route in every_route(config.route) for name in route.receivers} == {
