@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from monitor.field_kinds import YEAR_MS, Duration, Field, OneOrMore, Section, Text
+from monitor.reporting.price import FORMS, PATTERN
 
 REPORT = Section(
     "reports",
@@ -50,7 +51,7 @@ REPORT = Section(
         ),
         Field(
             "price",
-            OneOrMore(Text(filled=True)),
+            OneOrMore(Text(pattern=PATTERN, told=FORMS, bare=False)),
             "of electricity, `0.30/kWh` or `0.30 EUR/kWh`, of an hour of a GPU, `2.50/GPUh`, or both",
             without="none, and no cost is told",
             examples=("0.30 EUR/kWh", ["0.30/kWh", "2.50/GPUh"]),

@@ -6,10 +6,14 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-_PRICE = re.compile(
-    r"([^\d\s./,+-]{0,4})\s*(\d+(?:\.\d+)?|\.\d+)\s*([^\d\s./,+-]{0,4})\s*(?:/|\bper\b)\s*(kwh|gpu-?h(?:our)?)",
-    re.IGNORECASE,
+_CURRENCY = r"[^ \t\r\n0-9./,+-]{1,4}"
+_NUMBER = r"[0-9]{1,9}(\.[0-9]{1,9})?"
+PATTERN = (
+    rf"^ *(({_CURRENCY}) *)?({_NUMBER})( *({_CURRENCY}))? */ *"
+    r"([Kk][Ww][Hh]|[Gg][Pp][Uu]-?[Hh]([Oo][Uu][Rr])?) *$"
 )
+"""A price, but that a currency stands on one side alone."""
+_PRICE = re.compile(PATTERN)
 FORMS = "0.30/kWh, 0.30 EUR/kWh or 2.50/GPUh"
 
 
@@ -32,10 +36,10 @@ class Price:
 
 def parse(text: str) -> Price:
     """One price. Raises ``BadPrice``."""
-    found = _PRICE.fullmatch(text.strip())
-    if found is None or (found[1] and found[3]):
+    found = _PRICE.search(text)
+    if found is None or (found[2] and found[6]):
         raise BadPrice(f'"{text[:40]}" is no price: write {FORMS}')
-    return Price(float(found[2]), "kWh" if found[4].lower() == "kwh" else "GPUh", found[1] or found[3])
+    return Price(float(found[3]), "kWh" if found[7].lower() == "kwh" else "GPUh", found[2] or found[6] or "")
 
 
 def check(prices: tuple[Price, ...]) -> str:
