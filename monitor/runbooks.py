@@ -93,6 +93,12 @@ def text_of(name: str) -> str | None:
         return None
 
 
+def is_shipped(name: str) -> bool:
+    """Whether there is a runbook of exactly this name."""
+    where = folder()
+    return where is not None and bool(_NAME.fullmatch(name)) and (where / f"{name}.md").is_file()
+
+
 def lead(text: str) -> tuple[str, str]:
     """The gravest severity that a page names, and its first sentence: what a list of pages says of each."""
     paragraphs = [block.text for block in blocks(text) if block.kind == "paragraph"][:2]

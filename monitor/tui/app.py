@@ -278,7 +278,8 @@ class GpumonApp(PersonalApp):
     def open(self, page: str, **about: object) -> None:
         """Show another screen, about something; escape leads back."""
         names = {one: name for name, one in self._pages.made()}
-        self._pages[page].behind = names[self.page]
+        if self._pages[page] is not self.page:  # else escape would lead to where one is
+            self._pages[page].behind = names[self.page]
         self._pages[page].about(**about)
         self._turn_to(page)
 

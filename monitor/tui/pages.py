@@ -37,6 +37,7 @@ _WHERE: Mapping[str, tuple[str, str]] = {
     "canaries": ("canaries", "CanariesScreen"),
     "fleet": ("fleet", "FleetScreen"),
     "readings": ("readings", "ReadingsScreen"),
+    "runbook": ("runbook", "RunbookScreen"),
     "rules": ("rules", "RulesScreen"),
     "silences": ("silences", "SilencesScreen"),
 }

@@ -12,6 +12,7 @@ from monitor.client.format import clock, duration
 from monitor.client.rules import Rule
 from monitor.client.snapshot import Alert
 from monitor.durations import format_duration
+from monitor.runbooks import is_shipped
 from monitor.tui.palette import DIM, GOOD, NOTICE, PLAIN, STRONG, severity
 from monitor.tui.panels.wrapped import wrapped
 from monitor.tui.rows import Row
@@ -52,9 +53,9 @@ def told(alert: Alert, known: Known, now_ms: int, width: int) -> list[Row]:
         rows += wrapped("do", alert.action, width)
     if alert.description:
         rows += wrapped("why", alert.description, width)
-    runbook = _runbook(alert, rule)
-    if runbook:
-        rows += wrapped("runbook", runbook, width)
+    runbook = [runbook_of(alert, rule), "r opens it here" if is_shipped(alert.name) else ""]
+    if any(runbook):
+        rows += wrapped("runbook", "; ".join(text for text in runbook if text), width)
     labels = ", ".join(f"{key}={value}" for key, value in alert.labels.items() if key != "alertname")
     if labels:
         rows += wrapped("labels", labels, width)
@@ -110,10 +111,15 @@ def _length(seconds: float) -> str:
     return format_duration(round(seconds * 1000))
 
 
-def _runbook(alert: Alert, rule: Rule | None) -> str:
-    """The runbook's address. A rule's own is taken only where no template is in it."""
-    found = [rule.annotations.get(name, "") for name in _RUNBOOKS] if rule is not None else []
-    return alert.runbook or next((one for one in found if one and "{{" not in one), "")
+def runbook_of(alert: Alert, rule: Rule | None) -> str:
+    """The runbook's address as the alert has it, else as its rule does; "" where neither says."""
+    return alert.runbook or (told_runbook(rule) if rule is not None else "")
+
+
+def told_runbook(rule: Rule) -> str:
+    """The runbook's address that a rule says, where no template is in it."""
+    found = (rule.annotations.get(name, "") for name in _RUNBOOKS)
+    return next((one for one in found if one and "{{" not in one), "")
 
 
 def _times(number: int) -> str:

@@ -19,7 +19,7 @@ from monitor.client.silences import LabelMatcher, held, holding
 from monitor.client.snapshot import Alert
 from monitor.client.wire import Query
 from monitor.tui.palette import DIM, GOOD, NOTICE, PLAIN, severity
-from monitor.tui.panels.alert_detail import Known, told
+from monitor.tui.panels.alert_detail import Known, runbook_of, told
 from monitor.tui.panels.chart import Spot
 from monitor.tui.panels.compared import LEAST, ComparedCharts
 from monitor.tui.rows import Row, View
@@ -46,6 +46,7 @@ class AlertsScreen(ListScreen):
     KEYS = (
         *MOVE,
         ("s", "silence"),
+        ("r", "runbook"),
         ("v", "by state"),
         ("S", "silences"),
         ("R", "rules"),
@@ -60,6 +61,7 @@ class AlertsScreen(ListScreen):
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "silence", "silence this alert"),
+        Binding("r", "runbook", "what to do about this alert"),
         Binding("v", "next_state", "those of one state alone"),
         Binding("S", "silences", "all silences"),
         Binding("R", "rules", "all rules"),
@@ -151,6 +153,14 @@ class AlertsScreen(ListScreen):
             self.tell("there is no alert here to silence")
         else:  # one that is over may come again
             self.shell.cover(SilenceWindow.of_alert(self, alert))
+
+    def action_runbook(self) -> None:
+        """Open the runbook of the alert under the cursor."""
+        alert = self._alert_under()
+        if alert is None:
+            self.tell("there is no alert here that a runbook could be of")
+        else:
+            self.shell.open("runbook", name=alert.name, url=runbook_of(alert, self._rule))
 
     def action_next_state(self) -> None:
         """Show the alerts of one state alone, then of the next, then all."""

@@ -94,6 +94,10 @@ def _things(app: GpumonApp, snapshot: Snapshot) -> list[Choice]:
         for one in snapshot.alerts
     ]
     made += [
+        Choice(f"runbook {name}", partial(app.open, "runbook", name=name), more="what to do about it")
+        for name in dict.fromkeys(one.name for one in snapshot.alerts)
+    ]
+    made += [
         Choice(f"node {one.name}", partial(app.open_node, one.address), more=f"open, {state(one).word}")
         for one in snapshot.fleet
     ]

@@ -14,6 +14,7 @@ from monitor.client.format import ABSENT, duration, seconds
 from monitor.client.rules import Rule
 from monitor.durations import format_duration
 from monitor.tui.palette import CRITICAL, DIM, FAINT, GOOD, NOTICE, PLAIN, STRONG, severity
+from monitor.tui.panels.alert_detail import told_runbook
 from monitor.tui.panels.wrapped import LABEL, wrapped
 from monitor.tui.rows import Row, View
 from monitor.tui.screens.listing import Column, Entry, ListScreen
@@ -34,13 +35,16 @@ class RulesScreen(ListScreen):
 
     NAME = "rules"
     READ_SECONDS = 5.0
-    KEYS = (*MOVE, ("v", "by state"), ("y", "copy PromQL"), ("o", "order"), ("esc", "back"), *ELSEWHERE)
+    KEYS = (*MOVE, ("v", "by state"), ("r", "runbook"), ("y", "copy PromQL"), ("esc", "back"), *ELSEWHERE)
     WORDS: ClassVar[tuple[tuple[str, str], ...]] = (
         ("never matched", "no series that the rule asks for was ever there: it cannot fire as things are"),
         ("recording", "it gives a series of its own, and alerts nobody"),
         ("evaluated", "how long ago, and how long it took"),
     )
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("v", "next_state", "those of one state alone")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("v", "next_state", "those of one state alone"),
+        Binding("r", "runbook", "what to do about its alerts"),
+    ]
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,6 +65,14 @@ class RulesScreen(ListScreen):
         """Show the rules of one state alone, then of the next, then all."""
         self.shown = _STATES[(_STATES.index(self.shown) + 1) % len(_STATES)]
         self.draw()
+
+    def action_runbook(self) -> None:
+        """Open the runbook of the rule under the cursor."""
+        rule = self.under.thing if self.under is not None else None
+        if isinstance(rule, Rule) and not rule.records:
+            self.shell.open("runbook", name=rule.name, url=told_runbook(rule))
+        else:
+            self.tell("a runbook is of an alert: this rule records a series")
 
     # -- the list ----------------------------------------------------------------------------------------------------
 
