@@ -60,14 +60,14 @@ def routes() -> list[Route]:
     """The routes of `/runbooks`."""
 
     async def index(request: Request) -> Response:
-        return _answer("Runbooks", index_html())
+        return answer("Runbooks", index_html())
 
     async def page(request: Request) -> Response:
         name = request.path_params["name"]
         text = runbooks.text_of(name)
         if text is None:
-            return _answer("No such runbook", unknown_html(name), 404)
-        return _answer(name, page_html(text))
+            return answer("No such runbook", unknown_html(name), 404)
+        return answer(name, page_html(text))
 
     return [Route(BASE, index), Route(f"{BASE}/{{name}}", page)]
 
@@ -116,14 +116,16 @@ def escape(text: str) -> str:
     return text
 
 
-def _answer(title: str, body: str, status: int = 200) -> Response:
+def answer(title: str, body: str, status: int = 200, *, fresh: bool = False) -> Response:
+    """A page for a browser; ``body`` is HTML. ``fresh`` is asked for anew each time."""
     whole = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)} – gpumon</title>\n<style>{_STYLE}</style></head>\n"
         f"<body><main>\n{body}\n</main></body></html>\n"
     )
-    return Response(whole, status, _HEADERS, "text/html")
+    headers = {**_HEADERS, "Cache-Control": "no-store"} if fresh else _HEADERS
+    return Response(whole, status, headers, "text/html")
 
 
 def _block(block: Block) -> str:

@@ -26,7 +26,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from monitor.api import alertmanager, gpumon, notifications, probes, prometheus, runbooks
+from monitor.api import alertmanager, gpumon, landing, notifications, probes, prometheus, runbooks
 from monitor.api.exposition import CONTENT_TYPE, Exposition
 from monitor.api.gpumon import Ticker
 from monitor.api.http import BadRequest, failure
@@ -212,6 +212,7 @@ def application(ticker: Ticker) -> ASGIApp:
             *notifications.routes(node),
             *alertmanager.routes(node),
             *runbooks.routes(),
+            *landing.routes(node),
         ],
         exception_handlers={BadRequest: refused, 404: unknown, 405: wrong_method, **alertmanager.HANDLERS},
     )
