@@ -18,6 +18,7 @@ from typing import Protocol
 import click
 
 from monitor.client.format import clean, count, size
+from monitor.commands.config_schema import CONFIG_SCHEMA, hint, schema_path
 from monitor.commands.driver_look import DriverLook, look_at_driver
 from monitor.config import ConfigError, loads
 from monitor.sources.discovery import find_servers
@@ -92,7 +93,9 @@ def write(output: Path, text: str, *, force: bool) -> None:
 
 def make_text(hostname: str, driver: DriverLook, servers: Sequence[FoundServer]) -> str:
     """The configuration's text, good as it stands: what was found and would not be accepted is left out, and said."""
-    lines = [*_HEAD.splitlines(), *_identity(hostname), ""]
+    schema = schema_path(CONFIG_SCHEMA)
+    lines = [hint(schema)] if schema is not None else []
+    lines += [*_HEAD.splitlines(), *_identity(hostname), ""]
     lines += ["sources:", *_nvml(driver), *_OTHERS.splitlines()]
     lines += [*_vllm(hostname, servers), *_TAIL.splitlines()]
     return "\n".join(lines) + "\n"
