@@ -20,8 +20,6 @@ from pathlib import Path
 
 import click
 
-from monitor.sources.hardware import Hardware
-
 PAST_SECONDS = 3600
 _START_SECONDS = 20.0
 _TEXT_SECONDS = 85.0
@@ -32,8 +30,8 @@ class DemoFailed(Exception):
     """The demo's daemon did not come up, or went away. The text has what it said last."""
 
 
-def run(speed: float, *, text: bool, hardware: Hardware | None = None) -> int:
-    """Run the demo; its exit code."""
+def run(speed: float, *, text: bool, hardware: str = "") -> int:
+    """Run the demo, of ``hardware`` such as ``4xL40S``; its exit code."""
     try:
         with _daemon(speed, hardware) as url:
             if text:
@@ -47,7 +45,7 @@ def run(speed: float, *, text: bool, hardware: Hardware | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _daemon(speed: float, hardware: Hardware | None) -> Iterator[str]:
+def _daemon(speed: float, hardware: str) -> Iterator[str]:
     """A simulated daemon for as long as the block runs; its URL."""
     with tempfile.TemporaryDirectory(prefix="gpumon-demo-") as folder:
         socket = Path(folder) / "gpumon.sock"
@@ -55,7 +53,7 @@ def _daemon(speed: float, hardware: Hardware | None) -> Iterator[str]:
         command = [sys.executable, "-m", "monitor", "daemon", "--simulate", "--mode", "demo", "--log-format", "text"]
         command += ["--speed", f"{speed:g}", "--past", str(PAST_SECONDS)]
         command += ["--socket", str(socket), "--listen", "none", "--state-dir", folder]
-        command += ["--hardware", str(hardware)] if hardware is not None else []
+        command += ["--hardware", hardware] if hardware else []
         with log.open("wb") as out:
             # It ends when this pipe closes, also where nothing of ours can run any more: a terminal that went away.
             child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True)

@@ -197,7 +197,7 @@ def demo(speed: float, text: bool, hardware: Hardware | None) -> None:
     from monitor.commands.demo import run
 
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    sys.exit(run(speed, text=text or not terminal, hardware=hardware))
+    sys.exit(run(speed, text=text or not terminal, hardware=str(hardware or "")))
 
 
 @click.command()
