@@ -136,14 +136,10 @@ def _alert_marks(matchers: str) -> Json:
         "enable": True,
         "iconColor": "red",
         "datasource": SOURCE,
-        # Newer versions read the query from `target`, older ones from beside it.
-        "expr": expr,
         "target": {"refId": "Alerts", "expr": expr, "interval": "60s"},
-        "step": "60s",
         "titleFormat": "{{alertname}}",
         "textFormat": "{{instance}} {{server}} {{gpu}}",
         "tagKeys": "severity,instance,server,gpu",
-        "useValueForTime": False,
     }
 
 

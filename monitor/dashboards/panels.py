@@ -140,7 +140,7 @@ def timeline(
     """States over time, a bar for each series."""
     defaults: Json = {
         "unit": unit,
-        "custom": {"fillOpacity": 80, "lineWidth": 0, "spanNulls": 120_000},
+        "custom": {"fillOpacity": 80, "lineWidth": 0},
         "color": {"mode": "thresholds"},
         "mappings": _mappings(mappings),
         "thresholds": _thresholds(((None, "text"),)),
@@ -149,7 +149,7 @@ def timeline(
         "mergeValues": True,
         "showValue": "never",
         "rowHeight": 0.8,
-        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
+        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
         "tooltip": {"mode": "single", "sort": "none"},
     }
     return _panel("state-timeline", title, description, width, height, queries, defaults, [], options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from monitor.dashboards.build import Dashboard, Row, Variable
 from monitor.dashboards.panels import Column, Key, Query, graph, stat, table, timeline
-from monitor.dashboards.selecting import INSTANCE, JOB, NODES, SERVERS, over, per_second
+from monitor.dashboards.selecting import INSTANCE, JOB, SERVERS, over, per_second
 
 _BY = "instance, server, probe"
 _LEGEND = "{{server}} {{probe}}"
@@ -90,7 +90,7 @@ DASHBOARD = Dashboard(
             'job=~"$job",instance=~"$instance"}',
         ),
     ),
-    alerts=f'{NODES},alertname=~"Probe.*|Engine.*"',
+    alerts=SERVERS,
     span="now-24h",
     top=(
         stat(

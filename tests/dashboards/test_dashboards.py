@@ -53,8 +53,7 @@ def expressions(dashboard: Json) -> Iterator[tuple[str, str]]:
             text = text_of(variable)
             yield f"${variable['name']}", query_result(text) or label_values(text)[0]
     for annotation in dashboard["annotations"]["list"]:
-        assert annotation["expr"] == annotation["target"]["expr"]
-        yield annotation["name"], annotation["expr"]
+        yield annotation["name"], annotation["target"]["expr"]
 
 
 Json = dict[str, Any]
