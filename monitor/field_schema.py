@@ -5,13 +5,14 @@ Draft 7, which yaml-language-server (VS Code, Neovim, Helix), JetBrains' IDEs an
 takes and a reader refuses, or the other way round, is told in docs/editors.md
 and tried in tests/test_config_schema.py.
 
-Three keywords are not of the draft, and passed over by who does not know them: ``markdownDescription``,
-``patternErrorMessage`` and ``doNotSuggest``.
+Some keywords are not of the draft, and passed over by who does not know them: ``markdownDescription``,
+``enumDescriptions``, ``markdownEnumDescriptions``, ``errorMessage`` and ``doNotSuggest``.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -74,10 +75,14 @@ def _section(section: Section, book: Book) -> Schema:
     if required:
         made["required"] = required
     if section.one_of:
-        made["oneOf"] = [{"required": [name]} for name in section.one_of]
+        made["oneOf"] = _required(section.one_of, f"Give either {' or '.join(section.one_of)}.")
     if section.any_of:
-        made["anyOf"] = [{"required": [name]} for name in section.any_of]
+        made["anyOf"] = _required(section.any_of, f"Give {' or '.join(section.any_of)}.")
     return {**made, **section.also}
+
+
+def _required(names: Sequence[str], told: str) -> list[Schema]:
+    return [{"required": [name], "errorMessage": told} for name in names]
 
 
 def _nullable(section: Section) -> bool:
@@ -115,7 +120,7 @@ def _kind(kind: Kind, book: Book) -> Schema:
             return {
                 "type": ["boolean", "string"],
                 "pattern": _OLDER_TRUTH,
-                "patternErrorMessage": "Expected true or false.",
+                "errorMessage": "Expected true or false.",
             }
         case Whole(least, most):
             return {
@@ -123,7 +128,7 @@ def _kind(kind: Kind, book: Book) -> Schema:
                 "minimum": least,
                 "maximum": most,
                 "pattern": _NUMBER_IN_QUOTES,
-                "patternErrorMessage": f"Expected a whole number, {least} to {most}.",
+                "errorMessage": f"Expected a whole number, {least} to {most}.",
             }
         case RuleLimit():
             return {"type": ["number", "string", "null"], "pattern": _NUMBER_IN_QUOTES}
@@ -134,7 +139,7 @@ def _kind(kind: Kind, book: Book) -> Schema:
                 "type": ["string", "integer"],
                 "minimum": least,
                 "pattern": _SIZE,
-                "patternErrorMessage": "Expected a size such as 500MB or 2GiB.",
+                "errorMessage": "Expected a size such as 500MB or 2GiB.",
             }
         case Choice(words):
             return {
@@ -161,30 +166,18 @@ def _text(kind: Text) -> Schema:
     if kind.filled:
         made["minLength"] = 1
     if kind.pattern:
-        made |= {"pattern": kind.pattern, "patternErrorMessage": f"Expected {kind.told}."}
+        made |= {"pattern": kind.pattern, "errorMessage": f"Expected {kind.told}."}
     if kind.whole:
         made |= {"minimum": kind.whole[0], "maximum": kind.whole[1]}
     return made
 
 
 def _duration(kind: Duration) -> Schema:
-    types = ["string"]
-    limits: Schema = {}
-    if kind.least == 0:  # 0 is a duration without a unit
-        types.append("integer")
-        limits = {"minimum": 0, "maximum": 0}
-    if kind.may_be_null:
-        types.append("null")
-    return {
-        "type": types if len(types) > 1 else "string",
-        "pattern": _LENGTH_OR_0 if kind.least == 0 else _LENGTH,
-        "patternErrorMessage": f"Expected a duration such as 30s or 5m{_limits(kind)}.",
-        **limits,
-    }
-
-
-def _limits(kind: Duration) -> str:
-    return kind.said.removeprefix("duration")
+    told = f"Expected a duration such as 30s or 5m{kind.said.removeprefix('duration')}."
+    text: Schema = {"type": ["string", "null"] if kind.may_be_null else "string", "errorMessage": told}
+    if kind.least:
+        return {**text, "pattern": _LENGTH}
+    return {"anyOf": [{**text, "pattern": _LENGTH_OR_0}, {"const": 0, "errorMessage": told}]}
 
 
 def _map(kind: MapOf, book: Book) -> Schema:
@@ -196,7 +189,7 @@ def _map(kind: MapOf, book: Book) -> Schema:
     if kind.key_pattern:
         made["propertyNames"] = {
             "pattern": kind.key_pattern,
-            "patternErrorMessage": f"Expected {kind.key_told}.",
+            "errorMessage": f"Expected {kind.key_told}.",
         }
     return made
 

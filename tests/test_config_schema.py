@@ -80,7 +80,7 @@ def test_a_schema_is_one(name: str) -> None:
     made = schema(BOOKS[name])
     jsonschema.Draft7Validator.check_schema(made)
     known = jsonschema.Draft7Validator.META_SCHEMA["properties"].keys()
-    beyond = {"markdownDescription", "patternErrorMessage", "doNotSuggest"}
+    beyond = {"markdownDescription", "errorMessage", "doNotSuggest"}
     beyond |= {"enumDescriptions", "markdownEnumDescriptions"}
 
     def look(one: object) -> Iterator[str]:
@@ -95,7 +95,7 @@ def test_a_schema_is_one(name: str) -> None:
                 case "anyOf" | "oneOf", list():
                     for child in value:
                         yield from look(child)
-                case "items" | "additionalProperties" | "propertyNames" | "if" | "then", _:
+                case "items" | "additionalProperties" | "propertyNames" | "if" | "then" | "else", _:
                     yield from look(value)
 
     assert set(look(made)) == set()

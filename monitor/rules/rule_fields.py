@@ -17,6 +17,9 @@ _LABELS = MapOf(
 )
 _ANNOTATIONS = MapOf(_ANY_TEXT, key_pattern=r"[\s\S]", key_told="a name", nullable_values=True)
 
+_SAYS_SOMETHING = {"type": ["string", "number", "boolean"], "minLength": 1, "errorMessage": "Expected a name."}
+_NO_TIME = {"pattern": "^(0+[a-z]*)+$", "errorMessage": "A recording rule has no such time."}
+
 FILE = Section(
     "rules",
     "A Prometheus rule file: what gpumon, Prometheus and vmalert evaluate, and what they alert on.",
@@ -109,21 +112,20 @@ RULE = Section(
         ),
     ),
     also={
-        "oneOf": [
-            {"required": [name], "properties": {name: {"type": ["string", "number", "boolean"], "minLength": 1}}}
-            for name in ("alert", "record")
-        ],
-        "if": {
-            "required": ["record"],
-            "properties": {"record": {"type": ["string", "number", "boolean"], "minLength": 1}},
-        },
+        "if": {"required": ["record"], "properties": {"record": _SAYS_SOMETHING}},
         "then": {
             "properties": {
-                "record": {"pattern": "^[^{}]*$"},
-                "annotations": {"maxProperties": 0},
-                "for": {"pattern": "^(0+[a-z]*)+$"},
-                "keep_firing_for": {"pattern": "^(0+[a-z]*)+$"},
+                "alert": {"enum": [None, ""], "errorMessage": "Give either alert or record."},
+                "record": {"pattern": "^[^{}]*$", "errorMessage": "Expected a series' name, without braces."},
+                "annotations": {"enum": [None, {}], "errorMessage": "A recording rule has no annotations."},
+                "for": _NO_TIME,
+                "keep_firing_for": _NO_TIME,
             }
+        },
+        "else": {
+            "required": ["alert"],
+            "errorMessage": "Give alert or record.",
+            "properties": {"alert": _SAYS_SOMETHING},
         },
     },
 )

@@ -5,18 +5,19 @@ from __future__ import annotations
 import sys
 import time
 
-from tests.live import install_prometheus, install_vllm
+from tests.live import install_editor, install_prometheus, install_vllm
 from tests.live.cache import InstallError, cache_root, locked, say
 
 
 def main() -> int:
-    """Install both; 0 when they are there, 1 with the reason on stderr."""
+    """Install all; 0 when they are there, 1 with the reason on stderr."""
     begun = time.monotonic()
     root = cache_root()
     try:
         with locked(root):
             install_prometheus.install()
             install_prometheus.install_scripts()
+            install_editor.install()
             install_vllm.install()
     except InstallError as error:
         print(f"live: {error}", file=sys.stderr)
