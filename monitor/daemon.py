@@ -124,6 +124,7 @@ class Daemon:
             simulated=options.simulate,
         )
         self._node.notifier = self._telling.notifier
+        self._node.reports = self._telling.reports
         self._runs = Runs(
             config.state_directory / "results",
             servers=lambda: known_servers(self._node),

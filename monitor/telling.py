@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 from monitor.api.node import Node
@@ -18,6 +19,7 @@ from monitor.notify.notice import Graph
 from monitor.notify.notifier import Notifier
 from monitor.notify.outbox import Outbox, OutboxError
 from monitor.notify.policy import Policy
+from monitor.notify.reports import Reports
 from monitor.notify.sender import AppriseSender
 from monitor.notify.targets import Targets
 from monitor.notify.webhook import WebhookSender
@@ -64,6 +66,15 @@ class Telling:
             graph_of=self._graph_of,
             sleep=clock.sleep,
         )
+        self.reports = Reports(
+            replace(config, reports=(), receivers=()) if silent else config,
+            self.outbox,
+            Targets(self._sender),
+            f"{config.hostname} (simulated)" if simulated else config.hostname,
+            clock.now_ms,
+            node.tell,
+            sleep=clock.sleep,
+        )
         self.alertmanagers = Alertmanagers(() if silent else config.alertmanagers)
         self.heartbeats = Heartbeats(() if silent else config.heartbeats, self.why_unwell, clock.now_ms)
         self._configure(config)
@@ -84,12 +95,14 @@ class Telling:
         except OutboxError as error:
             log.error("alerts of an earlier run are not known: %s", error)
         await self.notifier.open()
+        await self.reports.open()
 
     def start(self, spawn: Spawn) -> None:
         """Start what runs beside."""
         spawn(self.notifier.run(), "notifications")
         spawn(self.alertmanagers.run(), "alertmanagers")
         spawn(self.heartbeats.run(), "heartbeats")
+        spawn(self.reports.run(), "reports")
 
     def submit(self, transitions: Sequence[Transition], now_ms: int) -> None:
         """The outcome of an evaluation."""
@@ -106,6 +119,7 @@ class Telling:
             return
         self.notifier.reload(self._policy(config))
         self.heartbeats.reload(config.heartbeats)
+        self.reports.reload(config)
         self._configure(config)
 
     def add_to(self, builder: ScrapeBuilder) -> None:

@@ -12,6 +12,7 @@ from monitor.api.rights import Rights
 from monitor.clock import Clock
 from monitor.config import Config
 from monitor.notify.notifier import Notifier
+from monitor.notify.reports import Reports
 from monitor.probes.runs import Runs
 from monitor.rules.engine import Engine
 from monitor.rules.transition import Transition
@@ -58,6 +59,8 @@ class Node:
     events: deque[Event] = field(default_factory=deque)
     """The newest events of the sources, oldest first."""
     notifier: Notifier | None = None
+    reports: Reports | None = None
+    """Reports that are sent when they are due; None where there are none."""
     history: History | None = None
     """What is kept on disk; None where nothing is."""
     last_scrape_ms: int | None = None
@@ -73,6 +76,7 @@ class Node:
     """Evaluates what the API is asked."""
     rights: Rights = field(init=False)
     """Who may do what over which way in."""
+    began_ms: int = field(init=False)
 
     def tell(self, event: Event) -> None:
         """Put an event among the others, and keep it."""
@@ -83,3 +87,4 @@ class Node:
     def __post_init__(self) -> None:
         self.queries = Queries(self.head, self.history, self.clock.now_ms)
         self.rights = Rights(self.config.api)
+        self.began_ms = self.clock.now_ms()

@@ -21,12 +21,13 @@ from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from monitor.api import alertmanager, gpumon, landing, notifications, probes, prometheus, runbooks
+from monitor.api import alertmanager, gpumon, landing, notifications, probes, prometheus, reports, runbooks
 from monitor.api.exposition import CONTENT_TYPE, Exposition
 from monitor.api.gpumon import Ticker
 from monitor.api.http import BadRequest, failure
@@ -199,7 +200,10 @@ def application(ticker: Ticker) -> ASGIApp:
     async def wrong_method(request: Request, error: Exception) -> Response:
         if request.url.path.startswith(f"{alertmanager.BASE}/"):
             return alertmanager.wrong_method(request.method)
-        return failure(BadRequest(f"{request.method} is not for {request.url.path}", "bad_data", 405))
+        answer = failure(BadRequest(f"{request.method} is not for {request.url.path}", "bad_data", 405))
+        if isinstance(error, HTTPException) and error.headers is not None:
+            answer.headers.update(error.headers)
+        return answer
 
     app = Starlette(
         routes=[
@@ -210,6 +214,7 @@ def application(ticker: Ticker) -> ASGIApp:
             *gpumon.routes(ticker),
             *probes.routes(node),
             *notifications.routes(node),
+            *reports.routes(node),
             *alertmanager.routes(node),
             *runbooks.routes(),
             *landing.routes(node),

@@ -51,6 +51,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (receiver, key)) WITHOUT ROWID""",
     ),
     ("ALTER TABLE deliveries ADD COLUMN failing_since_ms INTEGER",),
+    ("CREATE TABLE reports (name TEXT PRIMARY KEY, report TEXT NOT NULL) WITHOUT ROWID",),
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
 
@@ -102,7 +103,15 @@ class KeptSilence:
     text: str | None
 
 
-Change = Record | Mark | GroupSent | KeptSilence
+@dataclass(frozen=True, slots=True)
+class KeptReport:
+    """How it goes with a scheduled report, as text; None for one that is forgotten."""
+
+    name: str
+    text: str | None
+
+
+Change = Record | Mark | GroupSent | KeptSilence | KeptReport
 Connect = Callable[[str], sqlite3.Connection]
 
 
@@ -207,6 +216,10 @@ class Database:
                         self._connection.execute("DELETE FROM silences WHERE id = ?", (ident,))
                     case KeptSilence(ident, text):
                         self._connection.execute("INSERT OR REPLACE INTO silences VALUES (?, ?)", (ident, text))
+                    case KeptReport(name, None):
+                        self._connection.execute("DELETE FROM reports WHERE name = ?", (name,))
+                    case KeptReport(name, text):
+                        self._connection.execute("INSERT OR REPLACE INTO reports VALUES (?, ?)", (name, text))
 
     def _record(self, record: Record) -> None:
         execute = self._connection.execute
@@ -357,6 +370,10 @@ class Database:
     def silences(self) -> list[tuple[str, str]]:
         """Id and text of each silence."""
         return self._connection.execute("SELECT id, silence FROM silences ORDER BY id").fetchall()
+
+    def reports(self) -> list[tuple[str, str]]:
+        """Name and text of each scheduled report."""
+        return self._connection.execute("SELECT name, report FROM reports ORDER BY name").fetchall()
 
     def transitions(self, since_ms: int, limit: int) -> list[Transition]:
         """The last ``limit`` transitions at or after ``since_ms``, newest last."""

@@ -24,6 +24,8 @@ _INK, _FAINT, _GRID, _PAPER = (31, 35, 40), (89, 99, 110), (225, 229, 233), (255
 _LINE, _FILL, _RED, _BAD = (43, 95, 168), (226, 236, 248), (179, 38, 30), (252, 232, 230)
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 34, 24
 
+_MINUTES = (5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 10_080)
+_STEPS_MS = tuple(60_000 * minutes for minutes in _MINUTES)
 _Point = tuple[float, float]
 
 
@@ -79,14 +81,14 @@ class _Plot:
             self._pen.line([self._at(_LEFT, y), self._at(WIDTH - _RIGHT, y)], fill=_GRID, width=self._scale)
             self._text((_LEFT - 6, y), _short(tick), _FAINT, 11, anchor="rm")
         span = self._end - self._start
-        step = next((step for step in (300_000, 600_000, 900_000, 1_800_000, 3_600_000) if span / step <= 6.5), span)
+        step = next((step for step in _STEPS_MS if span / step <= 6.5), span)
         at = math.ceil(self._start / step) * step
         while at <= self._end:
             x = self._x(at)
             foot = HEIGHT - _BOTTOM
             self._pen.line([self._at(x, foot), self._at(x, foot + 4)], fill=_FAINT, width=self._scale)
             if _LEFT + 14 <= x <= WIDTH - _RIGHT - 36:
-                self._text((x, foot + 6), f"{datetime.fromtimestamp(at / 1000, UTC):%H:%M}", _FAINT, 11, anchor="ma")
+                self._text((x, foot + 6), _clock(at), _FAINT, 11, anchor="ma")
             at += step
         self._text((WIDTH - _RIGHT, HEIGHT - _BOTTOM + 6), "UTC", _FAINT, 11, anchor="ra")
 
@@ -185,6 +187,12 @@ def _pieces(points: Sequence[_Point], step_ms: int) -> list[list[_Point]]:
         else:
             pieces.append([point])
     return pieces
+
+
+def _clock(at: float) -> str:
+    """The time of day, or at midnight the day."""
+    moment = datetime.fromtimestamp(at / 1000, UTC)
+    return f"{moment:%H:%M}" if moment.hour or moment.minute else f"{moment:%a %d}"
 
 
 def _short(value: float) -> str:

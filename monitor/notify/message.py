@@ -46,6 +46,8 @@ class Message:
     slack: Sequence[Mapping[str, Any]] = field(default=())
     """Attachments as Slack has them."""
     graphs: tuple[Graph, ...] = ()
+    graphs_in_chats: bool = True
+    """Whether chats get the pictures, too, each as a message of its own."""
 
 
 def render(notice: Notice) -> Message:

@@ -30,18 +30,18 @@ _CODE = re.compile(r"(`[^`\n]{1,200}`)")
 
 def markdown_of(tolds: Sequence[Told], notes: Sequence[str]) -> str:
     """CommonMark without the title. It stands for itself where the service shows line breaks as they are."""
-    blocks = [_markdown_text(note) for note in notes]
+    blocks = [markdown_text(note) for note in notes]
     for one in tolds[:_FULL]:
-        lines = [] if len(tolds) == 1 else [f"**{_markdown_text(headline(one))}**"]
-        lines += [_markdown_text(text) for text in one.said]
+        lines = [] if len(tolds) == 1 else [f"**{markdown_text(headline(one))}**"]
+        lines += [markdown_text(text) for text in one.said]
         full = len(tolds) == 1 or not one.is_known
         if full and one.action and one.fires:
-            lines.append(f"**What to do:** {_markdown_text(one.action)}")
-        lines.append(" · ".join(f"**{name}** {_markdown_text(value)}" for name, value in [*one.facts, *_links(one)]))
+            lines.append(f"**What to do:** {markdown_text(one.action)}")
+        lines.append(" · ".join(f"**{name}** {markdown_text(value)}" for name, value in [*one.facts, *_links(one)]))
         if full and (labels := _labels(one)):
             lines.append(labels)
         blocks.append("\n".join(lines))
-    blocks += [_markdown_text(line) for line in _rest(tolds)]
+    blocks += [markdown_text(line) for line in _rest(tolds)]
     events = ", ".join(one.event_id for one in tolds[:_FULL]) + (" …" if len(tolds) > _FULL else "")
     blocks.append(f"Event: {events}")
     # Two spaces: CommonMark's line break, and nothing to see where a line's end is one anyway.
@@ -55,18 +55,18 @@ def slack_of(tolds: Sequence[Told], notice: Notice, title: str, notes: Sequence[
     today = format_time(notice.now_ms)[: len("2026-01-31 ")]
     attachments: list[dict[str, Any]] = []
     for one in tolds[:_FULL]:
-        lines = [_slack_text(text) for text in one.said]
+        lines = [slack_text(text) for text in one.said]
         facts = [(name, value.removeprefix(today)) for name, value in one.facts]
         fields: list[dict[str, Any]] = []
         if alone or not one.is_known:
             if one.action and one.fires:
-                lines.append(f"*What to do:* {_slack_text(one.action)}")
-            fields = [{"title": name, "value": _slack_text(value), "short": True} for name, value in facts]
-            fields += [{"title": name, "value": _slack_text(url), "short": False} for name, url in _links(one)]
+                lines.append(f"*What to do:* {slack_text(one.action)}")
+            fields = [{"title": name, "value": slack_text(value), "short": True} for name, value in facts]
+            fields += [{"title": name, "value": slack_text(url), "short": False} for name, url in _links(one)]
             if labels := _labels(one):
                 fields.append({"title": "Labels", "value": _escape(labels), "short": False})
         else:
-            lines.append(" · ".join(f"{name} {_slack_text(value)}" for name, value in facts))
+            lines.append(" · ".join(f"{name} {slack_text(value)}" for name, value in facts))
         attachments.append(
             {
                 "color": colour_of(one),
@@ -79,10 +79,10 @@ def slack_of(tolds: Sequence[Told], notice: Notice, title: str, notes: Sequence[
         )
     if rest := _rest(tolds):
         attachments.append(
-            {"color": "#59636e", "fallback": _slack_text(rest[-1]), "text": "\n".join(map(_slack_text, rest))}
+            {"color": "#59636e", "fallback": slack_text(rest[-1]), "text": "\n".join(map(slack_text, rest))}
         )
-    pretext = [] if alone else [f"*{_slack_text(title)}*"]
-    if pretext := pretext + [f"_{_slack_text(note)}_" for note in notes]:
+    pretext = [] if alone else [f"*{slack_text(title)}*"]
+    if pretext := pretext + [f"_{slack_text(note)}_" for note in notes]:
         attachments[0]["pretext"] = "\n".join(pretext)
     events = ", ".join(one.event_id for one in tolds[:_FULL]) + (" …" if len(tolds) > _FULL else "")
     attachments[-1]["footer"] = _escape(calm(f"gpumon on {clean(notice.node)} · event {events}"))
@@ -113,14 +113,16 @@ def calm(text: str) -> str:
     return _CALLS.sub(lambda found: found.group() + _BREAK, text)
 
 
-def _markdown_text(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """``text`` as CommonMark has it, but for ``code``."""
     return "".join(
         piece if number % 2 else _SPECIAL.sub(lambda found: "\\" + found.group(), piece.replace("`", "'"))
         for number, piece in enumerate(_CODE.split(calm(text)))
     )
 
 
-def _slack_text(text: str) -> str:
+def slack_text(text: str) -> str:
+    """``text`` as Slack has it."""
     # Slack knows no backslash: a lone * or _ stays what it is, and bold by accident harms nobody.
     return _escape(calm(text))
 

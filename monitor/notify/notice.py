@@ -32,7 +32,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The last hour of what a rule compares, for a picture."""
+    """The last hour of what a rule compares, or a line of a report, for a picture."""
 
     title: str
     points: tuple[tuple[int, float], ...]
@@ -42,6 +42,8 @@ class Graph:
     """What it is compared with, in the same form; empty where there is none."""
     above: bool = True
     """Whether the alert is for values above the threshold."""
+    span: str = "The last hour"
+    """How far it goes, for who cannot see it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from monitor.notify.database import (
     Connect,
     Database,
     GroupSent,
+    KeptReport,
     KeptSilence,
     Mark,
     Record,
@@ -143,6 +144,10 @@ class Outbox:
         """Id and text of each silence. Raises ``OutboxError``."""
         return await self._read(lambda database: self._writer.adopt_silences(database.silences()))
 
+    async def load_reports(self) -> list[tuple[str, str]]:
+        """Name and text of each scheduled report. Raises ``OutboxError``."""
+        return await self._read(lambda database: self._writer.adopt_reports(database.reports()))
+
     async def load_transitions(self, since_ms: int = 0, limit: int = 1_000) -> list[Transition]:
         """The past: the last ``limit`` transitions since then, newest last. Raises ``OutboxError``."""
         return await self._read(lambda database: database.transitions(since_ms, limit))
@@ -178,6 +183,10 @@ class Outbox:
     def keep_silence(self, ident: str, text: str | None) -> asyncio.Future[None]:
         """Record a silence as it now is, or forget it (None). As ``record``."""
         return self._submit(KeptSilence(ident, text))
+
+    def keep_report(self, name: str, text: str | None) -> asyncio.Future[None]:
+        """Record how it goes with a scheduled report, or forget it (None). As ``record``."""
+        return self._submit(KeptReport(name, text))
 
     async def flush(self) -> None:
         """Try to write what is owed. Raises ``OutboxError`` where that fails."""

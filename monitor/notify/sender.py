@@ -265,6 +265,7 @@ def _request(url: str, message: Message, deadline: float) -> dict[str, Any]:
         "markdown": message.markdown or message.body,
         "html": message.html,
         "slack": message.slack,
+        "graphs_in_chats": message.graphs_in_chats,
         "fields": {
             "commonLabels": fields.get("commonLabels", {}),
             "externalURL": fields.get("externalURL", ""),
@@ -277,6 +278,7 @@ def _request(url: str, message: Message, deadline: float) -> dict[str, Any]:
                 "threshold": thinned(graph.threshold, _POINTS),
                 "step_ms": max(graph.step_ms, _span(graph.points) * 2 // _POINTS),
                 "above": graph.above,
+                "span": graph.span,
             }
             for graph in message.graphs
         ],

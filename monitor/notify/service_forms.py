@@ -152,8 +152,9 @@ def _form(plugin: Any, scheme: str, url: str, request: Request) -> Form:
         return Form(title, body, apprise.NotifyFormat.TEXT)
     title = calm(title)
     later: list[tuple[str, AttachMemory]] = []
-    if scheme in _PICTURE_SCHEMES and plugin.attachment_support and getattr(plugin, "mode", "bot") not in _HOOKS:
-        titles = [calm(f"The last hour: {graph.title}") for graph in _graphs(request)]
+    takes = plugin.attachment_support and getattr(plugin, "mode", "bot") not in _HOOKS
+    if scheme in _PICTURE_SCHEMES and takes and request.get("graphs_in_chats", True):
+        titles = [calm(f"{graph.span}: {graph.title}") for graph in _graphs(request)]
         later = [(titles[number], picture) for number, picture in _pictures(request)]
     # Telegram refuses a message whose marks do not match; apprise escapes a text for it.
     marked = apprise.NotifyFormat.MARKDOWN in formats and scheme != "tgram"
@@ -181,9 +182,10 @@ def _mail(plugin: Any, scheme: str, title: str, body: str, request: Request) -> 
         picture = pictures.get(int(found[1]))
         if picture is None or not inline:
             return ""
-        title = _graphs(request)[int(found[1])].title
+        graph = _graphs(request)[int(found[1])]
+        said = _attribute(f"{graph.span}: {graph.title}")
         return (
-            f'<img src="cid:{picture.name}" width="{_WIDTH}" alt="The last hour: {_attribute(title)}" '
+            f'<img src="cid:{picture.name}" width="{_WIDTH}" alt="{said}" '
             f'style="display:block;width:100%;max-width:{_WIDTH}px;height:auto;margin:14px 0 0;border:0">'
         )
 
@@ -223,6 +225,7 @@ def _graphs(request: Request) -> list[Graph]:
             step_ms=int(one["step_ms"]),
             threshold=tuple((int(at), float(value)) for at, value in one["threshold"]),
             above=bool(one["above"]),
+            span=str(one.get("span", "The last hour")),
         )
         for one in request["graphs"]
     ]

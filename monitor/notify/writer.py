@@ -18,6 +18,7 @@ from monitor.notify.database import (
     Connect,
     Database,
     GroupSent,
+    KeptReport,
     KeptSilence,
     Mark,
     Record,
@@ -65,6 +66,7 @@ class Writer:
         self._open: dict[tuple[str, str], Delivery] = {}
         self._silences: dict[str, KeptSilence] = {}
         self._groups: dict[tuple[str, str], GroupSent] = {}
+        self._reports: dict[str, KeptReport] = {}
 
     def write(self, changes: Sequence[Change]) -> list[OutboxError | None]:
         """Write what is owed and ``changes``; for each of these, what went wrong with it, or None."""
@@ -128,6 +130,12 @@ class Writer:
             self._silences.setdefault(ident, KeptSilence(ident, text))
         return found
 
+    def adopt_reports(self, found: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Know the scheduled reports of an earlier run."""
+        for name, text in found:
+            self._reports.setdefault(name, KeptReport(name, text))
+        return found
+
     def adopt_groups(self, found: list[GroupSent]) -> list[GroupSent]:
         """Know the groups of an earlier run."""
         for one in found:
@@ -186,7 +194,7 @@ class Writer:
             Record(((delivery.event_id, delivery.transition),), None, (delivery,), delivery.transition.at_ms)
             for delivery in self._open.values()
         ]
-        return [*known, *self._silences.values(), *self._groups.values()]
+        return [*known, *self._silences.values(), *self._groups.values(), *self._reports.values()]
 
     def _remember(self, change: Change) -> None:
         if isinstance(change, KeptSilence):
@@ -194,6 +202,12 @@ class Writer:
                 self._silences.pop(change.ident, None)
             else:
                 self._silences[change.ident] = change
+            return
+        if isinstance(change, KeptReport):
+            if change.text is None:
+                self._reports.pop(change.name, None)
+            else:
+                self._reports[change.name] = change
             return
         if isinstance(change, GroupSent):
             self._groups[change.receiver, change.key] = change
