@@ -111,7 +111,7 @@ class RunbookScreen(SelectingScreen):
         before = ""
         linked: set[str] = set()
         for block in self._blocks[1:]:  # its title is the screen's
-            if rows and not block.kind == before == "item":
+            if rows and before != "heading" and not block.kind == before == "item":
                 rows.append(Row())
             before = block.kind
             if block.kind == "heading":
@@ -128,13 +128,13 @@ class RunbookScreen(SelectingScreen):
         begin = len(rows)
         command, gap, remark = line.partition("  #")
         chosen = title == self.selected
-        shown = wrapped("", command, width, HERE if chosen else STRONG, indent=4)
+        first, *more = wrapped("", command, width - 6, HERE if chosen else STRONG, indent=0)
+        shown = [Row().put("  ▸ " if chosen else "    ", CURSOR).extend(first)]
+        shown += [Row().to(6).extend(row) for row in more]
         if gap and shown[-1].width + len(remark) + 3 <= width:
             shown[-1].put(f"  #{remark}", DIM)
         elif gap:
             shown += wrapped("", f"#{remark}", width, DIM, indent=8)
-        if chosen:
-            shown[0] = Row().put("  ▸ ", CURSOR).put(command.rstrip(), HERE) if len(shown) == 1 else shown[0]
         rows += shown
         self.choosable(title, command.rstrip(), begin, len(rows))
 
