@@ -136,11 +136,14 @@ def test_whatever_stands_in_a_field_both_say_the_same(name: str) -> None:
     documents = Documents(BOOKS[name])
     found = []
     refusals = 0
+    kinds: set[str] = set()
     # A field that several sections have is the same in all of them.
     for key, field in {(one.name, repr(one.kind)): (key, one) for key, one in documents.fields()}.values():
+        values = WRONG[:18] if repr(field.kind) in kinds else WRONG
+        kinds.add(repr(field.kind))
         document = text(documents.having(key, field.name, "PLACE"))
         before, _, after = document.partition('"PLACE"')
-        for value in WRONG:
+        for value in values:
             if "\n" in value and after:
                 continue
             one = f"{before}{value}{after}"
@@ -310,7 +313,6 @@ def changed(value: object) -> Iterator[object]:
             yield rest
             yield {**rest, f"{key}x": one}
             yield {**value, key: [one]}
-            yield {**value, key: {"x": one}}
             yield {**value, key: None}
             for other in changed(one):
                 yield {**value, key: other}
