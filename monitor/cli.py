@@ -1,14 +1,14 @@
 """The commands. Each imports what it needs when it runs, so that ``--help`` is there at once: ``*_options`` has its
 options and no more.
 
-Exit codes: 0 done, 1 a problem was found or the work failed, 2 the command line was wrong.
+How they end stands in ``monitor.commands.exit_codes``.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -17,6 +17,7 @@ from monitor.commands.alert_options import alerts, notify, silence
 from monitor.commands.completion_options import completion
 from monitor.commands.config_options import config
 from monitor.commands.dashboard_options import dashboards
+from monitor.commands.exit_codes import CLOSED_PIPE, INTERRUPTED
 from monitor.commands.groups import InOrder
 from monitor.commands.habits import hint
 from monitor.commands.node_options import daemon, demo, doctor, tui
@@ -28,11 +29,36 @@ from monitor.commands.report_options import report
 from monitor.commands.rule_options import backtest, check, test
 from monitor.commands.runbook_options import runbook
 from monitor.commands.service_options import service
+from monitor.commands.version_options import version
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(cls=InOrder, context_settings=_CONTEXT)
+_EPILOG = """Exits 0 when it is done, 1 where a problem was found or the work failed, 2 for a bad command line, 130 when
+interrupted, 141 where the output's reader is gone. `gpumon COMMAND --help` says what differs."""
+
+
+class _Root(InOrder):
+    """Ends as the table of exit codes says where the output's reader is gone: click itself would end with 1."""
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **more)  # which prints the help that is asked for
+        except BrokenPipeError:
+            _leave_the_pipe()
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()
+        except BrokenPipeError:
+            _leave_the_pipe()
+
+
+@click.group(cls=_Root, context_settings=_CONTEXT, epilog=_EPILOG)
 @click.version_option(__version__, prog_name="gpumon")
 def cli() -> None:
     """Monitor, alert on and probe a GPU node that serves models with vLLM.
@@ -67,23 +93,29 @@ cli.add_command(probe)
 cli.add_command(service)
 cli.add_command(plan)
 cli.add_command(completion)
+cli.add_command(version)
 
 
 def main() -> None:
     """Run the command line; a pipe that the reader closed and a Ctrl-C end it quietly."""
     try:
         result: Any = cli.main(prog_name="gpumon", standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         if isinstance(error, click.UsageError) and (elsewhere := hint(error)):
             click.echo(elsewhere, err=True)
         sys.exit(error.exit_code)
     except click.Abort:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # What is still buffered for the closed pipe must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        _leave_the_pipe()
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _leave_the_pipe() -> NoReturn:
+    # What is still buffered for the closed pipe must not fail again at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(CLOSED_PIPE)

@@ -90,11 +90,15 @@ def silence_list(expired: bool, url: str | None, alertmanager: str | None, as_js
 @click.argument("idents", nargs=-1, required=True, metavar="ID...")
 @reaching
 @_ALERTMANAGER
-def silence_expire(idents: tuple[str, ...], url: str | None, alertmanager: str | None) -> None:
-    """End silences now, by their ids or how those begin."""
+@click.option("--json", "as_json", is_flag=True, help="What was ended as JSON, for programs.")
+def silence_expire(idents: tuple[str, ...], url: str | None, alertmanager: str | None, as_json: bool) -> None:
+    """End silences now, by their ids or how those begin.
+
+    Exits 1 where one could not be ended; the others are.
+    """
     from monitor.commands.silence import Where, expire
 
-    sys.exit(expire(Where(url, alertmanager), idents))
+    sys.exit(expire(Where(url, alertmanager), idents, as_json=as_json))
 
 
 @click.group()

@@ -13,6 +13,7 @@ from contextlib import aclosing
 from typing import TextIO
 
 import click
+import msgspec
 
 from monitor.client import format as words
 from monitor.client.errors import ClientError
@@ -49,10 +50,10 @@ COLUMNS = (
 """pclk is the clock of the multiprocessors, mclk that of the memory, as ``nvidia-smi dmon`` calls them."""
 
 
-def run(url: str | None, *, gpus: str | None, delay: float, count: int, as_csv: bool) -> int:
+def run(url: str | None, *, gpus: str | None, delay: float, count: int, form: str) -> int:
     """Print until interrupted, or ``count`` moments; 0, or 1 where there is nothing to be asked."""
     wanted = None if gpus is None else {one.strip() for one in gpus.split(",") if one.strip()}
-    writer = Writer(sys.stdout, as_csv=as_csv)
+    writer = Writer(sys.stdout, form)
     try:
         return asyncio.run(_follow(url, wanted, delay, count, writer))
     except ClientError as error:
@@ -64,11 +65,10 @@ async def _follow(url: str | None, wanted: set[str] | None, delay: float, count:
     shown = 0
     async with aclosing(_pictures(url, delay)) as pictures:
         async for picture in pictures:
-            rows = rows_of(picture, wanted)
             if wanted is not None and picture.gpus and not any(gpu.index in wanted for gpu in picture.gpus):
                 there = ", ".join(gpu.index for gpu in picture.gpus)
                 raise ClientError(f"no GPU {', '.join(sorted(wanted))} is there", "", f"There are {there}")
-            writer.write(rows)
+            writer.write_moment(picture, wanted)
             shown += 1
             if count and shown >= count:
                 return 0
@@ -100,6 +100,63 @@ def rows_of(picture: Snapshot, wanted: set[str] | None = None) -> list[tuple[str
     if wanted is None:
         rows += [(time, *["-"] * 9, *_engine(one)) for key, one in engines.items() if key not in shown]
     return rows
+
+
+def objects_of(picture: Snapshot, wanted: set[str] | None = None) -> list[dict[str, object]]:
+    """The same for programs, in base units, without what is absent: ``gpu`` or ``server`` says whose it is."""
+    engines = {engine.key: engine for engine in picture.engines}
+    found: list[dict[str, object]] = []
+    shown: set[tuple[str, str]] = set()
+    for gpu in picture.gpus:
+        if wanted is not None and gpu.index not in wanted:
+            continue
+        engine = engines.get((gpu.instance, gpu.engine.partition(" rank ")[0]))
+        if engine is not None:
+            shown.add(engine.key)
+        readings = {} if gpu.stale else {name: getattr(gpu, field) for name, field in _GPU_FIELDS.items()}
+        whose = {"at_ms": picture.now_ms, "instance": gpu.instance, "gpu": gpu.index}
+        found.append(whose | _present(readings) | _engine_object(engine))
+    if wanted is None:
+        rest = (one for key, one in engines.items() if key not in shown)
+        found += [{"at_ms": picture.now_ms, "instance": one.key[0]} | _engine_object(one) for one in rest]
+    return found
+
+
+_GPU_FIELDS = {
+    "power_watts": "power",
+    "temperature_celsius": "temperature",
+    "memory_temperature_celsius": "memory_temperature",
+    "utilization_ratio": "utilization",
+    "memory_busy_ratio": "memory_busy",
+    "memory_used_bytes": "memory_used",
+    "memory_clock_mhz": "memory_clock",
+    "sm_clock_mhz": "sm_clock",
+}
+_ENGINE_FIELDS = {
+    "requests_running": "running",
+    "requests_waiting": "waiting",
+    "kv_cache_ratio": "kv_cache",
+    "prefix_hit_ratio": "prefix_hits",
+    "prompt_tokens_per_second": "prompt_rate",
+    "generation_tokens_per_second": "generation_rate",
+    "ttft_seconds": "ttft_mean",
+    "itl_seconds": "itl_mean",
+}
+
+
+def _engine_object(engine: Engine | None) -> dict[str, object]:
+    if engine is None:
+        return {}
+    whose: dict[str, object] = {"server": engine.server}
+    if engine.up is not None:
+        whose["server_up"] = engine.up
+    if engine.up is False:
+        return whose | {"server_reason": engine.reason}
+    return whose | _present({name: getattr(engine, field) for name, field in _ENGINE_FIELDS.items()})
+
+
+def _present(readings: dict[str, float | None]) -> dict[str, object]:
+    return {name: value for name, value in readings.items() if value is not None and value == value}
 
 
 def _gpu(gpu: Gpu) -> tuple[str, ...]:
@@ -142,12 +199,20 @@ def _whole(value: float | None, factor: float = 1) -> str:
 
 
 class Writer:
-    """Writes rows as columns with a head now and then, or as CSV with one."""
+    """Writes rows as columns with a head now and then, or as CSV with one; and objects as JSON, one a line."""
 
-    def __init__(self, out: TextIO, *, as_csv: bool) -> None:
+    def __init__(self, out: TextIO, form: str) -> None:
         self._out = out
-        self._csv = csv.writer(out, lineterminator="\n") if as_csv else None
+        self._csv = csv.writer(out, lineterminator="\n") if form == "csv" else None
+        self._json = form == "json"
         self._since_head: int | None = None
+
+    def write_moment(self, picture: Snapshot, wanted: set[str] | None) -> None:
+        """What a moment has, in this writer's form."""
+        if self._json:
+            self.write_objects(objects_of(picture, wanted))
+        else:
+            self.write(rows_of(picture, wanted))
 
     def write(self, rows: Sequence[tuple[str, ...]]) -> None:
         """One moment; what is written is out at once."""
@@ -163,6 +228,11 @@ class Writer:
             for row in rows:
                 self._line(" ", row)
         self._since_head = (self._since_head or 0) + len(rows)
+        self._out.flush()
+
+    def write_objects(self, objects: Sequence[dict[str, object]]) -> None:
+        """One moment as JSON."""
+        self._out.writelines(msgspec.json.encode(one).decode() + "\n" for one in objects)
         self._out.flush()
 
     def _line(self, mark: str, row: Sequence[str]) -> None:

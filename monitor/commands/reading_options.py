@@ -36,12 +36,13 @@ def snapshot(url: str | None, as_json: bool, as_prom: bool) -> None:
     help="Between two moments.",
 )
 @click.option("-c", "--count", type=click.IntRange(0), default=0, help="Moments, then end. Default: until interrupted.")
-@click.option("--csv", "as_csv", is_flag=True, help="As CSV; what is absent is empty.")
-def dmon(url: str | None, gpus: str | None, delay: float, count: int, as_csv: bool) -> None:
+@click.option("--csv", "form", flag_value="csv", help="As CSV; what is absent is empty.")
+@click.option("--json", "form", flag_value="json", help="As JSON, an object a line; what is absent is not in it.")
+def dmon(url: str | None, gpus: str | None, delay: float, count: int, form: str | None) -> None:
     """Print a line for each GPU each second, as nvidia-smi dmon does, with what its vLLM server does."""
     from monitor.commands.dmon import run
 
-    sys.exit(run(url, gpus=gpus, delay=delay, count=count, as_csv=as_csv))
+    sys.exit(run(url, gpus=gpus, delay=delay, count=count, form=form or "table"))
 
 
 @click.command()
@@ -113,9 +114,10 @@ def export(
 
 
 @click.command()
-@click.option("--markdown", is_flag=True, help="The page docs/series.md.")
-def series(markdown: bool) -> None:
+@click.option("--markdown", "form", flag_value="markdown", help="The page docs/series.md.")
+@click.option("--json", "form", flag_value="json", help="As JSON, for programs.")
+def series(form: str | None) -> None:
     """List every series that gpumon exports: name, type, unit and labels."""
     from monitor.commands.series import run
 
-    sys.exit(run(markdown=markdown))
+    sys.exit(run(form or "table"))

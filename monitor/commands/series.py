@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import click
@@ -39,10 +40,10 @@ text-generation-inference come under today's vLLM's names, with `engine_type` wh
 """
 
 
-def run(*, markdown: bool) -> int:
-    """Print the table."""
-    found = all_entries()
-    click.echo(to_markdown(found) if markdown else to_text(found), nl=False)
+def run(form: str) -> int:
+    """Print them as a ``table``, as ``markdown`` or as ``json``."""
+    write = {"markdown": to_markdown, "json": to_json}.get(form, to_text)
+    click.echo(write(all_entries()), nl=False)
     return 0
 
 
@@ -59,6 +60,16 @@ def to_text(found: Sequence[Entry]) -> str:
         for entry in found
     ]
     return "\n".join(lines) + "\n"
+
+
+def to_json(found: Sequence[Entry]) -> str:
+    """{"schema": 1, "series": [{"name", "type", "unit", "labels", "help", "source"}…]}; ``unit`` where there is one."""
+    rows = [
+        {"name": one.name, "type": one.kind, "labels": list(one.labels), "help": one.help, "source": one.source}
+        | ({"unit": one.unit} if one.unit else {})
+        for one in found
+    ]
+    return json.dumps({"schema": 1, "series": rows}, ensure_ascii=False, indent=2) + "\n"
 
 
 def to_markdown(found: Sequence[Entry]) -> str:

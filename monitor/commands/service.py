@@ -7,6 +7,7 @@ A plan is made first, from what is on the machine, and is all that ``--dry-run``
 from __future__ import annotations
 
 import importlib.resources
+import json
 import os
 import pwd
 import re
@@ -280,13 +281,17 @@ def _do(steps: Sequence[Step], doer: Doer, *, dry_run: bool) -> None:
             step.do(doer)
 
 
-def status(system: System) -> int:
-    """Say how the service is; 0 where it runs, else 1."""
+def status(system: System, *, as_json: bool = False) -> int:
+    """Say how the service is; 0 where it runs, else 1. As JSON: {"schema": 1, "active", and each row's name: text}."""
     rows = _status_rows(system)
+    active = dict(rows).get("service", "").startswith("active")
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "active": active, **dict(rows)}, ensure_ascii=False))
+        return 0 if active else 1
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         click.echo(f"{name:{width}}  {value}")
-    return 0 if dict(rows).get("service", "").startswith("active") else 1
+    return 0 if active else 1
 
 
 def _status_rows(system: System) -> list[tuple[str, str]]:

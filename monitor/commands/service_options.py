@@ -48,11 +48,12 @@ def service_install(prefix: Path | None, package: str | None, operator: str | No
 
 
 @service.command("status")
-def service_status() -> None:
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def service_status(as_json: bool) -> None:
     """Say how it is. Exits 1 where it does not run."""
     from monitor.commands.service import System, status
 
-    sys.exit(status(System()))
+    sys.exit(status(System(), as_json=as_json))
 
 
 @service.command("uninstall")

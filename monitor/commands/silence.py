@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import json
 import re
 import time
 from collections.abc import Sequence
@@ -163,17 +164,19 @@ def _row(row: SilenceRow, now_ms: int) -> list[str]:
     return [row.id[:8], row.state, when, row.created_by, ", ".join(map(str, row.matchers)), row.comment]
 
 
-def expire(where: Where, idents: Sequence[str]) -> int:
-    """End silences now, by their ids or the beginnings of those; 0, or 1 where one could not be ended."""
+def expire(where: Where, idents: Sequence[str], *, as_json: bool = False) -> int:
+    """End silences now, by their ids or the beginnings of those; 0, or 1 where one could not be ended. As JSON:
+    {"schema": 1, "silences": [{"id", "ended"}…]}, where ``ended`` is false for one that was over already."""
     try:
-        return asyncio.run(_expire(where, idents))
+        return asyncio.run(_expire(where, idents, as_json=as_json))
     except ClientError as error:
         click.echo(f"gpumon silence expire: {error}", err=True)
         return 1
 
 
-async def _expire(where: Where, idents: Sequence[str]) -> int:
+async def _expire(where: Where, idents: Sequence[str], *, as_json: bool) -> int:
     code = 0
+    told: list[dict[str, object]] = []
     async with AlertClient(where.target()) as client:
         rows = await client.silences()
         for ident in idents:
@@ -184,13 +187,18 @@ async def _expire(where: Where, idents: Sequence[str]) -> int:
                 code = 1
                 continue
             said = ", ".join(words.clean(str(one)) for one in row.matchers)
+            told.append({"id": row.id, "ended": row.state != "expired"})
             if row.state == "expired":
-                click.echo(f"{row.id[:8]} was over already: {said}")
+                if not as_json:
+                    click.echo(f"{row.id[:8]} was over already: {said}")
                 continue
             warning = await client.expire_silence(row.id)
-            click.echo(f"{row.id[:8]} ended: {said}")
+            if not as_json:
+                click.echo(f"{row.id[:8]} ended: {said}")
             if warning:
                 click.echo(f"warning: {words.clean(warning)}", err=True)
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "silences": told}))
     return code
 
 

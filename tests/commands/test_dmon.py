@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from monitor.cli import cli
-from monitor.commands.dmon import COLUMNS, Writer, rows_of
+from monitor.commands.dmon import COLUMNS, Writer, objects_of, rows_of
 from tests.client.fake_daemon import FakeDaemon
 from tests.client.story import SERVER, Story, snapshot
 
@@ -53,7 +54,7 @@ def test_a_server_of_no_known_gpu_and_one_that_is_down_have_their_lines() -> Non
 
 def test_columns_keep_their_places_and_the_head_comes_again() -> None:
     out = io.StringIO()
-    writer = Writer(out, as_csv=False)
+    writer = Writer(out, "table")
     rows = rows_of(snapshot(seconds=5))
     for _ in range(6):
         writer.write(rows)
@@ -67,7 +68,7 @@ def test_columns_keep_their_places_and_the_head_comes_again() -> None:
 
 def test_csv_has_one_head_and_nothing_where_nothing_is() -> None:
     out = io.StringIO()
-    writer = Writer(out, as_csv=True)
+    writer = Writer(out, "csv")
     picture = snapshot(seconds=5)
     picture = replace(picture, gpus=tuple(replace(gpu, power=None) for gpu in picture.gpus))
     for _ in range(3):
@@ -76,6 +77,34 @@ def test_csv_has_one_head_and_nothing_where_nothing_is() -> None:
     assert table[0][2] == "pwr [W]"
     assert len(table) == 1 + 3 * 8
     assert {row[2] for row in table[1:]} == {""}
+
+
+def test_json_is_in_base_units_and_has_nothing_where_nothing_is() -> None:
+    picture = snapshot(seconds=5)
+    first = replace(picture.gpus[0], power=None, memory_used=3 * 1024**3)
+    old = replace(picture.gpus[1], stale=True)
+    out = io.StringIO()
+    writer = Writer(out, "json")
+    writer.write_moment(replace(picture, gpus=(first, old)), None)
+    one, two = map(json.loads, out.getvalue().splitlines())
+    assert one["gpu"] == "0"
+    assert one["at_ms"] == picture.now_ms
+    assert one["memory_used_bytes"] == 3 * 1024**3
+    assert "power_watts" not in one
+    assert 0 <= one["utilization_ratio"] <= 1
+    assert one["server"] == SERVER
+    assert one["server_up"] is True
+    assert one["requests_running"] >= 0
+    assert {name for name in two if name.endswith(("watts", "celsius", "bytes", "mhz"))} == set()
+    down = replace(snapshot(Story(vllm_down="connection refused"), seconds=5), gpus=())
+    (alone,) = objects_of(down)
+    assert {key: alone[key] for key in ("server", "server_up", "server_reason")} == {
+        "server": SERVER,
+        "server_up": False,
+        "server_reason": "connection refused",
+    }
+    assert "gpu" not in alone
+    assert objects_of(picture, {"0"})[0]["gpu"] == "0"
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import pkgutil
 import re
 from collections.abc import Iterable
@@ -228,3 +229,12 @@ def test_a_server_is_documented_where_its_names_are_ours() -> None:
     assert undocumented(of_metrics.shape.series, "vllm") == []
     assert undocumented(of_health.shape.series, "engine") == []
     assert undocumented(of_canary.shape.series, "canary") == []
+
+
+def test_json_has_every_series() -> None:
+    done = CliRunner().invoke(cli, ["series", "--json"])
+    assert done.exit_code == 0
+    found = json.loads(done.output)["series"]
+    assert [one["name"] for one in found] == [entry.name for entry in all_entries()]
+    (power,) = [one for one in found if one["name"] == "DCGM_FI_DEV_POWER_USAGE"]
+    assert (power["type"], power["unit"], power["source"]) == ("gauge", "W", "nvml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -306,7 +307,13 @@ def test_the_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for part in ("/srv/gpumon, gpumon, version 1.2.3", "active (running), enabled", str(CONFIG)):
         assert part in out, part
+    assert status(fake.system, as_json=True) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["active"] is True
+    assert told["configuration"] == str(CONFIG)
     fake.active = False
+    assert status(fake.system, as_json=True) == 1
+    assert json.loads(capsys.readouterr().out)["active"] is False
     assert status(fake.system) == 1
     assert "failed (failed), enabled, exit-code: `journalctl -u gpumon.service`" in capsys.readouterr().out
     nobody = replace(fake.system, run=lambda command: None)

@@ -107,6 +107,8 @@ def test_list_shows_and_expire_ends_by_the_beginning_of_an_id(
         assert expire(where, [one.id[:6].upper()]) == 0
         assert capsys.readouterr().out == f'{one.id[:8]} ended: alertname="Hot"\n'
         assert only(node).ends_at_ms == T0 + MINUTE
+        assert expire(where, [one.id], as_json=True) == 0
+        assert json.loads(capsys.readouterr().out) == {"schema": 1, "silences": [{"id": one.id, "ended": False}]}
         assert expire(where, [one.id]) == 0
         assert "was over already" in capsys.readouterr().out
         assert show(where, expired=False, as_json=False) == 0
