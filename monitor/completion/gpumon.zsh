@@ -21,8 +21,8 @@ _gpumon() {
         file) _files ;;
         folder) _files -/ ;;
     esac
-    (( $#full )) && _describe -o 'gpumon' full
-    (( $#parts )) && _describe -o 'gpumon' parts -S ''
+    (( $#full )) && _describe 'gpumon' full
+    (( $#parts )) && _describe 'gpumon' parts -S ''
     return 0
 }
 

@@ -23,7 +23,7 @@ def made() -> dict[Path, str]:
 
 def completions(top: Node) -> str:
     """``monitor/completion/commands.tsv``; what it means stands in ``monitor.completion.table``."""
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for node in top.walk():
         if node.path:
             lines.append(("command", " ".join(node.path), _brief(node.short)))
