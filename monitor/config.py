@@ -94,8 +94,8 @@ class _Reader:
         top = root.fields(described.TOP.names)
         if "node" in top:
             config = self._identity(top["node"], config)
-        if "state_directory" in top and (text := top["state_directory"].text()) is not None:
-            config = replace(config, state_directory=self._parts.path(text))
+        if (state_directory := self._parts.path_of(top, "state_directory")) is not None:
+            config = replace(config, state_directory=state_directory)
         if "history" in top:
             config = replace(config, history=_keeping(top["history"].fields(described.HISTORY.names), config.history))
         if "probes" in top:
@@ -144,8 +144,7 @@ class _Reader:
             fields = found["host"].fields(described.HOST.names)
             config = replace(config, host=_polled(fields, described.HOST, config.host))
             if "model_caches" in fields:
-                caches = [self._parts.path(text) for item in fields["model_caches"].items() if (text := item.text())]
-                config = replace(config, model_caches=tuple(caches))
+                config = replace(config, model_caches=self._parts.paths(fields["model_caches"]))
             if (rootfs := self._parts.path_of(fields, "rootfs")) is not None:
                 config = replace(config, rootfs=rootfs)
         if "kernel_log" in found:

@@ -25,8 +25,7 @@ class AlertingReader:
         """``alerting:`` into the configuration's fields."""
         found = node.fields(ALERTING.names)
         if "rule_files" in found:
-            files = [self._parts.path(text) for item in found["rule_files"].items() if (text := item.text())]
-            config = replace(config, rule_files=tuple(files))
+            config = replace(config, rule_files=self._parts.paths(found["rule_files"]))
         if "evaluation_interval" in found:
             interval = found["evaluation_interval"].duration_ms(*ALERTING.limits("evaluation_interval"))
             config = replace(config, evaluation_interval_ms=interval or config.evaluation_interval_ms)

@@ -16,8 +16,7 @@ _LONGEST_SOCKET = 107
 def read_api(node: Node, api: Api, parts: Parts) -> Api:
     """The section, with what ``api`` has where it is silent. Problems are noted at their places."""
     found = node.fields(described.API.names)
-    if "socket" in found and (text := found["socket"].text()) is not None:
-        path = parts.path(text)
+    if (path := parts.path_of(found, "socket")) is not None:
         if len(os.fsencode(path)) > _LONGEST_SOCKET:
             found["socket"].problem(f"a unix socket's path has at most {_LONGEST_SOCKET} bytes")
         api = replace(api, socket=path)

@@ -368,7 +368,7 @@ LOG = Section(
     "Where a server logs: one of the two.",
     (
         Field("file", PATH, "a file", examples=("/var/log/vllm.log",)),
-        Field("unit", Text(), "the journal of a systemd unit", examples=("vllm.service",)),
+        Field("unit", Text(filled=True), "the journal of a systemd unit", examples=("vllm.service",)),
     ),
     one_of=("file", "unit"),
 )

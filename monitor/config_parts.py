@@ -25,28 +25,34 @@ class Parts:
         path = Path(text).expanduser()
         return path if path.is_absolute() else self._base / path
 
+    def path_at(self, node: Node) -> Path | None:
+        """The path that stands there; None with a problem noted where none does."""
+        text = filled(node, "path")
+        return self.path(text) if text is not None else None
+
+    def paths(self, node: Node) -> tuple[Path, ...]:
+        """A list of paths."""
+        return tuple(path for item in node.items() if (path := self.path_at(item)) is not None)
+
     def path_of(self, fields: dict[str, Node], name: str) -> Path | None:
         """The path in a field, or None where there is no such field."""
-        text = fields[name].text() if name in fields else None
-        return self.path(text) if text else None
+        return self.path_at(fields[name]) if name in fields else None
 
     def secret(self, node: Node) -> Secret | None:
         """A text, ``{env: NAME}`` or ``{file: PATH}``."""
         place = (node.line, node.column)
         if node.kind == "scalar":
-            text = node.text()
-            if text == "":
-                node.problem("expected a text, found nothing between the quotes")
-            return Secret("plain", text, place) if text else None
+            text = filled(node)
+            return Secret("plain", text, place) if text is not None else None
         fields = node.fields(SECRET_PARTS.names)
         if len(fields) != 1:
             node.problem("say where the secret is, with either `env: NAME` or `file: PATH`")
             return None
         if "env" in fields:
-            text = fields["env"].text()
-            return Secret("env", text, place) if text else None
-        text = fields["file"].text()
-        return Secret("file", str(self.path(text)), place) if text else None
+            text = filled(fields["env"])
+            return Secret("env", text, place) if text is not None else None
+        path = self.path_at(fields["file"])
+        return Secret("file", str(path), place) if path is not None else None
 
     def secret_of(self, fields: dict[str, Node], name: str) -> Secret | None:
         """The secret in a field, or None where there is no such field."""
@@ -58,6 +64,15 @@ class Parts:
         if secret is not None and secret.where == "plain" and not is_http_url(secret.value):
             node.problem("this is no http or https URL")
         return secret
+
+
+def filled(node: Node, what: str = "text") -> str | None:
+    """A text that is not empty: what is left empty by mistake is not taken for what was never said."""
+    text = node.text()
+    if text == "":
+        node.problem(f"expected a {what}, found nothing between the quotes")
+        return None
+    return text
 
 
 def one_or_more(node: Node) -> list[Node]:

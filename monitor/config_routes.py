@@ -134,8 +134,9 @@ def read_inhibit_rules(node: Node) -> tuple[InhibitRule, ...]:
             fields["name"].text()
         sides: list[tuple[LabelMatcher, ...]] = []
         for side in ("source_matchers", "target_matchers"):
+            before = len(item.problems.found)
             matchers = read_matchers(fields[side]) if side in fields else ()
-            if side not in fields or not one_or_more(fields[side]):
+            if not matchers and len(item.problems.found) == before:
                 item.problem(f'an inhibit rule needs "{side}": without any, every alert would be meant')
             sides.append(matchers)
         labels = [text for child in one_or_more(fields["equal"]) if (text := child.text())] if "equal" in fields else []

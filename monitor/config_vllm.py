@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from monitor.config_fields import CANARY, LOG, PERCENTILES, SERVER, TARGETS
-from monitor.config_parts import Parts, hide_password, truth
+from monitor.config_parts import Parts, filled, hide_password, truth
 from monitor.config_values import Canary, LatencyTarget, VllmServer
 from monitor.yaml_reader import Node, suggestion
 
@@ -99,7 +99,7 @@ class VllmReader:
             return None, ""
         if "file" in fields:
             return self._parts.path_of(fields, "file"), ""
-        return None, fields["unit"].text() or ""
+        return None, filled(fields["unit"]) or ""
 
 
 def _gpus(node: Node) -> tuple[str, ...]:

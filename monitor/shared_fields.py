@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from monitor.field_kinds import Field, SecretText, Section, Text, Truth
 
-PATH = Text("path", "paths")
+PATH = Text("path", "paths", filled=True)
 SECRET = SecretText()
 WEB_SECRET = SecretText(r"^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]", "an http or https URL", bare=False)
 
@@ -31,7 +31,7 @@ SECRET_PARTS = Section(
         Field("env", Text(filled=True), "a variable of the daemon's environment", examples=("GPUMON_URL",)),
         Field(
             "file",
-            Text("path", "paths", filled=True),
+            PATH,
             "a file that holds it, and nothing else; read each time, so that it can be changed",
             examples=("/etc/gpumon/url",),
         ),

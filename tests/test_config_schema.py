@@ -45,6 +45,7 @@ UNSEEN = {
     "all labels beside one": r"stands for every label",
     "a header that says what another field says": r"give either this header",
     "depth": r"routes stand at most",
+    "matchers that take every alert": r"every alert would be meant",
     "anchors that are named again": r"aliases are not supported",
 }
 
