@@ -10,7 +10,7 @@ import base64
 import hashlib
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from monitor import runbooks
@@ -64,12 +64,14 @@ def routes() -> list[Route]:
 
     async def page(request: Request) -> Response:
         name = request.path_params["name"]
+        if not name:
+            return RedirectResponse("../runbooks")
         text = runbooks.text_of(name)
         if text is None:
             return answer("No such runbook", unknown_html(name), 404)
         return answer(name, page_html(text))
 
-    return [Route(BASE, index), Route(f"{BASE}/{{name}}", page)]
+    return [Route(BASE, index), Route(f"{BASE}/{{name:path}}", page)]
 
 
 def page_html(text: str) -> str:

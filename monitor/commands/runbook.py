@@ -110,7 +110,8 @@ def _styled(broken: list[str], pieces: Iterable[Piece]) -> list[str]:
             if not char.isspace():
                 one, at = looks[at][1], at + 1
                 if one is not look:
-                    shown, run, look = shown + look(run), "", one
+                    words = run.rstrip(" ")
+                    shown, run, look = shown + look(words) + run[len(words) :], "", one
             run += char
         lines.append(shown + look(run))
     return lines
