@@ -37,7 +37,7 @@ class Asked:
 def panels(dashboard: Json) -> Iterator[Json]:
     """All of them, those in folded rows too, without the rows' headings."""
     for panel in dashboard["panels"]:
-        if panel["type"] == "row":
+        if panel.get("type") == "row":
             yield from panel["panels"]
         else:
             yield panel
