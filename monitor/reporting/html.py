@@ -76,7 +76,7 @@ def time_ticks(period: Period, zone: str) -> tuple[tuple[float, ...], tuple[str,
     if hours <= 3:
         minutes = next((step for step in (5, 10, 15, 30) if hours * 60 / step <= 6), 60)
     else:
-        minutes = 60 * next((step for step in _STEPS_HOURS if hours / step <= 6), 1440)
+        minutes = 60 * next((step for step in _STEPS_HOURS if hours / step <= 7), 1440)
     where = zone_of(zone)
     begin = datetime.fromtimestamp(period.start_ms / 1000, UTC).astimezone(where)
     at = begin.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
