@@ -13,7 +13,7 @@ CLOSED_PIPE: Final = 141
 
 EXIT_CODES: Final = {
     DONE: "It was done; nothing is wrong.",
-    PROBLEM: "A problem was found, or the work failed: what and why stands on standard error.",
+    PROBLEM: "A problem was found, or the work failed; it is said which.",
     USAGE: "The command line cannot be meant: an option, an expression, a file or an address that is none.",
     BUSY: "`gpumon probe` alone: the server has other work, and nothing was sent.",
     INTERRUPTED: "Interrupted, by Ctrl-C, or a probe that was cancelled.",

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.docs import commands_page, man_pages
 from tests.docs.shell import TOP
 from tests.docs.tree import Node, kind_of, plain, tree
 
 TABLE = TOP / "monitor" / "completion" / "commands.tsv"
+MANUAL = TOP / "docs" / "man"
 
 
 def made() -> dict[Path, str]:
     """All files that are made, and their texts."""
     top = tree()
-    return {TABLE: completions(top)}
+    manual = {MANUAL / name: text for name, text in man_pages.pages(top).items()}
+    return {TABLE: completions(top), TOP / "docs" / "commands.md": commands_page.page(top)} | manual
 
 
 def completions(top: Node) -> str:
@@ -46,7 +49,10 @@ def _brief(text: str) -> str:
 
 def main() -> None:
     """Write them."""
-    for path, text in made().items():
+    files = made()
+    for old in set(MANUAL.glob("*.1")) - files.keys():
+        old.unlink()
+    for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         print(path.relative_to(TOP))

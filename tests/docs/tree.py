@@ -72,6 +72,19 @@ class Node:
         """What stands without a name."""
         return [one for one in self.command.params if isinstance(one, click.Argument)]
 
+    def usage(self) -> str:
+        """How it is typed, on one line, without the names of options."""
+        pieces = " ".join(self.command.collect_usage_pieces(self.context()))
+        return re.sub(r"\s+", " ", f"{self.name} {pieces}").strip()
+
+    def paragraphs(self) -> list[tuple[str, bool]]:
+        """Its help by paragraphs, each with whether its lines are to stay as they are."""
+        found = []
+        for part in inspect.cleandoc(self.command.help or "").split("\n\n"):
+            kept = part.startswith("\b")
+            found.append((part.removeprefix("\b").strip("\n") if kept else " ".join(part.split()), kept))
+        return found
+
     def walk(self) -> Iterator[Node]:
         """This and all below, in order."""
         yield self
@@ -97,6 +110,20 @@ def _node(path: tuple[str, ...], command: click.Command, context: click.Context)
             if not child.hidden:
                 children.append(_node((*path, name), child, click.Context(child, info_name=name, parent=context)))
     return Node(path, command, tuple(children))
+
+
+def signature(node: Node, option: click.Option) -> str:
+    """Its names and what it takes: ``-d, --for DURATION``."""
+    record = option.get_help_record(node.context())
+    assert record is not None
+    return record[0]
+
+
+def meaning(node: Node, option: click.Option) -> str:
+    """Its help, with its default and its range, as ``--help`` has them."""
+    record = option.get_help_record(node.context())
+    assert record is not None
+    return re.sub(r"\s+", " ", record[1]).strip()
 
 
 def plain(text: str) -> str:
