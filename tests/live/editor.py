@@ -6,7 +6,7 @@ import json
 import queue
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ SECONDS = 30.0
 class Editor:
     """Speaks with a language server over its standard input and output."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], settings: Mapping[str, object]) -> None:
         self._process = process
+        self._settings = settings
         self._number = 0
         self._answers: dict[int, queue.Queue[Any]] = {}
         self._marks: dict[str, queue.Queue[list[dict[str, Any]]]] = {}
@@ -88,8 +89,9 @@ class Editor:
                 params = message["params"]
                 self._marks.setdefault(params["uri"], queue.Queue()).put(params["diagnostics"])
             elif "id" in message:  # it asks for settings, or to register something
-                count = len(message.get("params", {}).get("items", []))
-                self._send({"id": message["id"], "result": [{}] * count if count else None})
+                items = (message.get("params") or {}).get("items", [])
+                settings = [self._settings.get(item.get("section"), {}) for item in items]
+                self._send({"id": message["id"], "result": settings or None})
 
 
 def _at(path: Path, line: int, column: int) -> dict[str, object]:
@@ -101,10 +103,13 @@ def _text(content: Any) -> str:
 
 
 @contextmanager
-def editor(command: Sequence[str], folder: Path) -> Iterator[Editor]:
-    """A language server with an editor on it, which has opened a folder."""
+def editor(command: Sequence[str], folder: Path, schemas: Mapping[str, str]) -> Iterator[Editor]:
+    """A language server with an editor on it, which has opened a folder. ``schemas`` are of the editor's settings:
+    patterns of files' names, by the schema that they have."""
+    # Nothing is got from the network.
+    settings = {"yaml": {"schemaStore": {"enable": False, "url": ""}, "validate": True, "schemas": schemas}}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder) as process:
-        one = Editor(process)
+        one = Editor(process, settings)
         try:
             capabilities = {
                 "textDocument": {
@@ -123,15 +128,6 @@ def editor(command: Sequence[str], folder: Path) -> Iterator[Editor]:
                 capabilities=capabilities,
             )
             one.tell("initialized")
-            settings = {
-                "yaml": {
-                    "schemaStore": {"enable": False},
-                    "validate": True,
-                    "hover": True,
-                    "completion": True,
-                    "disableSchemaDetection": False,
-                }
-            }
             one.tell("workspace/didChangeConfiguration", settings=settings)
             yield one
             one.ask("shutdown")

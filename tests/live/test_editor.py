@@ -27,7 +27,7 @@ def vim(folder: Path) -> Iterator[Editor]:
     command = install_editor.command()
     if command is None:
         pytest.skip(install_editor.why_not() or "yaml-language-server is not installed: python -m tests.live.install")
-    with editor(command, folder) as one:
+    with editor(command, folder, {"./by-name.json": "named*.yaml"}) as one:
         yield one
 
 
@@ -135,4 +135,12 @@ def test_a_schema_beside_the_file_is_found(vim: Editor, folder: Path) -> None:
     (folder / "rules.json").write_bytes(schema.read_bytes())
     path = folder / "beside.yaml"
     found = vim.open(path, "# yaml-language-server: $schema=rules.json\ngroups:\n  - {nam: g}\n")
+    assert "Property nam is not allowed." in {one["message"] for one in found}
+
+
+def test_an_editor_may_be_told_by_the_name_of_the_file(vim: Editor, folder: Path) -> None:
+    schema = schema_path(RULES_SCHEMA)
+    assert schema is not None
+    (folder / "by-name.json").write_bytes(schema.read_bytes())
+    found = vim.open(folder / "named-1.yaml", "groups:\n  - {nam: g}\n")
     assert "Property nam is not allowed." in {one["message"] for one in found}
