@@ -25,7 +25,7 @@ from monitor import __version__
 from monitor.api.http import BadRequest, bounded_body, json_response
 from monitor.api.live import LiveQueries, LiveQuery, LiveQuerySpec
 from monitor.api.node import Node
-from monitor.api.prometheus import alerts_json
+from monitor.api.prometheus_rules import alerts_json
 from monitor.promql.errors import PromQLError
 
 MAX_QUERIES = 200

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,8 +11,10 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-_NUMBER = re.compile(r"^[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?)$", re.ASCII)
+from monitor.api.go_values import Moment, parse_duration_ns, parse_moment, quoted
+
 _MAX_BODY = 256 * 1024
+_BODY_SECONDS = 30.0
 
 
 class BadRequest(Exception):
@@ -43,12 +45,14 @@ def failure(error: BadRequest) -> Response:
 
 
 async def parameters(request: Request) -> dict[str, list[str]]:
-    """Parameters of the query string and, for a POST, of the form in the body, as Prometheus merges them.
+    """Parameters of the query string and, for a POST, of the form in the body, as Prometheus merges them: those of
+    the form come first, and a body that does not say that it is a form counts as none.
 
     Raises ``BadRequest`` for a body that is too large or no text.
     """
     found: dict[str, list[str]] = {}
-    if request.method == "POST":
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if request.method == "POST" and kind == "application/x-www-form-urlencoded":
         from urllib.parse import parse_qsl
 
         body = await bounded_body(request)
@@ -68,44 +72,50 @@ async def bounded_body(request: Request) -> bytes:
     chunks: list[bytes] = []
     size = 0
     try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > _MAX_BODY:
-                raise BadRequest(f"the body has more than {_MAX_BODY} bytes", status=413)
-            chunks.append(chunk)
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > _MAX_BODY:
+                    raise BadRequest(f"the body has more than {_MAX_BODY} bytes", status=413)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise BadRequest(f"the body was not whole within {_BODY_SECONDS:g} s", status=408) from None
     except ClientDisconnect:
         raise BadRequest("the client left before its request was whole") from None
     return b"".join(chunks)
 
 
-def parse_time_ms(text: str, name: str) -> int:
+def parse_time(text: str, name: str) -> Moment:
     """Prometheus' times: seconds since the epoch, or RFC 3339. Raises ``BadRequest``."""
+    moment = parse_moment(text)
+    if moment is None:
+        raise BadRequest(f'invalid parameter "{name}": cannot parse {quoted(text)} to a valid timestamp')
+    return moment
+
+
+def optional_time(found: dict[str, list[str]], name: str, otherwise: Moment) -> Moment:
+    """A time that need not be there. Raises ``BadRequest``."""
+    text = first(found, name)
+    if not text:
+        return otherwise
+    moment = parse_moment(text)
+    if moment is None:
+        why = f"invalid time value for '{name}': cannot parse {quoted(text)} to a valid timestamp"
+        raise BadRequest(f'invalid parameter "{name}": {why}')
+    return moment
+
+
+def parse_step_ns(text: str, name: str) -> int:
+    """A step or a timeout: seconds, or a duration such as ``15s``; in nanoseconds. Raises ``BadRequest``."""
     try:
-        if _NUMBER.match(text):
-            seconds = float(text)
-            if math.isfinite(seconds) and abs(seconds) < 1e13:
-                return round(seconds * 1000)
-        elif "T" in text.upper():
-            moment = datetime.fromisoformat(text.upper())
-            if moment.tzinfo is not None:
-                return round((moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1000)
-    except (ValueError, OverflowError):
-        pass  # told below, as every other text that is no time
-    raise BadRequest(f'invalid parameter "{name}": cannot parse {text[:40]!r} to a valid timestamp')
+        return parse_duration_ns(text)
+    except ValueError as error:
+        raise BadRequest(f'invalid parameter "{name}": {error}') from None
 
 
-def parse_step_ms(text: str, name: str) -> int:
-    """A step or a timeout: seconds, or a duration such as ``15s``. Raises ``BadRequest``."""
-    from monitor.yaml_reader import parse_duration_ms
-
-    if _NUMBER.match(text):
-        seconds = float(text)
-        ms = round(seconds * 1000) if math.isfinite(seconds) and seconds < 1e12 else None
-    else:
-        ms = parse_duration_ms(text)
-    if ms is None:
-        raise BadRequest(f'invalid parameter "{name}": cannot parse {text[:40]!r} to a valid duration')
-    return ms
+def first(found: dict[str, list[str]], name: str) -> str:
+    """The first value of a parameter; "" where it is not there."""
+    return found.get(name, [""])[0]
 
 
 def go_float(value: float) -> str:
@@ -142,8 +152,8 @@ def _plain(mantissa: str, power: int) -> str:
 
 
 def seconds(ms: int) -> float:
-    """Milliseconds as the seconds of Prometheus' JSON."""
-    return ms / 1000
+    """Milliseconds as the seconds of Prometheus' JSON: whole ones without a point."""
+    return ms / 1000 if ms % 1000 else ms // 1000
 
 
 def rfc3339(ms: int) -> str:

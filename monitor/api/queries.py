@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from monitor.api.weight import weight
-from monitor.promql.errors import Limits
+from monitor.promql.errors import Limits, PromQLError
 from monitor.promql.evaluate import Result, instant, range_query
 from monitor.promql.plan import Plan
 from monitor.samples import Event, Labels
@@ -71,15 +71,23 @@ class Queries:
         return await self.run(plan, start_ms, end_ms, work, (end_ms - start_ms) // step_ms + 1)
 
     async def run(
-        self, plan: Plan, start_ms: int, end_ms: int, work: Callable[[Storage, Limits], T], steps: int = 1
+        self,
+        plan: Plan,
+        start_ms: int,
+        end_ms: int,
+        work: Callable[[Storage, Limits], T],
+        steps: int = 1,
+        seconds: float = QUERY_SECONDS,
     ) -> Answer[T]:
         """Do ``work``, which evaluates ``plan`` at so many times from ``start_ms`` to ``end_ms``, over the store that
-        holds them. Raises what it raises."""
+        holds them, in ``seconds`` and never more than ``QUERY_SECONDS``. Raises what it raises."""
+        if seconds <= 0:
+            raise PromQLError("query timed out in query execution", kind="timeout")
         earliest_ms = plan.earliest_ms(start_ms)
         in_memory = self._history is None or self.in_memory(earliest_ms)
         if in_memory and self.is_light(plan, steps, end_ms - start_ms):
-            return Answer(work(self._head, self._limits()))
-        return await self.in_thread(plan.selectors, earliest_ms, end_ms + _AHEAD_MS, work)
+            return Answer(work(self._head, self._limits(seconds)))
+        return await self.in_thread(plan.selectors, earliest_ms, end_ms + _AHEAD_MS, work, seconds)
 
     @property
     def has_history(self) -> bool:
@@ -96,13 +104,15 @@ class Queries:
         start_ms: int,
         end_ms: int,
         work: Callable[[Storage, Limits], T],
+        seconds: float = QUERY_SECONDS,
     ) -> Answer[T]:
         """Do ``work`` in the thread, over what the selectors select between the two times. Raises what it raises."""
+        limits = self._limits(seconds) if seconds < QUERY_SECONDS else None  # a client's time runs while it waits
         async with self._turn:  # only who is next has a copy of what memory has
             frozen = self._head.freeze(selectors)
             from_disk = self._history is not None and not self.in_memory(start_ms)
             return await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._work, frozen, from_disk, start_ms, end_ms, work
+                self._threads, self._work, frozen, from_disk, start_ms, end_ms, work, limits
             )
 
     async def labels(self, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int) -> Answer[list[Labels]]:
@@ -150,6 +160,7 @@ class Queries:
         start_ms: int,
         end_ms: int,
         work: Callable[[Storage, Limits], T],
+        limits: Limits | None,
     ) -> Answer[T]:
         warnings: list[str] = []
         if from_disk:
@@ -157,14 +168,14 @@ class Queries:
                 reader = self._open_reader()
                 damaged = reader.damaged
                 with reader.snapshot():
-                    value = work(Past(frozen, reader, start_ms, end_ms), self._limits())
+                    value = work(Past(frozen, reader, start_ms, end_ms), limits or self._limits())
                 if reader.damaged > damaged:
                     warnings.append(f"{reader.damaged - damaged} stretches were left out: {reader.damage}")
                 return Answer(value, warnings)
             except (HistoryError, ChunkError) as error:
                 self._close_reader()
                 warnings.append(f"only what is in memory was read: {error}")
-        return Answer(work(Past(frozen, None, start_ms, end_ms), self._limits()), warnings)
+        return Answer(work(Past(frozen, None, start_ms, end_ms), limits or self._limits()), warnings)
 
     def _events(self, recent: Sequence[Event], since_ms: int, until_ms: int, most: int) -> Answer[list[Event]]:
         warnings = []
@@ -193,8 +204,8 @@ class Queries:
 
     # -- limits ------------------------------------------------------------------------------------------------------
 
-    def _limits(self) -> Limits:
-        until = time.monotonic() + QUERY_SECONDS
+    def _limits(self, seconds: float = QUERY_SECONDS) -> Limits:
+        until = time.monotonic() + min(seconds, QUERY_SECONDS)
         return Limits(expired=lambda: self._closing.is_set() or time.monotonic() > until)
 
     def is_light(self, plan: Plan, steps: int = 1, span_ms: int = 0) -> bool:

@@ -88,7 +88,7 @@ def range_query(
     if step_ms <= 0:
         raise PromQLError("the step of a range query must be greater than 0")
     steps = range(start_ms, end_ms + 1, step_ms)
-    if len(steps) > limits.max_points:
+    if len(steps) - 1 > limits.max_points:  # as Prometheus counts: what lies between them
         raise PromQLError(
             f"exceeded maximum resolution of {limits.max_points:,} points per timeseries: ask for a longer step"
         )

@@ -66,10 +66,7 @@ def parse(text: str) -> Expr:
 
 def parse_selector(text: str) -> tuple[Matcher, ...]:
     """Read an instant selector without offset, as ``match[]`` of the API has it, and give its matchers."""
-    expr = parse(text)
-    if not isinstance(expr, Selector) or expr.when != When():
-        raise PromQLError("expected a series selector: a metric's name, matchers in braces, or both", 0, text=text)
-    return expr.matchers
+    return _Parser(text).selector_alone()
 
 
 class _Parser(Cursor):
@@ -87,6 +84,21 @@ class _Parser(Cursor):
             self.unexpected()
         self._checker.check(expr)
         return expr
+
+    def selector_alone(self) -> tuple[Matcher, ...]:
+        """A selector and nothing after it. Raises ``PromQLError``."""
+        token = self.peek()
+        if token.kind == "end":
+            raise PromQLError("unexpected end of input", 0, text=self.text)
+        is_name = token.kind in ("identifier", "metric", "aggregation") or token.word in _NAME_KEYWORDS
+        if not is_name and token.word not in SET_OPERATORS and token.text != "{":
+            self.unexpected()
+        expr = self._selector()
+        if self.peek().kind != "end":
+            self.unexpected()
+        self._checker.check(expr)
+        assert isinstance(expr, Selector)  # noqa: S101 # what was read
+        return expr.matchers
 
     def _began(self, expr: Expr, at: int) -> Expr:
         self._checker.began(expr, at)

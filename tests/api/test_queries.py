@@ -12,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from monitor.api.live import LiveQueries, LiveQuery, LiveQuerySpec
-from monitor.api.queries import Answer, Queries
+from monitor.api.queries import QUERY_SECONDS, Answer, Queries
 from monitor.promql.errors import Limits, PromQLError
 from monitor.promql.plan import Plan, plan
 from monitor.samples import Event, Scrape, Shape, make_labels
@@ -263,10 +263,16 @@ def test_a_live_query_is_left_alone_while_who_opened_it_waits() -> None:
 
     class Slow(Queries):
         async def run(
-            self, plan: Plan, start_ms: int, end_ms: int, work: Callable[[Storage, Limits], T], steps: int = 1
+            self,
+            plan: Plan,
+            start_ms: int,
+            end_ms: int,
+            work: Callable[[Storage, Limits], T],
+            steps: int = 1,
+            seconds: float = QUERY_SECONDS,
         ) -> Answer[T]:
             await asyncio.sleep(0.01)
-            return await super().run(plan, start_ms, end_ms, work, steps)
+            return await super().run(plan, start_ms, end_ms, work, steps, seconds)
 
     class Untouchable(Head):
         def select(self, matchers: Sequence[Matcher]) -> Sequence[Series]:

@@ -224,6 +224,16 @@ def test_the_deepest_query_that_is_accepted_can_be_read() -> None:
 
 def test_a_selector_of_the_api_is_a_selector_alone() -> None:
     assert parse_selector('{__name__=~"a|b",c="d"}') == (Matcher("__name__", "=~", "a|b"), Matcher("c", "=", "d"))
-    for text in ("rate(x[5m])", "x offset 5m", "x[5m]"):
-        with pytest.raises(PromQLError, match="expected a series selector"):
+    assert parse_selector("by") == (Matcher("__name__", "=", "by"),)
+    for text, said in (
+        ("rate(x[5m])", '1:5: parse error: unexpected "("'),
+        ("sum by (a) (x)", "1:5: parse error: unexpected <by>"),
+        ("x offset 5m", "1:3: parse error: unexpected <offset>"),
+        ("x[5m]", '1:2: parse error: unexpected "["'),
+        ("(x)", '1:1: parse error: unexpected "("'),
+        ("", "1:1: parse error: unexpected end of input"),
+        ("{}", "1:1: parse error: vector selector must contain at least one non-empty matcher"),
+    ):
+        with pytest.raises(PromQLError) as caught:
             parse_selector(text)
+        assert str(caught.value) == said
