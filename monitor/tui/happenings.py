@@ -34,6 +34,8 @@ _GROUP_OF: Mapping[str, Group] = {
     "config_refused": "gpumon",
     "history_problem": "gpumon",
     "history_ok": "gpumon",
+    "report_sent": "gpumon",
+    "report_failed": "gpumon",
     "clock_back": "gpumon",
     "kernel_log_flood": "gpumon",
 }
@@ -60,6 +62,8 @@ _WORDS: Mapping[str, str] = {
     "config_refused": "refused",
     "history_problem": "history",
     "history_ok": "history ok",
+    "report_sent": "report",
+    "report_failed": "no report",
     "clock_back": "clock back",
     "kernel_log_flood": "log flood",
     "probe_started": "probe began",
