@@ -35,9 +35,10 @@ p{margin:.6rem 0}ol,ul{padding-left:1.4rem;margin:.6rem 0}li{margin:.45rem 0}
 a{color:var(--link);text-underline-offset:.15em}
 code,pre{font:.88em/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
 code{background:var(--code);border-radius:4px;padding:.1em .3em}
-pre{background:var(--code);border-radius:6px;padding:.7rem .8rem;overflow-x:auto;margin:.6rem 0;
--webkit-user-select:all;user-select:all}
-pre code{background:none;padding:0}
+pre{background:var(--code);border-radius:6px;padding:.5rem .8rem;margin:.35rem 0;white-space:pre-wrap;
+overflow-wrap:anywhere}
+pre code{background:none;padding:0;-webkit-user-select:all;user-select:all}
+pre span{color:var(--faint);-webkit-user-select:none;user-select:none}
 strong.critical{color:var(--critical)}strong.warning{color:var(--warning)}
 table{border-collapse:collapse;width:100%}td{padding:.35rem .6rem .35rem 0;vertical-align:top;
 border-bottom:1px solid var(--line)}
@@ -132,10 +133,16 @@ def answer(title: str, body: str, status: int = 200, *, fresh: bool = False) -> 
 
 def _block(block: Block) -> str:
     if block.kind == "code":
-        # One for each line: a tap selects the whole command, and nothing beside it.
-        return "\n".join(f"<pre><code>{escape(line)}</code></pre>" for line in block.lines)
+        return "\n".join(map(_command, block.lines))
     tag = {"title": "h1", "heading": "h2", "paragraph": "p", "item": "li"}[block.kind]
     return f"<{tag}>{''.join(map(_piece, block.pieces))}</{tag}>"
+
+
+def _command(line: str) -> str:
+    """One for each line: a tap selects the whole command, and not the remark beside it."""
+    command, gap, remark = line.partition("  #")
+    said = f"<span>  #{escape(remark)}</span>" if gap else ""
+    return f"<pre><code>{escape(command.rstrip())}</code>{said}</pre>"
 
 
 def _piece(piece: Piece) -> str:

@@ -344,7 +344,7 @@ def _details(request: Request) -> dict[str, str]:
     fields = request["fields"]
     alerts = fields.get("alerts", [])
     details = {str(name): str(value) for name, value in fields.get("commonLabels", {}).items() if name != "job"}
-    for name in ("summary", "description", "action"):
+    for name in ("summary", "description", "action", "runbook_url"):
         texts = dict.fromkeys(text for alert in alerts if (text := alert["annotations"].get(name)))
         if texts:
             details[name] = "\n".join(texts)[:1_000]

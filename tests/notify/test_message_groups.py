@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -168,7 +169,8 @@ def test_hostile_text_is_text_in_html(hostile: object) -> None:
 def test_nobody_is_called_by_hostile_text_in_a_chat(hostile: object) -> None:
     message = render(hostile)  # type: ignore[arg-type]
     for attachment in message.slack:
-        for text in _texts(attachment):
+        for found in _texts(attachment):
+            text = re.sub(r"^<https://x/[^<>|@!]*\|[^<>|@!]*>$", "", found)  # a link to where the runbook is
             assert "<" not in text
             assert ">" not in text
             assert "@here" not in text
@@ -194,6 +196,26 @@ def test_what_is_harmless_is_left_as_it_is_in_slack() -> None:
     assert fields["Since"] == "22:08:20 UTC (5m ago)"
     assert "`server=node7:8000`" in fields["Labels"]
     assert not [text for text in _texts(attachment) if "&" in text]
+
+
+def test_a_runbooks_address_is_a_link_in_every_form() -> None:
+    """Also that of a node, which has a port and no dot."""
+    url = "http://h200-07:9519/runbooks/KvCacheFull"
+    alert = replace(FULL, annotations={**FULL.annotations, "runbook_url": url})
+    message = render(notice(begins(alert)))
+    (attachment,) = message.slack
+    (field,) = [one for one in attachment["fields"] if one["title"] == "Runbook"]
+    assert field == {"title": "Runbook", "value": f"<{url}|h200-07:9519/runbooks/KvCacheFull>", "short": False}
+    assert f'<a href="{url}"' in message.html
+    assert f"**Runbook** {url}" in message.markdown
+    assert f"Runbook: {url}" in message.body
+    assert message.fields["commonAnnotations"]["runbook_url"] == url
+    long = "https://wiki.example.com/" + "a" * 300
+    (attachment,) = render(notice(begins(replace(FULL, annotations={"runbook_url": long})))).slack
+    (field,) = [one for one in attachment["fields"] if one["title"] == "Runbook"]
+    assert field["value"].startswith(f"<{long}|wiki.example.com/aaa")
+    assert field["value"].endswith("a…>")
+    assert len(field["value"]) < len(long) + 90
 
 
 def test_slack_gets_five_alerts_and_a_list() -> None:

@@ -61,6 +61,7 @@ def test_pagerduty_is_told_all_that_matters_and_a_loss_of_data_closes_nothing() 
     assert payload["summary"] == "[FIRING] critical: KvCacheFull on node7 (server node7:8000)"
     assert (payload["severity"], payload["source"], payload["component"]) == ("critical", "node7", "KvCacheFull")
     assert payload["custom_details"]["action"] == FULL.annotations["action"]
+    assert payload["custom_details"]["runbook_url"] == FULL.annotations["runbook_url"]
     assert payload["custom_details"]["server"] == "node7:8000"
     assert "images" not in firing
     assert reminder["dedup_key"] == firing["dedup_key"]
