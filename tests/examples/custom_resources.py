@@ -1,6 +1,6 @@
 """The fields of custom resources that the examples use, as the definitions of their operators have them: those of the
-Prometheus Operator (0.82) and of KEDA (2.17). A definition is a hundred thousand characters long, and names nothing
-that the examples do not use; so here are the parts that they do, with nothing else allowed beside them."""
+Prometheus Operator (0.82), of KEDA (2.17) and of cert-manager (1.17). A whole definition is up to a hundred thousand
+characters long; here are the parts that the examples use, with nothing else allowed beside them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ SPECS: Mapping[str, Schema] = {
                 relabelings=_list(_RELABELING),
                 scheme={"enum": ["http", "https"]},
                 scrapeTimeout=_DURATION,
-                tlsConfig={"type": "object"},
+                tlsConfig=_object(ca=_object(secret=_KEY_OF_SECRET), serverName=_TEXT),
             )
         ),
         podTargetLabels=_list(_TEXT),
@@ -94,6 +94,18 @@ SPECS: Mapping[str, Schema] = {
                 rules=_list(_RULE),
             )
         )
+    ),
+    "cert-manager.io/v1 Certificate": _object(
+        ("secretName", "issuerRef"),
+        secretName=_TEXT,
+        dnsNames=_list(_TEXT),
+        duration=_TEXT,
+        issuerRef=_object(("name",), name=_TEXT, kind=_TEXT, group=_TEXT),
+        privateKey=_object(
+            algorithm={"enum": ["RSA", "ECDSA", "Ed25519"]},
+            size=_WHOLE,
+            rotationPolicy={"enum": ["Never", "Always"]},
+        ),
     ),
     "keda.sh/v1alpha1 ScaledObject": _object(
         ("scaleTargetRef", "triggers"),

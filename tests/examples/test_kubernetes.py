@@ -23,7 +23,12 @@ from tests.examples import custom_resources
 
 TOP = Path(__file__).parents[2]
 EXAMPLES = TOP / "examples" / "kubernetes"
-FILES = sorted(path for path in EXAMPLES.rglob("*.yaml") if path.name not in ("gpumon.yaml", "kustomization.yaml"))
+PATCHES = (EXAMPLES / "tls" / "daemonset.yaml", EXAMPLES / "tls" / "podmonitor.yaml")
+FILES = sorted(
+    path
+    for path in EXAMPLES.rglob("*.yaml")
+    if path.name not in ("gpumon.yaml", "kustomization.yaml") and path not in PATCHES
+)
 VERSIONS = ("1.29", "1.33")
 """Of Kubernetes: an old one that is still met, and one of today."""
 # What may stand as the value of a label, so also in a selector.
@@ -183,14 +188,51 @@ def test_the_hpa_asks_for_what_the_adapter_has_and_keda_for_the_same() -> None:
     assert (hpa["minReplicas"], hpa["maxReplicas"]) == (keda["minReplicaCount"], keda["maxReplicaCount"])
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not here")
-def test_kubectl_builds_the_whole() -> None:
-    ran = subprocess.run(["kubectl", "kustomize", EXAMPLES], capture_output=True, text=True, timeout=60, check=False)
+def test_tls_changes_nothing_else() -> None:
+    """A list is replaced by a patch, and a file of a ConfigMap by another: both stand there twice."""
+    lines = (EXAMPLES / "gpumon.yaml").read_text().splitlines()[1:]
+    secured = (EXAMPLES / "tls" / "gpumon.yaml").read_text().splitlines()[1:]
+    assert [line for line in secured if not line.strip().startswith("tls:")] == lines
+    config = load(EXAMPLES / "tls" / "gpumon.yaml")
+    assert config.api.tls is not None
+    (container,) = documents(PATCHES[0])[0]["spec"]["template"]["spec"]["containers"]
+    (mount,) = container["volumeMounts"]
+    assert {str(config.api.tls.cert_file.parent), str(config.api.tls.key_file.parent)} == {mount["mountPath"]}
+    plain = only("podmonitor.yaml", "PodMonitor")["spec"]["podMetricsEndpoints"][0]
+    (endpoint,) = documents(PATCHES[1])[0]["spec"]["podMetricsEndpoints"]
+    assert {**endpoint, "scheme": "http", "tlsConfig": None} == {**plain, "tlsConfig": None}
+    certificate = only("tls/certificate.yaml", "Certificate")["spec"]
+    assert endpoint["tlsConfig"]["serverName"] in certificate["dnsNames"]
+    assert endpoint["tlsConfig"]["ca"]["secret"]["name"] == certificate["secretName"]
+
+
+def built(folder: Path) -> dict[str, Any]:
+    ran = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 0, ran.stderr
-    made = {each["kind"]: each for each in yaml.safe_load_all(ran.stdout)}
+    return {each["kind"]: each for each in yaml.safe_load_all(ran.stdout)}
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not here")
+def test_kubectl_builds_the_whole(tmp_path: Path) -> None:
+    made = built(EXAMPLES)
     assert set(made) == {"Namespace", "ServiceAccount", "ConfigMap", "DaemonSet", "PodMonitor", "PrometheusRule"}
     assert made["ConfigMap"]["data"]["gpumon.yaml"] == (EXAMPLES / "gpumon.yaml").read_text()
     volumes = made["DaemonSet"]["spec"]["template"]["spec"]["volumes"]
     (config,) = (each["configMap"]["name"] for each in volumes if "configMap" in each)
     assert config == made["ConfigMap"]["metadata"]["name"] != "gpumon-config"  # it ends with a hash of its content
     assert {each["metadata"].get("namespace") for kind, each in made.items() if kind != "Namespace"} == {"gpumon"}
+
+    copy = tmp_path / "kubernetes"
+    shutil.copytree(EXAMPLES, copy)
+    kustomization = copy / "kustomization.yaml"
+    kustomization.write_text(kustomization.read_text().replace("# components: [tls]", "components: [tls]"))
+    secured = built(copy)
+    assert set(secured) == {*made, "Certificate"}
+    kubernetes_validate.validate(secured["DaemonSet"], VERSIONS[-1], strict=True)
+    custom_resources.check(secured["PodMonitor"])
+    assert secured["ConfigMap"]["data"]["gpumon.yaml"] == (EXAMPLES / "tls" / "gpumon.yaml").read_text()
+    (container,) = secured["DaemonSet"]["spec"]["template"]["spec"]["containers"]
+    (before,) = made["DaemonSet"]["spec"]["template"]["spec"]["containers"]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe].pop("httpGet") == {**before[probe].pop("httpGet"), "scheme": "HTTPS"}
+        assert container[probe] == before[probe]
