@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import PurePosixPath
+from urllib.parse import urlsplit
 
 from monitor.dashboards import DEFAULT_PATH, DEFAULT_PROMETHEUS, fleet, node, probes, vllm
 from monitor.dashboards.build import Dashboard, to_json
@@ -12,6 +13,8 @@ from monitor.dashboards.build import Dashboard, to_json
 ALL: tuple[Dashboard, ...] = (fleet.DASHBOARD, node.DASHBOARD, vllm.DASHBOARD, probes.DASHBOARD)
 READ_TOKEN = "GPUMON_READ_TOKEN"  # noqa: S105
 """The environment variable of Grafana that a node's token comes from."""
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""A node that listens there alone lets everybody read."""
 
 
 def files(
@@ -85,12 +88,13 @@ def _source(name: str, uid: str, url: str, *, node: bool = False) -> str:
                 "      # Where Grafana does not know who signed its certificate: `tlsAuthWithCACert: true` here, and",
                 "      # `tlsCACert: |` with the authority's certificate under secureJsonData.",
             ]
-        lines += [
-            "      httpHeaderName1: Authorization",
-            "    secureJsonData:",
-            f"      # api.read_token of its gpumon.yaml, in Grafana's environment as {READ_TOKEN}.",
-            f'      httpHeaderValue1: "Bearer ${READ_TOKEN}"',
-        ]
+        if urlsplit(url).hostname not in _LOOPBACK:
+            lines += [
+                "      httpHeaderName1: Authorization",
+                "    secureJsonData:",
+                f"      # api.read_token of its gpumon.yaml, in Grafana's environment as {READ_TOKEN}.",
+                f'      httpHeaderValue1: "Bearer ${READ_TOKEN}"',
+            ]
     else:
         lines += [
             "      # As often as it scrapes: windows of rates follow from it, four times as long at least.",

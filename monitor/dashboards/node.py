@@ -154,7 +154,7 @@ _TABLE = table(
         Column("Remap failed", _gpu("DCGM_FI_DEV_ROW_REMAP_FAILURE"), "none", mappings=_YES),
         Column("Driver advises", _gpu("gpumon_gpu_recovery_action"), "none", mappings=_ACTIONS),
     ],
-    height=9,
+    height=11,
     description="«Held down»: how many reasons slow its clocks now, the power limit among them. «ECC bad»: errors that "
     "were not corrected, since the driver was loaded. A GPU that is missing here gives no readings.",
     sort=[("GPU", False)],

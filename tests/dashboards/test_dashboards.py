@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -218,5 +218,7 @@ def test_provisioning_names_what_grafana_reads() -> None:
         assert node["jsonData"]["httpHeaderName1"] == "Authorization"
         # The token comes from Grafana's environment: no secret is in the file.
         assert node["secureJsonData"] == {"httpHeaderValue1": "Bearer $GPUMON_READ_TOKEN"}
+    own = yaml.safe_load(files("", ["http://127.0.0.1:9519"])[PurePosixPath("provisioning/datasources/gpumon.yaml")])
+    assert "secureJsonData" not in own["datasources"][0]
     assert "provisioning/datasources/gpumon.yaml" not in {str(place) for place in files("")}
     assert DEFAULT_PATH in files()[next(each for each in files() if each.match("provisioning/dashboards/*"))]
