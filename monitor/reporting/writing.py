@@ -10,7 +10,8 @@ from monitor.reporting.html import html
 from monitor.reporting.letter import MOST_LINES, Letter, Picture
 from monitor.reporting.lines import pieces
 from monitor.reporting.schema import Figures, Report
-from monitor.reporting.sections import full, notices, subtitle, title
+from monitor.reporting.sections import notices, subtitle, title
+from monitor.reporting.tables import full
 
 _INCIDENTS = 5
 _RULES = 5

@@ -12,7 +12,7 @@ from monitor.reporting.html import html, time_ticks
 from monitor.reporting.letter import MOST_LINES
 from monitor.reporting.markdown import markdown
 from monitor.reporting.schema import DiskRow, Period, Report
-from monitor.reporting.sections import full
+from monitor.reporting.tables import full
 from monitor.reporting.words import change, covered, energy, money, points
 from monitor.reporting.writing import letter
 from tests.reporting.made import empty, made
