@@ -131,7 +131,7 @@ def test_a_tab_loads_neither_click_nor_a_client() -> None:
     code = (
         "import sys\nfrom monitor.__main__ import main\n"
         "try: main()\nexcept SystemExit: pass\n"
-        "heavy = {'click', 'asyncio', 'httpx', 'msgspec', 'yaml', 'subprocess'} & set(sys.modules)\n"
+        "heavy = {'click', 'asyncio', 'httpx', 'msgspec', 'yaml', 'subprocess', 'dataclasses'} & set(sys.modules)\n"
         "print(sorted(heavy), file=sys.stderr)"
     )
     done = subprocess.run(

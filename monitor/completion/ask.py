@@ -9,10 +9,13 @@ import os
 import re
 import socket
 import time
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 from monitor.completion.answer import Answer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # what ``typing`` has is needed by no TAB
+    from typing import Any
 
 DEADLINE = 0.4
 """Seconds for all that one TAB asks."""

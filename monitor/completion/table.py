@@ -5,34 +5,39 @@ with the workloads of probes a hundred times as long.
 A line is ``command PATH HELP``, ``option PATH NAMES VALUE AGAIN HELP`` or ``argument PATH VALUE AGAIN``, tab-separated.
 VALUE is "" for a flag, else what kind of value it takes: ``file``, ``folder``, ``text``, ``one:a,b`` or one that
 ``monitor.completion.ask`` knows. AGAIN is "+" for what may be given again.
+
+No dataclasses here: importing those takes longer than all the rest.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 
 PLACE = os.path.join(os.path.dirname(__file__), "commands.tsv")
 
 
-@dataclass(slots=True)
 class Option:
     """An option by all of its names, the long ones first."""
 
-    names: tuple[str, ...]
-    value: str
-    again: bool
-    help: str
+    __slots__ = ("again", "help", "names", "value")
+
+    def __init__(self, names: tuple[str, ...], value: str, again: bool, help: str) -> None:
+        self.names = names
+        self.value = value
+        self.again = again
+        self.help = help
 
 
-@dataclass(slots=True)
 class Command:
     """A command or a group of them. ``arguments`` are kinds of values, with whether one may be given again."""
 
-    help: str = ""
-    options: list[Option] = field(default_factory=list)
-    arguments: list[tuple[str, bool]] = field(default_factory=list)
-    children: list[str] = field(default_factory=list)
+    __slots__ = ("arguments", "children", "help", "options")
+
+    def __init__(self, help: str = "") -> None:
+        self.help = help
+        self.options: list[Option] = []
+        self.arguments: list[tuple[str, bool]] = []
+        self.children: list[str] = []
 
 
 def read(path: str = PLACE) -> dict[str, Command]:
