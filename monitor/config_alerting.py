@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 from monitor.config_fields_told import ALERTING, ALERTMANAGER, RECEIVER, WEBHOOK
@@ -10,9 +9,9 @@ from monitor.config_parts import Parts, one_or_more, plain_url, truth
 from monitor.config_values import DEFAULT_RATE, AlertmanagerServer, Config, Receiver, Secret, Webhook
 from monitor.yaml_reader import Node
 
-_NAME = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
-_LABEL = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
-_HEADER = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+_NAME = RECEIVER.pattern("name")
+_LABEL = ALERTING.pattern("external_labels")
+_HEADER = WEBHOOK.pattern("headers")
 
 
 class AlertingReader:
@@ -75,7 +74,7 @@ class AlertingReader:
             if not name:
                 item.problem('a receiver needs a "name"')
                 continue
-            if not _NAME.match(name):
+            if not _NAME.fullmatch(name):
                 fields["name"].problem("a receiver's name has letters, digits, ., _ and -, at most 64 of them")
             if name in receivers:
                 fields["name"].problem(f'a second receiver called "{name}"')
@@ -124,7 +123,7 @@ class AlertingReader:
             secret = self._parts.secret(value)
             if name is None or secret is None:
                 continue
-            if not _HEADER.match(name):
+            if not _HEADER.fullmatch(name):
                 key.problem(f'"{name}" is no name of an HTTP header')
             if name.lower() in {one.lower() for one in headers}:
                 key.problem(f'the header "{name}" stands here a second time')
@@ -150,7 +149,7 @@ def _labels(node: Node) -> tuple[tuple[str, str], ...]:
         name, text = key.text(), value.text()
         if name is None or text is None:
             continue
-        if not _LABEL.match(name) or name.startswith("__"):
+        if not _LABEL.fullmatch(name):
             key.problem(f'"{name}" is no name of a label')
         if name in labels:
             key.problem(f'the label "{name}" stands here a second time')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import UTC
 
@@ -14,7 +13,7 @@ from monitor.reporting import price
 from monitor.schedule import Schedule, parse
 from monitor.yaml_reader import Node, suggestion
 
-_NAME = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
+_NAME = REPORT.pattern("name")
 _DAY_MS = 86_400_000
 
 
@@ -30,7 +29,7 @@ def read_reports(node: Node, receivers: Sequence[Receiver]) -> tuple[ScheduledRe
         if len(texts) < 3:
             continue
         name = texts["name"]
-        if not _NAME.match(name):
+        if not _NAME.fullmatch(name):
             fields["name"].problem("a report's name has letters, digits, ., _ and -, at most 64 of them")
         if name in found:
             fields["name"].problem(f'a second report called "{name}"')

@@ -38,7 +38,7 @@ _OLD_FIELDS = {
     "target_match_re": "target_matchers",
 }
 _MAX_DEPTH = 10
-_TIME = re.compile(r"^(?:([01][0-9]|2[0-3]):([0-5][0-9])|24:00)$")
+_TIME = TIMES.pattern("start_time")
 
 
 class RouteReader:
@@ -187,12 +187,11 @@ def _times(node: Node) -> Range | None:
     minutes: list[int] = []
     for name in TIMES.names:
         text = fields[name].text() if name in fields else None
-        found = _TIME.match(text) if text is not None else None
-        if found is None:
+        if text is None or not _TIME.fullmatch(text):
             said = f'"{text}" is no time of day' if text is not None else f'a time of day needs "{name}"'
             (fields[name] if text is not None else node).problem(f"{said}: write HH:MM, 00:00 to 24:00")
             return None
-        minutes.append(int(found[1]) * 60 + int(found[2]) if found[1] else 1440)
+        minutes.append(int(text[:2]) * 60 + int(text[3:]))
     if minutes[0] >= minutes[1]:
         node.problem("start_time is not before end_time: for a night, write two, until 24:00 and from 00:00")
         return None

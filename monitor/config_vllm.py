@@ -12,7 +12,7 @@ from monitor.config_values import Canary, LatencyTarget, VllmServer
 from monitor.yaml_reader import Node, suggestion
 
 _LOOPBACK = re.compile(r"^(localhost|127\.[0-9.]+|\[?::1\]?|0\.0\.0\.0|\[?::\]?)$", re.IGNORECASE)
-_GPU = re.compile(r"^([0-9]{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+)$")
+_GPU = SERVER.pattern("gpus")
 _QUANTILES = {"p50": "0.5", "p95": "0.95", "p99": "0.99"}
 """Those that the shipped rules hold against their targets."""
 
@@ -108,7 +108,7 @@ def _gpus(node: Node) -> tuple[str, ...]:
         text = item.text()
         if text is None:
             continue
-        if not _GPU.match(text):
+        if not _GPU.fullmatch(text):
             item.problem(f'"{text}" is no GPU: give its index or its UUID, as nvidia-smi -L lists them')
         elif text in gpus:
             item.problem(f"the GPU {text} stands here a second time")

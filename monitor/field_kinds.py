@@ -9,6 +9,7 @@ A pattern is a regular expression that Python and JavaScript read alike: anchore
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -227,6 +228,17 @@ class Section:
         if not isinstance(kind, Size):
             raise TypeError(f"{self.key}.{name} is no size")
         return kind.least
+
+    def pattern(self, name: str) -> re.Pattern[str]:
+        """What a text has to match as a whole (``fullmatch``): the field, an item of it, or a key of its mapping."""
+        kind: Kind = self[name].kind
+        while isinstance(kind, (ListOf, OneOrMore)):
+            kind = kind.item
+        if isinstance(kind, MapOf):
+            return re.compile(kind.key_pattern)
+        if not isinstance(kind, (Text, SecretText)):
+            raise TypeError(f"{self.key}.{name} has no pattern")
+        return re.compile(kind.pattern)
 
     def choices(self, name: str) -> tuple[str, ...]:
         """The words that a field may be."""

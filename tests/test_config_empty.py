@@ -1,5 +1,5 @@
 """A field of gpumon.yaml that holds nothing between its quotes says nothing: it is refused, never passed over. A token,
-a certificate or a rule file that somebody believes in has to be there."""
+a certificate or a rule file that somebody believes in has to be there. Nor is a line break part of a name."""
 
 from __future__ import annotations
 
@@ -33,6 +33,25 @@ def test_what_is_empty_is_refused(text: str, place: str) -> None:
         loads(text)
     assert f"gpumon.yaml:{place}: expected a " in str(caught.value)
     assert "found nothing between the quotes" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'receivers: [{name: "a\n", apprise: "json://x"}]',
+        r'receivers: [{name: a, webhook: {url: http://x, headers: {"X\n": y}}}]',
+        r'alerting: {external_labels: {"a\n": b}}',
+        r'sources: {vllm: {servers: [{url: "http://a:1", gpus: ["0\n"]}]}}',
+        r'time_intervals: [{name: a, time_intervals: [{times: [{start_time: "09:00\n", end_time: "10:00"}]}]}]',
+        r'reports: [{name: "a\n", schedule: daily 08:00, receiver: a}]',
+    ],
+)
+def test_a_line_break_at_the_end_of_a_name_is_refused(text: str) -> None:
+    others = "" if text.startswith("receivers") else '\nreceivers: [{name: a, apprise: "json://x"}]'
+    loads(text.replace(r"\n", "") + others)
+    with pytest.raises(ConfigError) as caught:
+        loads(text + others)
+    assert len(caught.value.problems) == 1
 
 
 @pytest.mark.parametrize("matchers", ["['']", "''", "'{}'", "[' ', '{}']"])

@@ -109,6 +109,8 @@ def test_what_a_field_has_not_is_not_given() -> None:
         section.limits("enabled")
     with pytest.raises(TypeError, match="is no size"):
         section.least_size("enabled")
+    with pytest.raises(TypeError, match="has no pattern"):
+        section.pattern("enabled")
     with pytest.raises(TypeError, match="is no choice"):
         section.choices("enabled")
     with pytest.raises(KeyError):

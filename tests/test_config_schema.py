@@ -27,7 +27,16 @@ from tests.editor_yaml import editor_value
 ROOT = Path(__file__).parent.parent
 CONFIG, RULES = "gpumon.yaml", "alerts.yaml"
 BOOKS = {CONFIG: GPUMON_YAML, RULES: RULE_FILE}
-VALIDATORS = {name: jsonschema.Draft7Validator(schema(book)) for name, book in BOOKS.items()}
+
+
+def _pattern(_: object, pattern: str, value: object, __: object) -> Iterator[jsonschema.ValidationError]:
+    """As JavaScript has it: ``$`` is the end, and never before a line break that ends the text."""
+    if isinstance(value, str) and not re.search(re.sub(r"\$($|(?=\)))", r"\\Z", pattern), value):
+        yield jsonschema.ValidationError(f"{value!r} does not match {pattern}")
+
+
+JavaScript = jsonschema.validators.extend(jsonschema.Draft7Validator, {"pattern": _pattern})  # type: ignore[no-untyped-call]
+VALIDATORS = {name: JavaScript(schema(book)) for name, book in BOOKS.items()}
 READERS = {CONFIG: loads, RULES: read_rules}
 
 UNSEEN = {
