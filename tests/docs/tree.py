@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 import click
 
@@ -38,6 +39,8 @@ class Node:
 
     path: tuple[str, ...]
     command: click.Command
+    context: click.Context
+    """What click needs to write its usage and help."""
     children: tuple[Node, ...] = field(default=())
 
     @property
@@ -52,20 +55,9 @@ class Node:
         first = text.split("\n\n")[0].replace("\n", " ")
         return plain(re.split(r"(?<=[a-z0-9)`])\. |\.$", first)[0])
 
-    def context(self) -> click.Context:
-        """What click needs to write its usage and help."""
-        context = _top()
-        command: click.Command = cli
-        for word in self.path:
-            assert isinstance(command, click.Group)
-            found = command.get_command(context, word)
-            assert found is not None
-            command, context = found, click.Context(found, info_name=word, parent=context)
-        return context
-
     def options(self) -> list[click.Option]:
         """Those that are shown, ``--help`` last."""
-        params = self.command.get_params(self.context())
+        params = self.command.get_params(self.context)
         return [one for one in params if isinstance(one, click.Option) and not one.hidden]
 
     def arguments(self) -> list[click.Argument]:
@@ -74,7 +66,7 @@ class Node:
 
     def usage(self) -> str:
         """How it is typed, on one line, without the names of options."""
-        pieces = " ".join(self.command.collect_usage_pieces(self.context()))
+        pieces = " ".join(self.command.collect_usage_pieces(self.context))
         return re.sub(r"\s+", " ", f"{self.name} {pieces}").strip()
 
     def paragraphs(self) -> list[tuple[str, bool]]:
@@ -92,6 +84,7 @@ class Node:
             yield from child.walk()
 
 
+@cache
 def tree() -> Node:
     """The whole command line."""
     return _node((), cli, _top())
@@ -109,19 +102,19 @@ def _node(path: tuple[str, ...], command: click.Command, context: click.Context)
             assert child is not None
             if not child.hidden:
                 children.append(_node((*path, name), child, click.Context(child, info_name=name, parent=context)))
-    return Node(path, command, tuple(children))
+    return Node(path, command, context, tuple(children))
 
 
 def signature(node: Node, option: click.Option) -> str:
     """Its names and what it takes: ``-d, --for DURATION``."""
-    record = option.get_help_record(node.context())
+    record = option.get_help_record(node.context)
     assert record is not None
     return record[0]
 
 
 def meaning(node: Node, option: click.Option) -> str:
     """Its help, with its default and its range, as ``--help`` has them."""
-    record = option.get_help_record(node.context())
+    record = option.get_help_record(node.context)
     assert record is not None
     return re.sub(r"\s+", " ", record[1]).strip()
 
@@ -137,7 +130,7 @@ def kind_of(node: Node, param: click.Parameter) -> str:
         return ""
     if isinstance(param.type, click.Choice):
         return "one:" + ",".join(map(str, param.type.choices))
-    words = f"{param.name} {param.make_metavar(node.context())}".replace("[", "").replace("]", "").replace("...", "")
+    words = f"{param.name} {param.make_metavar(node.context)}".replace("[", "").replace("]", "").replace("...", "")
     for path, pattern, kind in RULES:
         whole = re.match(pattern, words) if pattern.endswith(" ") else re.fullmatch(pattern, words)
         if whole and re.fullmatch(path, " ".join(node.path)):
