@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
 from monitor.client.wire import Series
@@ -10,6 +11,8 @@ from monitor.reporting.coverage import ends_of, points
 from monitor.reporting.schema import Graph, Period
 
 Points = dict[int, float]
+_READ = 0.8
+"""How much of a step has to be read, for a rate over it to be drawn."""
 
 
 def graphs(answers: Answers, period: Period) -> tuple[Graph, ...]:
@@ -26,12 +29,17 @@ def graphs(answers: Answers, period: Period) -> tuple[Graph, ...]:
     def alone(id: str) -> Points:
         return _sum(answers.ranges.get(id, ()))
 
+    def rate(id: str, cover: str) -> Points:
+        # A rate is by the whole step: of one that was read in part it would be a dip that nobody saw.
+        known = _known(answers, cover, ends, step)
+        return {at: value for at, value in total(id).items() if known.get(at, 0.0) >= _READ}
+
     sums, counts = total("util_h"), total("util_n_h")
     busy = {at: value / counts[at] for at, value in sums.items() if counts.get(at)}
-    power = {at: value / 1000 for at, value in total("energy_h").items()}
+    power = {at: value / 1000 for at, value in rate("energy_h", "cover_gpus").items()}
     found = [
         ("utilization", "GPU utilization, mean of all", "%", {"GPUs": busy}),
-        ("tokens", "Generated tokens", "tokens/s", {"generated": total("generation_h")}),
+        ("tokens", "Generated tokens", "tokens/s", {"generated": rate("generation_h", "cover_servers")}),
         ("ttft", "Time to first token", "s", {"p50": alone("ttft50_h"), "p95": alone("ttft95_h")}),
         ("requests", "Requests", "", {"running": total("running_h"), "waiting": total("waiting_h")}),
         ("power", "Power of all GPUs", "W", {"GPUs": power}),
@@ -41,6 +49,13 @@ def graphs(answers: Answers, period: Period) -> tuple[Graph, ...]:
         for key, title, unit, lines in found
         if any(lines.values())
     )
+
+
+def _known(answers: Answers, cover: str, ends: Sequence[int], step: int) -> Points:
+    """Of each step of a graph the share of it that has readings, by its end."""
+    fine = answers.steps.get("cover", 60)
+    there = sorted({at for one in answers.ranges.get(cover, ()) for at in points(one)})
+    return {end: (bisect_right(there, end) - bisect_right(there, end - step * 1000)) * fine / step for end in ends}
 
 
 def _sum(found: Iterable[Series]) -> Points:

@@ -9,6 +9,8 @@ from monitor.reporting.schema import FiringRow, Incident, Report
 from monitor.reporting.section import MOST_ROWS, Section, Table
 from monitor.reporting.words import Clock
 
+_TOLD = 10
+"""Incidents that are told in full; the others have a line each."""
 _MOST_FIRINGS = 8
 
 
@@ -17,10 +19,14 @@ def incidents(report: Report) -> Iterator[Section]:
     clock = Clock(report)
     if report.incidents:
         notes = ("Alerts of one node that overlapped, with what happened in the ten minutes before and meanwhile.",)
-        shown = report.incidents[:MOST_ROWS]
         yield Section(f"Incidents: {len(report.incidents)}", notes)
-        for number, one in enumerate(shown, 1):
+        for number, one in enumerate(report.incidents[:_TOLD], 1):
             yield _incident(number, one, report, clock)
+        rest = report.incidents[_TOLD:]
+        if rest:
+            items = [_head(one, report, clock) for one in rest[:MOST_ROWS]]
+            more = [f"and {len(rest) - MOST_ROWS} more"] if len(rest) > MOST_ROWS else []
+            yield Section(f"{_TOLD + 1}. and later", items=(*items, *more))
     elif report.alerts_from == "nothing" and not report.standing:
         yield Section("Incidents", ("No alert fired, as far as is known: there is no record and no series of alerts.",))
     else:
@@ -31,11 +37,7 @@ def incidents(report: Report) -> Iterator[Section]:
 
 
 def _incident(number: int, one: Incident, report: Report, clock: Clock) -> Section:
-    end = report.period.end_ms if one.end_ms is None else one.end_ms
-    span = clock.span(one.start_ms, one.end_ms)
-    where = f"{one.node}, " if report.fleet else ""
-    lasting = words.lasted((end - one.start_ms) / 1000)
-    head = f"{number}. {where}{span} ({lasting}), {one.severity}: first {one.first}"
+    head = f"{number}. {_head(one, report, clock)}"
     items = [
         f"{words.lasted((one.start_ms - around.at_ms) / 1000)} before: {around.title}"
         for around in one.around
@@ -47,6 +49,13 @@ def _incident(number: int, one: Incident, report: Report, clock: Clock) -> Secti
         items.append(f"and {len(one.alerts) - len(shown)} more alerts")
     items += [f"{clock.moment(around.at_ms)}: {around.title}" for around in one.around if around.at_ms > one.start_ms]
     return Section(head, items=tuple(items))
+
+
+def _head(one: Incident, report: Report, clock: Clock) -> str:
+    end = report.period.end_ms if one.end_ms is None else one.end_ms
+    where = f"{one.node}, " if report.fleet else ""
+    lasting = words.lasted((end - one.start_ms) / 1000)
+    return f"{where}{clock.span(one.start_ms, one.end_ms)} ({lasting}), {one.severity}: first {one.first}"
 
 
 def _alert(one: FiringRow) -> str:

@@ -10,13 +10,14 @@ import pytest
 
 from monitor.reporting.html import html, time_ticks
 from monitor.reporting.letter import MOST_LINES
+from monitor.reporting.lines import graphs
 from monitor.reporting.markdown import markdown
 from monitor.reporting.schema import DiskRow, Period, Report
 from monitor.reporting.tables import full
 from monitor.reporting.words import change, covered, energy, money, points
 from monitor.reporting.writing import letter
 from tests.reporting.made import empty, made
-from tests.reporting.story import PERIOD
+from tests.reporting.story import PERIOD, answers, line
 
 HOUR_MS = 3_600_000
 
@@ -80,6 +81,19 @@ def test_a_graph_has_a_gap_where_there_are_no_readings() -> None:
     drawing = re.search(r'<path class="line c0" d="([^"]*)"/><path class="line c0" d="([^"]*)"/>', html(made()))
     assert drawing is not None
     assert [part.count("L") for part in drawing.groups()] == [2, 1]  # of three points, and of two
+
+
+def test_a_rate_of_a_step_that_was_read_in_part_is_not_drawn() -> None:
+    # Four steps of two minutes; in the second only one of the two was read, and in the third none.
+    known = answers(
+        ranges={
+            "cover_servers": [line({}, 3, 4, 5, 9, 10)],
+            "generation_h": [line({}, 4, 6, 10, value=50)],
+        }
+    )
+    known.steps["graphs"] = 120
+    (graph,) = graphs(known, PERIOD)
+    assert [value for _, value in graph.lines["generated"]] == [None, 50, None, None, 50]
 
 
 def test_a_mail_has_places_for_its_pictures_and_no_policy_against_them() -> None:
