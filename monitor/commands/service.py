@@ -32,6 +32,11 @@ STATE_DIRECTORY = Path("/var/lib/gpumon")
 UNIT_PATH = Path("/etc/systemd/system") / UNIT
 SYSUSERS_PATH = Path("/etc/sysusers.d/gpumon.conf")
 LINK = Path("/usr/local/bin/gpumon")
+_COMPLETIONS = (
+    "bash-completion/completions/gpumon",
+    "zsh/site-functions/_gpumon",
+    "fish/vendor_completions.d/gpumon.fish",
+)
 
 _EXEC = re.compile(r"^ExecStart=(\S+)/bin/gpumon(?= )", re.MULTILINE)
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - not the service's to read
@@ -112,6 +117,7 @@ def plan_install(system: System, prefix: Path, package: str, operator: str) -> l
     link = system.at(LINK)
     if not os.path.lexists(link) or (link.is_symlink() and os.readlink(link).endswith("/bin/gpumon")):
         steps.append(Link(LINK, prefix / "bin" / "gpumon"))
+        steps += [Link(path, prefix / "share" / part) for path, part in _completions() if _is_ours(system, path, part)]
     steps += [
         MakeDirectory(CONFIG_DIRECTORY, 0o750, USER),
         MakeDirectory(STATE_DIRECTORY, 0o700, USER, user=USER),
@@ -132,6 +138,17 @@ def plan_install(system: System, prefix: Path, package: str, operator: str) -> l
         if active:
             steps.append(Command(("systemctl", "restart", UNIT), "the new version"))
     return steps
+
+
+def _completions() -> list[tuple[Path, str]]:
+    """Where shells look for all users' completions, and where the environment has ours."""
+    return [(LINK.parent.parent / "share" / part, part) for part in _COMPLETIONS]
+
+
+def _is_ours(system: System, path: Path, part: str) -> bool:
+    """Whether a link may stand there: nothing does, or one to an environment."""
+    place = system.at(path)
+    return not os.path.lexists(place) or (place.is_symlink() and os.readlink(place).endswith(f"/share/{part}"))
 
 
 def service_python(system: System) -> str:
@@ -204,6 +221,11 @@ def plan_uninstall(system: System, prefix: Path, *, purge: bool) -> list[Step]:
     link = system.at(LINK)
     if link.is_symlink() and os.readlink(link) == str(prefix / "bin" / "gpumon"):
         steps.append(Remove(LINK))
+    steps += [
+        Remove(path)
+        for path, part in _completions()
+        if system.at(path).is_symlink() and os.readlink(system.at(path)) == str(prefix / "share" / part)
+    ]
     # Only what is surely an environment of ours is removed as a whole.
     if (system.at(prefix) / "pyvenv.cfg").exists() and os.path.lexists(system.at(prefix) / "bin" / "gpumon"):
         steps.append(Remove(prefix, tree=True))

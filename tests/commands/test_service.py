@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -235,6 +236,19 @@ def test_a_prefix_that_is_somebody_elses(tmp_path: Path) -> None:
     with pytest.raises(ServiceError, match="is there already"):
         plan_install(fake.system, PREFIX, "gpumon-node", "")
     assert not [step for step in plan_uninstall(fake.system, PREFIX, purge=True) if isinstance(step, Remove)]
+
+
+def test_shells_of_all_users_complete_it_and_a_file_of_somebody_elses_stays(tmp_path: Path) -> None:
+    fake = Fake(tmp_path)
+    theirs = tmp_path / "usr/local/share/zsh/site-functions/_gpumon"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("mine")
+    for _ in range(2):
+        fake.install()
+        for part in ("bash-completion/completions/gpumon", "fish/vendor_completions.d/gpumon.fish"):
+            assert os.readlink(tmp_path / "usr/local/share" / part) == f"/srv/gpumon/share/{part}"
+    fake.uninstall(purge=False)
+    assert [path for path in (tmp_path / "usr/local/share").rglob("*") if not path.is_dir()] == [theirs]
 
 
 def test_a_command_that_is_somebody_elses_stays(tmp_path: Path) -> None:
