@@ -41,6 +41,8 @@ T = TypeVar("T")
 
 SILENCE_SECONDS = 25.0
 """A stream that says nothing for so long is dead: the daemon pings every 10 s."""
+_UNKNOWN_PATH = b"unsupported path requested"
+"""How VictoriaMetrics says, with 400, that it has no such path."""
 
 
 class Client:
@@ -253,12 +255,14 @@ class Client:
             what = answer if isinstance(answer, str) else answer.error or answer.message
         except (msgspec.DecodeError, UnicodeDecodeError):
             what = ""
-        cure = ""
-        if response.status_code in (401, 403):
+        cure, status = "", response.status_code
+        if status == 400 and response.content.startswith(_UNKNOWN_PATH):
+            status = 404
+        if status in (401, 403):
             cure = "A token comes from --token-file or $GPUMON_TOKEN, a password from $GPUMON_PASSWORD with --user"
-        elif response.status_code == 404 and not what:
+        elif status == 404 and not what:
             cure = "Is this a gpumon daemon or a Prometheus, and is the path right?"
-        raise Refused(what or f"HTTP {response.status_code}", self.target, cure, response.status_code)
+        raise Refused(what or f"HTTP {response.status_code}", self.target, cure, status)
 
     def _decode(self, body: bytes, kind: type[T]) -> T:
         try:

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 
 from monitor.client import fleet as fleets
 from monitor.client import fleet_queries
@@ -417,3 +419,13 @@ def test_the_feed_of_a_fleet_asks_once_who_its_nodes_are(tmp_path: Path) -> None
     with server.serving() as target:
         assert len(asyncio.run(first_of(target)).fleet) == 4
     assert server.asked["members"] == 1, "it is the dearest of all queries"
+
+
+def test_a_victoriametrics_which_refuses_unknown_paths_its_own_way_is_a_prometheus(tmp_path: Path) -> None:
+    async def unknown(request: Request, error: Exception) -> Response:
+        return PlainTextResponse(f'unsupported path requested: "{request.url.path}"', 400)
+
+    server = prometheus(tmp_path / "p.sock")
+    server.app.add_exception_handler(404, unknown)
+    with server.serving() as target:
+        assert len(asyncio.run(first_of(target)).fleet) == 4
