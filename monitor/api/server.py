@@ -269,8 +269,8 @@ def bind_unix(path: Path) -> socket.socket:
     What a dead daemon left is replaced; a living one is not. Whoever finds the socket finds somebody who listens: it is
     bound under another name, and gets its own when all is done. Raises ``CannotListen``.
     """
-    made = not path.parent.exists()
     try:
+        made = not path.parent.exists()
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     except OSError as error:
         raise CannotListen(
@@ -349,6 +349,11 @@ def _check_dead(path: Path) -> bool:
         kind = path.lstat().st_mode
     except FileNotFoundError:
         return False
+    except PermissionError:
+        raise CannotListen(
+            f"this user may not enter {path.parent}, where the socket is to be: give it the directory "
+            f"(`chown {os.getuid()} {path.parent}`), or name another with --socket"
+        ) from None
     if not stat.S_ISSOCK(kind):
         raise CannotListen(f"{path} is there and is no socket: move it away, or name another with --socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

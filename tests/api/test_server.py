@@ -120,6 +120,21 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         bind_unix(tmp_path / "file" / "run" / "gpumon.sock")
 
 
+def test_a_directory_that_this_user_may_not_enter_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a root's directory of 0750 in a container. The tests may be root, who may all."""
+
+    def refused(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "lstat", refused)
+    with pytest.raises(CannotListen, match=rf"may not enter {tmp_path}, .*`chown \d+ {tmp_path}`"):
+        bind_unix(tmp_path / "gpumon.sock")
+    monkeypatch.undo()
+    monkeypatch.setattr(Path, "exists", refused)
+    with pytest.raises(CannotListen, match=r"cannot make the directory .*: Permission denied"):
+        bind_unix(tmp_path / "gpumon.sock")
+
+
 def test_the_servers_socket_is_gone_when_it_has_ended(tmp_path: Path) -> None:
     async def main() -> tuple[bool, bool]:
         async with running(Head("j", "i"), place=tmp_path) as api:
