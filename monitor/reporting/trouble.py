@@ -24,9 +24,10 @@ def incidents(report: Report) -> Iterator[Section]:
             yield _incident(number, one, report, clock)
         rest = report.incidents[_TOLD:]
         if rest:
-            items = [_head(one, report, clock) for one in rest[:MOST_ROWS]]
-            more = [f"and {len(rest) - MOST_ROWS} more"] if len(rest) > MOST_ROWS else []
-            yield Section(f"{_TOLD + 1}. and later", items=(*items, *more))
+            lines = [_head(one, report, clock) for one in rest[:MOST_ROWS]]
+            if len(rest) > MOST_ROWS:
+                lines.append(f"and {len(rest) - MOST_ROWS} more")
+            yield Section(f"{_TOLD + 1}. and later", items=tuple(lines))
     elif report.alerts_from == "nothing" and not report.standing:
         yield Section("Incidents", ("No alert fired, as far as is known: there is no record and no series of alerts.",))
     else:
