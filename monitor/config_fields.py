@@ -318,7 +318,7 @@ SERVER = Section(
         Field(
             "url",
             _HTTP_SERVER,
-            "scheme, host and port",
+            "scheme, host and port, such as `http://127.0.0.1:8000`",
             required=True,
             examples=("http://127.0.0.1:8000",),
         ),
@@ -367,8 +367,8 @@ LOG = Section(
     "log",
     "Where a server logs: one of the two.",
     (
-        Field("file", PATH, "a file", examples=("/var/log/vllm.log",)),
-        Field("unit", Text(filled=True), "the journal of a systemd unit", examples=("vllm.service",)),
+        Field("file", PATH, "the file that it logs to", examples=("/var/log/vllm.log",)),
+        Field("unit", Text(filled=True), "the systemd unit whose journal has it", examples=("vllm.service",)),
     ),
     one_of=("file", "unit"),
 )
@@ -418,7 +418,7 @@ PERCENTILES = Section(
     "percentiles",
     "A latency that a percentile is to stay under.",
     tuple(
-        Field(f"p{number}", _TARGET, f"what {said} of 100 requests or tokens are to stay under", without="none")
+        Field(f"p{number}", _TARGET, f"what {said} of 100 are to stay under", without="none")
         for number, said in ((50, "50"), (95, "95"), (99, "99"))
     ),
 )

@@ -91,7 +91,7 @@ ALERTMANAGER = Section(
         Field(
             "url",
             _WEB_URL,
-            "such as `http://alertmanager:9093`, with its path where it has one",
+            "its URL, such as `http://alertmanager:9093`, with its path where it has one",
             required=True,
             examples=("http://alertmanager:9093",),
         ),

@@ -43,7 +43,7 @@ def test_a_page_is_filled_with_what_the_fields_say() -> None:
     page = "## Mine\n\n<!-- fields: log -->\nold\n<!-- end -->\n\n### servers\n<!-- fields: servers -->\n<!-- end -->\n"
     filled = fill(page, GPUMON_YAML)
     assert "old" not in filled
-    assert "| `unit` | text | | the journal of a systemd unit |\n<!-- end -->" in filled
+    assert "| `unit` | text | | the systemd unit whose journal has it |\n<!-- end -->" in filled
     assert "so that errors are counted and shown: [Mine](#mine) |" in filled
 
 
