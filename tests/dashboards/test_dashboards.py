@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from monitor.dashboards import DEFAULT_PATH
 from monitor.dashboards.build import GRID, Dashboard, to_json
 from monitor.dashboards.files import ALL, files
 from monitor.promql.parse import parse
+from monitor.promql.tree import Aggregate
 from monitor.rules.reach import needs
 from monitor.rules.rule_file import default_rules_path, load_rules
 from monitor.samples import NAME
@@ -28,6 +30,8 @@ HOW = "run `gpumon dashboards -o grafana`"
 UIDS = ("gpumon-fleet", "gpumon-node", "gpumon-vllm", "gpumon-probes")
 NO_GPUMON = ("up", "ALERTS", "ALERTS_FOR_STATE")
 """Series that whoever scrapes, or evaluates rules, makes."""
+OF_ALERTS = ("alertname", "severity", "server", "engine", "gpu", "mountpoint", "device")
+"""Labels of alerts, as rules give them."""
 CHOICES = {"job": "gpumon", "instance": "(a:1|b:2)", "server": ".*", "gpu": ".*"}
 
 each_dashboard = pytest.mark.parametrize("dashboard", ALL, ids=lambda one: one.uid)
@@ -147,6 +151,31 @@ def test_each_series_exists_and_has_the_labels_that_are_asked_for(dashboard: Das
                     asked_for = {matcher.name for matcher in need.matchers}
                     missing = asked_for - known
                     assert not missing or len(names[0].value.split("|")) > 1, f"{where}: {name} has no {missing}"
+    assert seen > 20
+
+
+def aggregations(expr: Any) -> Iterator[Aggregate]:
+    """Every aggregation in a tree."""
+    if isinstance(expr, Aggregate):
+        yield expr
+    for one in dataclasses.fields(expr) if dataclasses.is_dataclass(expr) else ():
+        value = getattr(expr, one.name)
+        for inner in value if isinstance(value, tuple) else (value,):
+            yield from aggregations(inner)
+
+
+@each_dashboard
+def test_each_label_that_is_summed_by_is_one_of_the_series(dashboard: Dashboard) -> None:
+    # By a label that is misspelt everything is one line, and has data.
+    seen = 0
+    for where, text in expressions(to_json(dashboard)):
+        for one in aggregations(parse(filled(text, CHOICES))):
+            known = {"job", "instance"}
+            for need in needs(one.inner):
+                for name in next(each.value for each in need.matchers if each.name == NAME).split("|"):
+                    known |= {*entries()[name].labels} if name in entries() else set(OF_ALERTS)
+            seen += len(one.grouping)
+            assert {*one.grouping} <= known, f"{where}: {one.grouping}"
     assert seen > 20
 
 
