@@ -167,9 +167,11 @@ _TAIL = """
 # heartbeat: {file: /etc/gpumon/heartbeat-url}       # holds https://hc-ping.com/UUID
 
 # api:
-#   listen: 127.0.0.1:9519                    # /metrics and Prometheus' API, read-only, loopback; `none` for none
+#   listen: 127.0.0.1:9519                    # /metrics and Prometheus' API; 0.0.0.0:9519 with a token; `none` for none
 #   socket: /run/gpumon/gpumon.sock           # members of the group gpumon may use it, to silence alerts, too
-#   token: {file: /etc/gpumon/api-token}      # who shows it may silence alerts over TCP, as amtool
+#   token: {file: /etc/gpumon/api-token}      # who shows it may read, and silence alerts, over TCP, as amtool
+#   read_token: {file: /etc/gpumon/read-token}    # who shows this one only reads: a Prometheus elsewhere
+#   tls: {cert_file: /etc/gpumon/tls.crt, key_file: /etc/gpumon/tls.key}
 # state_directory: /var/lib/gpumon
 """
 

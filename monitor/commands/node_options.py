@@ -110,7 +110,11 @@ def _where(urls: list[str], nodes_file: Path | None) -> Any:
     help="A vLLM server to watch, beside the configured ones; may be given again.",
 )
 @click.option("--socket", "socket_path", type=click.Path(path_type=Path), metavar="PATH", help="The unix socket.")
-@click.option("--listen", metavar="HOST:PORT", help="The read-only TCP listener, loopback only; `none` for none.")
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    help="The TCP listener; `none` for none. Beyond loopback only where `api:` of the configuration has a token.",
+)
 @click.option("--state-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where state is kept.")
 @click.option("--simulate", is_flag=True, help="Simulated GPUs and a simulated vLLM; nothing real is read.")
 @click.option(
