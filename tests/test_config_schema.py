@@ -241,13 +241,20 @@ OF_OTHERS = {"scrape_configs", "apiVersion", "global", "remote_write", "kind"}
 """What a file has that is somebody else's: Prometheus', Alertmanager's, Kubernetes'."""
 
 
-def test_the_rules_that_are_shipped_and_those_of_tests_are_valid() -> None:
-    files = [ROOT / "alerts.yaml"]
-    for path in sorted((ROOT / "tests").rglob("*.y*ml")):
-        value = editor_value(path.read_text(encoding="utf-8"))
+def test_files_of_examples_and_tests_and_the_shipped_rules_are_valid() -> None:
+    found: list[tuple[str, Path]] = []
+    for path in [ROOT / "alerts.yaml", *(ROOT / "examples").rglob("*.y*ml"), *(ROOT / "tests").rglob("*.y*ml")]:
+        if path.name == "gpumon.yaml":
+            found.append((CONFIG, path))
+            continue
+        try:
+            value = editor_value(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError:
+            continue  # several documents, or none on purpose
         if isinstance(value, dict) and value.keys() == {"groups"}:
-            files.append(path)
-    assert [(path, said) for path in files if (said := marks(RULES, path.read_text(encoding="utf-8")))] == []
+            found.append((RULES, path))
+    assert {(name, path.name) for name, path in found} >= {(RULES, "alerts.yaml"), (CONFIG, "gpumon.yaml")}
+    assert [(path, said) for name, path in found if (said := marks(name, path.read_text(encoding="utf-8")))] == []
 
 
 ODD = {
