@@ -10,6 +10,8 @@ from monitor.dashboards.build import GRID, SOURCE, Json, Panel
 
 Steps = tuple[tuple[float | None, str], ...]
 """Where colors begin: ``(None, "green"), (80, "red")``."""
+ABSENT = "–"
+"""In place of a value that is not there."""
 PLAIN: Steps = ((None, "text"),)
 NONE_GOOD: Steps = ((None, "green"), (1, "red"))
 
@@ -114,8 +116,7 @@ def stat(
         defaults["noValue"] = empty
     if decimals is not None:
         defaults["decimals"] = decimals
-    if mappings:
-        defaults["mappings"] = _mappings(mappings)
+    defaults["mappings"] = _mappings(mappings)
     options = {
         "colorMode": colored,
         "graphMode": "area" if trend else "none",
@@ -167,7 +168,8 @@ def table(
     empty: str = "",
 ) -> Panel:
     """A row for each set of the keys' values, a column for each query. ``sort``: a column's title, and whether the
-    highest comes first. Of several queries ``Value #A`` is a column's field; of one alone it is ``Value``."""
+    highest comes first. ``empty``: what is said in place of the table where it has no rows; Grafana would say it in
+    each empty cell, too. Of several queries ``Value #A`` is a column's field; of one alone it is ``Value``."""
     letters = string.ascii_uppercase
     fields = [f"Value #{letters[at]}" for at in range(len(columns))] if len(columns) > 1 else ["Value"]
     titles = [key.title for key in keys] + [column.title for column in columns]
@@ -184,6 +186,8 @@ def table(
             set_to["links"] = [{"title": f"{key.title} in full", "url": key.link}]
         if key.width:
             set_to["custom.width"] = key.width
+        if empty:
+            set_to["noValue"] = ABSENT
         if set_to:
             overrides.append(_override("byName", key.title, set_to))
     for column in columns:
@@ -192,8 +196,9 @@ def table(
             set_to["decimals"] = column.decimals
         if column.width:
             set_to["custom.width"] = column.width
-        if column.mappings:
-            set_to["mappings"] = _mappings(column.mappings)
+        if empty:
+            set_to["noValue"] = ABSENT
+        set_to["mappings"] = _mappings(column.mappings)
         if column.steps:
             set_to["thresholds"] = _thresholds(column.steps)
         if column.steps or column.mappings:
@@ -260,7 +265,9 @@ def _thresholds(steps: Steps) -> Json:
 
 
 def _mappings(mappings: Sequence[tuple[float, str, str]]) -> list[Json]:
+    """Words for values; NaN, such as the percentile of no requests, is nothing to show."""
     options = {
         f"{value:g}": {"text": words, "color": color, "index": at} for at, (value, words, color) in enumerate(mappings)
     }
-    return [{"type": "value", "options": options}]
+    nothing = {"type": "special", "options": {"match": "nan", "result": {"text": ABSENT, "index": len(mappings)}}}
+    return [*([{"type": "value", "options": options}] if mappings else []), nothing]

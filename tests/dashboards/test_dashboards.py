@@ -102,6 +102,14 @@ def test_each_panel_says_what_it_is_and_in_which_unit(dashboard: Dashboard) -> N
         values = {name for name in names if name.startswith("Value")}
         assert values == ({"Value"} if len(letters) == 1 else {f"Value #{letter}" for letter in letters}), title
         assert {names[value] for value in values} == units, title
+        if panel["fieldConfig"]["defaults"].get("noValue"):
+            # Grafana says it in place of the panel, and in each cell without a value that has no word of its own.
+            own = {
+                override["matcher"]["options"]
+                for override in panel["fieldConfig"]["overrides"]
+                if any(one["id"] == "noValue" for one in override["properties"])
+            }
+            assert own == set(names.values()), title
         sorted_by = {each["displayName"] for each in panel["options"].get("sortBy", ())}
         assert sorted_by <= set(names.values()), title
 
