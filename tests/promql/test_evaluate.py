@@ -148,7 +148,8 @@ def test_a_query_that_takes_too_much_is_refused(expr: str, limits: Limits, kind:
 def test_a_range_query_has_at_most_so_many_points() -> None:
     head = load(MINUTE, x=[1.0])
     with pytest.raises(PromQLError, match="11,000 points"):
-        range_query(plan("x"), head, 0, 11_000_000, 1000)
+        range_query(plan("x"), head, 0, 11_001_000, 1000)
+    assert len(range_query(plan("1"), head, 0, 11_000_999, 1000)[0][1]) == 11_001
     assert range_query(plan("x"), head, 1000, 0, 1000) == []
     with pytest.raises(PromQLError, match="greater than 0"):
         range_query(plan("x"), head, 0, 1000, 0)
