@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from monitor.samples import STALE, Family, Scrape, Shape, make_labels
+from monitor.sources.poller import SourceStatus
 from monitor.store.head import Head
 from tests.api.running import Running, running
 
@@ -272,3 +273,136 @@ def test_limits_lookback_and_plain_selectors() -> None:
     cut = ["results truncated due to limit"]
     assert [body.get("warnings") for _, body in good] == [cut, None, cut, cut, cut, cut, cut, None, None]
     assert [(status, body["errorType"]) for status, body in bad] == [(400, "bad_data")] * 6
+
+
+# -- what Grafana asks beside ------------------------------------------------------------------------------------------
+
+TWO_GROUPS = """
+groups:
+- name: a
+  rules:
+  - {alert: Hot, expr: util > 5, labels: {severity: warning}}
+  - {record: "util:sum", expr: sum(util), labels: {made: "yes"}}
+- name: b
+  rules: [{record: "util:max", expr: max(util)}]
+"""
+
+
+def names(query: str) -> list[list[str]]:
+    async def work(api: Running) -> Any:
+        api.node.engine.step(T0, api.node.head)
+        return (await api.client.get(f"/api/v1/rules?{query}")).json()
+
+    body = with_api(work, rules=TWO_GROUPS)
+    return [[rule["name"] for rule in group["rules"]] for group in body["data"]["groups"]]
+
+
+def test_rules_are_filtered() -> None:
+    assert names("") == [["Hot", "util:sum"], ["util:max"]]
+    assert names("type=alert") == [["Hot"]]
+    assert names("type=record&rule_group[]=b") == [["util:max"]]
+    assert names("rule_name[]=Hot&rule_name[]=util:max") == [["Hot"], ["util:max"]]
+    assert names('match[]={made="yes"}&match[]={severity="warning"}') == [["Hot", "util:sum"]]
+    assert names("file[]=/nowhere") == []
+
+
+def test_rules_come_in_pages() -> None:
+    async def work(api: Running) -> Any:
+        first = (await api.client.get("/api/v1/rules", params={"group_limit": 1})).json()["data"]
+        token = first["groupNextToken"]
+        rest = await api.client.get("/api/v1/rules", params={"group_limit": 1, "group_next_token": token})
+        last = await api.client.get("/api/v1/rules", params={"exclude_alerts": "true"})
+        return [group["name"] for group in first["groups"]], rest.json()["data"], last.json()["data"]
+
+    first, rest, last = with_api(work, rules=TWO_GROUPS)
+    assert first == ["a"]
+    assert [group["name"] for group in rest["groups"]] == ["b"]
+    assert "groupNextToken" not in rest
+    assert last["groups"][0]["rules"][0]["alerts"] is None
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["type=odd", "exclude_alerts=odd", "group_limit=0", "group_limit=x", "group_next_token=x", "match[]={", "match[]="],
+)
+def test_what_rules_are_asked_for_wrongly(query: str) -> None:
+    assert get(f"/api/v1/rules?{query}")[0] == 400
+
+
+def test_a_query_has_the_time_that_it_is_given() -> None:
+    for timeout in ("0", "-1", "NaN", "0s", "1e-9"):
+        status, body = get("/api/v1/query", params={"query": "sum(util)", "time": "1", "timeout": timeout})
+        assert (status, body["errorType"]) == (503, "timeout")
+    assert get("/api/v1/query", params={"query": "1", "timeout": "soon"})[1]["error"] == (
+        'invalid parameter "timeout": cannot parse "soon" to a valid duration'
+    )
+    assert get("/api/v1/query", params={"query": "1", "timeout": "1h"})[0] == 200
+
+
+def test_a_body_that_is_no_form_is_none() -> None:
+    async def work(api: Running) -> list[int]:
+        kinds = ("application/x-www-form-urlencoded; charset=utf-8", "application/json", "text/plain")
+        answers = [
+            await api.client.post("/api/v1/query", content=b"query=1", headers={"Content-Type": kind}) for kind in kinds
+        ]
+        return [answer.status_code for answer in answers]
+
+    assert with_api(work) == [200, 400, 400]
+
+
+def test_methods_that_a_path_does_not_have() -> None:
+    async def work(api: Running) -> list[tuple[int, set[str]]]:
+        asked = [("HEAD", "query"), ("PUT", "labels"), ("POST", "rules"), ("HEAD", "metadata")]
+        answers = [await api.client.request(method, f"/api/v1/{path}") for method, path in asked]
+        return [(one.status_code, set(one.headers["Allow"].split(", "))) for one in answers]
+
+    assert with_api(work) == [(405, {"GET", "POST"}), (405, {"GET", "POST"}), (405, {"GET"}), (405, {"GET"})]
+
+
+def test_metadata_has_limits() -> None:
+    one = {"type": "gauge", "help": FAMILIES["util"].help, "unit": ""}
+    assert get("/api/v1/metadata?metric=util&limit=1&limit_per_metric=1")[1]["data"] == {"util": [one]}
+    assert len(get("/api/v1/metadata?limit=2")[1]["data"]) == 2
+    assert get("/api/v1/metadata?limit=0")[1]["data"] == {}
+    assert get("/api/v1/metadata?limit=-1&limit_per_metric=-1")[1]["data"].keys() >= FAMILIES.keys()
+    assert get("/api/v1/metadata?limit=x")[1]["error"] == "limit must be a number"
+
+
+def test_what_the_node_tells_of_itself() -> None:
+    store = head()
+
+    async def work(api: Running) -> Any:
+        async def data(path: str) -> Any:
+            return (await api.client.get(f"/api/v1/{path}")).json()["data"]
+
+        paths = ("status/runtimeinfo", "status/flags", "status/config", "status/tsdb?limit=1", "alertmanagers",
+                 "notifications", "targets", "scrape_pools", "query_exemplars?query=util")  # fmt: skip
+        return [await data(path) for path in paths]
+
+    runtime, flags, config, tsdb, managers, notifications, targets, pools, exemplars = with_api(work, store)
+    assert (runtime["hostname"], runtime["storageRetention"]) == ("n1", "1h")
+    assert flags["storage.tsdb.retention.time"] == "1h"
+    assert config["yaml"] == "global:\n  evaluation_interval: 5s\n"
+    assert tsdb["headStats"]["numSeries"] == len(SHAPE.series)
+    assert tsdb["headStats"]["maxTime"] - tsdb["headStats"]["minTime"] == 10_000
+    assert tsdb["seriesCountByMetricName"] == [{"name": "ttft_seconds_bucket", "value": 2}]
+    assert managers == {"activeAlertmanagers": [], "droppedAlertmanagers": []}
+    assert (notifications, pools, exemplars) == ([], {"scrapePools": []}, [])
+    assert targets["activeTargets"] == []
+
+
+def test_sources_are_targets() -> None:
+    async def work(api: Running) -> Any:
+        api.node.statuses = [
+            SourceStatus("vllm", "n1:8000", 1.0, up=False, reason="connection refused"),
+            SourceStatus("host", "", 2.0, up=True, last_success_ms=T0),
+        ]
+        every = (await api.client.get("/api/v1/targets")).json()["data"]
+        one = (await api.client.get("/api/v1/targets?scrapePool=host&state=active")).json()["data"]
+        return every["activeTargets"], one
+
+    (vllm, host), one = with_api(work)
+    assert (vllm["health"], vllm["lastError"]) == ("down", "connection refused")
+    assert vllm["labels"] == {"instance": "n1:9519", "job": "gpumon", "server": "n1:8000"}
+    assert (host["health"], host["lastError"], host["scrapeInterval"]) == ("up", "", "2s")
+    assert one == {"activeTargets": [host], "droppedTargets": [], "droppedTargetCounts": None}
