@@ -4,7 +4,7 @@ schemas/gpumon.schema.json.
 
 To add a field:
 
-1. Add a ``Field`` to its ``Section``, here, in ``config_fields_told`` or in ``config_fields_routes``.
+1. Add a ``Field`` to its ``Section``, here or in one of the modules ``config_fields_*``.
    ``monitor.field_kinds`` says what a value may be. ``default`` is the value as one would write it, ``examples`` are
    good values other than it.
 2. Read it where its section is read. Names come from ``SECTION.names``, limits from ``SECTION.limits("field")``.
@@ -21,6 +21,7 @@ from __future__ import annotations
 from monitor import config_fields_reports as reports
 from monitor import config_fields_routes as routes
 from monitor import config_fields_told as told
+from monitor import config_fields_vllm as vllm
 from monitor.config_values import DEFAULT_PORT, SYSTEM_SOCKET, SYSTEM_STATE
 from monitor.field_kinds import (
     YEAR_MS,
@@ -37,13 +38,8 @@ from monitor.field_kinds import (
     Whole,
     book,
 )
-from monitor.shared_fields import CA_FILE, PATH, SECRET, SKIP_VERIFY, WEB_SECRET
+from monitor.shared_fields import PATH, SECRET, WEB_SECRET
 
-_HTTP_SERVER = Text(
-    pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+(/metrics)?/*$",
-    told="an http or https URL that ends after the port, such as http://127.0.0.1:8000",
-    bare=False,
-)
 _INTERVAL = Duration(100, 3_600_000)
 _DEADLINE = Duration(100, 60_000)
 _KEPT = Size(16 << 20)
@@ -303,124 +299,12 @@ VLLM = _polling(
     ),
     Field(
         "servers",
-        ListOf(Either((_HTTP_SERVER, Inside("servers")))),
+        ListOf(Either((vllm.HTTP_SERVER, Inside("servers")))),
         "servers that are named, each with its URL or as a mapping",
         without="none",
         examples=(["http://127.0.0.1:8000"],),
     ),
     Field("targets", Inside("targets"), "what latencies are to be"),
-)
-
-SERVER = Section(
-    "servers",
-    "A server that is named.",
-    (
-        Field(
-            "url",
-            _HTTP_SERVER,
-            "scheme, host and port, such as `http://127.0.0.1:8000`",
-            required=True,
-            examples=("http://127.0.0.1:8000",),
-        ),
-        Field(
-            "server",
-            Text(),
-            "the label `server`; never a loopback name",
-            without="`<host>:<port>`",
-            examples=("gpu-node-1:8000",),
-        ),
-        Field(
-            "api_key",
-            SECRET,
-            "what vLLM was started with as `--api-key`",
-            without="none",
-            examples=({"file": "/etc/gpumon/vllm-key"},),
-        ),
-        Field(
-            "gpus",
-            ListOf(
-                Text(
-                    pattern=r"^([0-9]{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+)$",
-                    told="the index of a GPU or its UUID, as nvidia-smi -L lists them",
-                    whole=(0, 999),
-                ),
-                unique=True,
-            ),
-            "the GPUs of its engine, in the order of its ranks",
-            without="seen by gpumon",
-            examples=([0, 1],),
-            type_said="list of indices or UUIDs",
-        ),
-        CA_FILE,
-        SKIP_VERIFY,
-        Field("log", Inside("log"), "where it logs, so that errors are counted and shown", without="none"),
-        Field(
-            "canary",
-            Either((Truth(), Inside("canary"))),
-            "whether one token is asked for where its engine stands still",
-            default=False,
-        ),
-    ),
-)
-
-LOG = Section(
-    "log",
-    "Where a server logs: one of the two.",
-    (
-        Field("file", PATH, "the file that it logs to", examples=("/var/log/vllm.log",)),
-        Field("unit", Text(filled=True), "the systemd unit whose journal has it", examples=("vllm.service",)),
-    ),
-    one_of=("file", "unit"),
-)
-
-CANARY = Section(
-    "canary",
-    "One token is asked for, only where the engine has made no step for a while: one that is busy proves itself alive, "
-    "and pays nothing.",
-    (
-        Field("deadline", Duration(100, 300_000), "how long the token may take", default="10s", examples=("5s",)),
-        Field(
-            "still",
-            Duration(5_000, 3_600_000),
-            "how long the engine has to have made no step",
-            default="30s",
-            examples=("1m",),
-        ),
-        Field(
-            "model",
-            Text(),
-            "the model to ask for",
-            without="the first that the server names",
-            examples=("Qwen/Qwen3-32B",),
-        ),
-    ),
-    may_be_null=False,
-)
-
-TARGETS = Section(
-    "targets",
-    "What latencies are to stay under. A metric that is named has the targets that are named and no other, `{}` none.",
-    (
-        Field("ttft", Inside("percentiles"), "time to first token", default={"p95": "2s", "p99": "5s"}),
-        Field("itl", Inside("percentiles"), "time between two tokens", default={"p50": "50ms", "p99": "100ms"}),
-        Field(
-            "e2e",
-            Inside("percentiles"),
-            "time from a request to its last token; the terminal alone shows it, no shipped rule asks for it",
-            without="none",
-            examples=({"p95": "30s"},),
-        ),
-    ),
-)
-
-_TARGET = Duration(1, 3_600_000)
-PERCENTILES = Section(
-    "percentiles",
-    "A latency that a percentile is to stay under.",
-    tuple(
-        Field(f"p{number}", _TARGET, f"what {said} of 100 are to stay under", without="none")
-        for number, said in ((50, "50"), (95, "95"), (99, "99"))
-    ),
 )
 
 GPUMON_YAML = book(
@@ -436,11 +320,7 @@ GPUMON_YAML = book(
     KERNEL_LOG,
     HOST,
     VLLM,
-    SERVER,
-    LOG,
-    CANARY,
-    TARGETS,
-    PERCENTILES,
+    *vllm.SECTIONS,
     *told.SECTIONS,
     *routes.SECTIONS,
     *reports.SECTIONS,

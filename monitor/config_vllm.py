@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from monitor.config_fields import CANARY, LOG, PERCENTILES, SERVER, TARGETS
+from monitor.config_fields_vllm import CANARY, LOG, PERCENTILES, SERVER, TARGETS
 from monitor.config_parts import Parts, filled, hide_password, truth
 from monitor.config_values import Canary, LatencyTarget, VllmServer
 from monitor.yaml_reader import Node, suggestion
