@@ -16,7 +16,8 @@ _PROGRAMS = """
     gpumon .venv/bin/gpumon make uv pipx pip python python3 git sudo install useradd usermod cp ln mkdir chmod chgrp
     sed source man systemctl systemd-analyze journalctl amtool promtool prometheus vmalert curl jq openssl sqlite3
     kubectl helm docker podman buildah nvidia-smi dcgmi dmesg lspci vllm py-spy nsys ls cat grep df du free ps kill ssh
-    nc head tail ip ss lsblk uptime top mpstat iostat"""
+    nc head tail ip ss lsblk uptime top mpstat iostat cd export echo tar apt apt-get node npm
+    victoria-metrics"""
 PROGRAMS = frozenset(_PROGRAMS.split())
 _PLACES = ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "systemd/*.md", "examples/**/*.md", "grafana/**/*.md")
 _SHELL = ("sh", "bash", "shell", "console")

@@ -46,8 +46,8 @@ NOT_RUN: tuple[tuple[str, str], ...] = (
     (r"(kubectl|helm|docker|podman|buildah)\b", "needs a cluster or an engine"),
     (r"(nvidia-smi|dcgmi|lspci|dmesg)\b", "needs a GPU or root"),
     (r"(vllm|py-spy|nsys|ssh|kill|ps|ss|ip|nc|top|mpstat|iostat|uptime|lsblk|free|df|du)\b", "the machine's"),
-    (r"(prometheus|promtool|amtool|vmalert|alertmanager)\b", "real servers: tests/live"),
-    (r"(ls|cat|grep|head|tail|man|source|sed|cp|mkdir|chmod|sqlite3|jq)\b", "the system's"),
+    (r"(prometheus|promtool|amtool|vmalert|victoria-metrics|alertmanager)\b", "real servers: tests/live"),
+    (r"(cd|export|echo|tar|apt|apt-get|node|npm|ls|cat|grep|head|tail|man|source|sed|cp|mkdir|chmod|sqlite3|jq)\b", "the system's"),
 )  # fmt: skip
 """Patterns of commands, without ``sudo``, and why they are not run here."""
 EXITS: dict[str, tuple[int, ...]] = {
@@ -70,6 +70,8 @@ class Sandbox:
     folder: Path
     node: RunningDaemon
     url: str
+    http: str
+    """The node's address over TCP."""
     pace: str
     """The server of known pace."""
 
@@ -80,6 +82,7 @@ class Sandbox:
             (r"https?://(?:prometheus|PROMETHEUS|localhost|127\.0\.0\.1)(?:\.example\.com)?:9090", self.url),
             (r"https://[\w.-]+:9519", self.url),
             (r"--url URL\b", f"--url {self.url}"),
+            (r"--alertmanager http://[\w.-]+:9093", f"--alertmanager {self.http}"),
             (r"--server http://127\.0\.0\.1:8000", f"--server {self.pace}"),
             (r"--server gpu7:8000", f"--server {socket.gethostname()}:8000"),
             (r"\bRULES\.yaml", "alerts.yaml"),
@@ -116,10 +119,13 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     )
     (folder / "config.json").write_text(json.dumps(GQA))
     (folder / "gpumon.yaml").write_text("receivers: [{name: chat, webhook: 'http://127.0.0.1:9/nobody'}]\n")
-    arguments = ["--simulate", "--past", "180", "--config", str(folder / "gpumon.yaml")]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        listen = f"127.0.0.1:{free.getsockname()[1]}"
+    arguments = ["--simulate", "--past", "180", "--config", str(folder / "gpumon.yaml"), "--listen", listen]
     with daemon(folder, *arguments, env={"HOME": str(folder)}) as node, paced() as pace:
         wait_for(lambda: node.query("count(DCGM_FI_DEV_GPU_UTIL)"), "readings")
-        yield Sandbox(folder, node, f"unix:{node.socket}", pace)
+        yield Sandbox(folder, node, f"unix:{node.socket}", f"http://{listen}", pace)
 
 
 @contextlib.contextmanager
