@@ -13,7 +13,7 @@ from monitor.reporting.schema import Graph, Period, Report
 from monitor.reporting.sections import headline, notices, sections, subtitle, title
 from monitor.reporting.words import zone_of
 
-WIDTH, HEIGHT = 440, 260
+WIDTH, HEIGHT = 440, 240
 _STEPS_HOURS = (1, 2, 3, 6, 12, 24, 48, 168, 336, 720)
 
 
@@ -51,7 +51,7 @@ def _pictures(report: Report, mail: bool) -> Iterator[str]:
     if mail:
         yield from (f"<!--graph {number}-->" for number in range(len(report.graphs)))
         return
-    yield '<div class="plots">'
+    yield '<div class="plots small">'
     for graph in report.graphs:
         yield f"<figure>{svg.svg(chart(graph, report.period, report.zone))}</figure>"
     yield "</div>"

@@ -82,4 +82,5 @@ def alerts(report: Report) -> Iterator[Section]:
         for row in report.rules
     )
     columns = ("rule", "severity", "times", "fired for", "longest", "fire still")
-    yield Section("Alerts by rule", table=Table(columns, rows, ("rule", "severity")))
+    notes = ("Alerts of a rule that fire at the same time are added up; times without readings are left out.",)
+    yield Section("Alerts by rule", notes, Table(columns, rows, ("rule", "severity")))
