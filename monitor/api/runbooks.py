@@ -37,7 +37,7 @@ code,pre{font:.88em/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans
 code{background:var(--code);border-radius:4px;padding:.1em .3em}
 pre{background:var(--code);border-radius:6px;padding:.5rem .8rem;margin:.35rem 0;white-space:pre-wrap;
 overflow-wrap:anywhere}
-pre code{background:none;padding:0;-webkit-user-select:all;user-select:all}
+pre code{background:none;padding:0;font-size:1em;-webkit-user-select:all;user-select:all}
 pre span{color:var(--faint);-webkit-user-select:none;user-select:none}
 strong.critical{color:var(--critical)}strong.warning{color:var(--warning)}
 table{border-collapse:collapse;width:100%}td{padding:.35rem .6rem .35rem 0;vertical-align:top;
