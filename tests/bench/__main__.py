@@ -3,8 +3,8 @@
     python -m tests.bench [--seconds 60] [NAME…]
 
 NAME is one of the measurements: scrape, rules, rule_sets, store, history, start, daemon, delivery, tui, tui_slow,
-probes, and those that are run only when they are named: tui_hours, with --minutes, and probe_vllm, a real vLLM on the
-CPU for a quarter of an hour. Numbers are of this machine, as it is now.
+probes, fleet, and those that are run only when they are named: tui_hours, with --minutes, and probe_vllm, a real vLLM
+on the CPU for a quarter of an hour. Numbers are of this machine, as it is now.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from monitor.sources.exposition import ExpositionReader
 from monitor.sources.simulated import past, simulated_sources
 from monitor.sources.story import Story
 from monitor.store.head import Head
+from tests.bench.fleet import fleet
 from tests.bench.history import history
 from tests.bench.probes import probe_vllm, probes
 from tests.bench.rules import rule_sets
@@ -275,7 +276,7 @@ def _deliver(kind: str) -> list[float]:
 
 MEASUREMENTS = {
     one.__name__: one
-    for one in (scrape, rules, rule_sets, store, history, start, daemon, delivery, tui, tui_slow, probes)
+    for one in (scrape, rules, rule_sets, store, history, start, daemon, delivery, tui, tui_slow, probes, fleet)
 }
 
 
