@@ -114,18 +114,28 @@ class ServerFinder:
         """The first of a server's addresses that answers as one."""
         how = f"process {server.pid} listens"
         addresses = server.addresses
-        inside = False
         if not server.reachable:
             addresses, how = self._mapped(server)
             if not addresses:
-                inside, addresses = True, self._table.inner_addresses(server)
-                how = f"process {server.pid} listens in its own network"
+                return await self._ask_inside(server)
         for address, port in addresses:
-            host = _dialled(address)
-            url = f"{'https' if server.launch.tls else 'http'}://{host}:{port}"
+            url = _url(server.launch, address, port)
             if await answers(url, server.launch.kind, self._deadline):
+                label = self._table.label_of(server, port)
+                return Found(url, label, server.pid, str(server.container or ""), how, server.launch.kind)
+        return None
+
+    async def _ask_inside(self, server: Server) -> Found | None:
+        """The first that answers of the addresses of a container's own network. All at once: who may not pass there
+        gets no answer, not even a refusal."""
+        addresses = self._table.inner_addresses(server)
+        urls = [_url(server.launch, address, port) for address, port in addresses]
+        answered = await asyncio.gather(*(answers(url, server.launch.kind, self._deadline) for url in urls))
+        for (address, port), url, one in zip(addresses, urls, answered, strict=True):
+            if one:
                 # The port alone would be that of every pod on the node.
-                label = self._table.label_inside(host, port) if inside else self._table.label_of(server, port)
+                label = self._table.label_inside(_dialled(address), port)
+                how = f"process {server.pid} listens in its own network"
                 return Found(url, label, server.pid, str(server.container or ""), how, server.launch.kind)
         return None
 
@@ -165,7 +175,7 @@ class ServerFinder:
         if launch is None or launch.port not in one.ports:
             return None
         address, port = one.ports[launch.port]
-        url = f"{'https' if launch.tls else 'http'}://{_dialled(address)}:{port}"
+        url = _url(launch, address, port)
         if not await answers(url, launch.kind, self._deadline):
             return None
         label = self._table.label_at(port)
@@ -225,6 +235,10 @@ def _is(kind: Kind, path: str, body: bytes) -> bool:
 async def _within(limit: asyncio.Semaphore, work: Awaitable[Found | None]) -> Found | None:
     async with limit:
         return await work
+
+
+def _url(launch: Launch, address: str, port: int) -> str:
+    return f"{'https' if launch.tls else 'http'}://{_dialled(address)}:{port}"
 
 
 def _dialled(address: str) -> str:

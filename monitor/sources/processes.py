@@ -34,7 +34,7 @@ HURRY_MS = 2_000
 MAX_LEFT_BEHIND = 4
 """Threads that may hang at once; with more, nothing is looked at."""
 
-_MAX_INNER = 8
+_MAX_INNER = 32
 """Addresses of a container's network that a server is looked for at."""
 
 OFF_GPU = "host"

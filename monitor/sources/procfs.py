@@ -9,6 +9,7 @@ on the event loop. ``read_stat`` cannot.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import struct
@@ -153,9 +154,10 @@ def listeners(root: Path = PROC, pid: int | None = None) -> list[Listener]:
 
 
 def own_addresses(pid: int, root: Path = PROC) -> list[str]:
-    """The addresses of the network namespace of a process under which others reach it, IPv4 first: none of loopback,
-    none that is of one link alone. Anybody may read them. A container that shares its namespace has those of whom it
-    shares it with."""
+    """The addresses of the network namespace of a process under which others reach it: IPv4 first, and of those the
+    ones of further cards, as pods have them for RDMA, after that of the card that leads outside. None of loopback, none
+    that is of one link alone. Anybody may read them. A container that shares its namespace has those of whom it shares
+    it with."""
     found: list[str] = []
     last = ""
     # The routing table as a tree: an address of ours is a leaf, and says so in the line below it.
@@ -165,6 +167,8 @@ def own_addresses(pid: int, root: Path = PROC) -> list[str]:
             last = words[1]
         elif words[:2] == ["/32", "host"] and words[-1:] == ["LOCAL"] and not last.startswith("127."):
             found.append(last)
+    aside = _networks_aside(pid, root)
+    found.sort(key=lambda one: any(ipaddress.IPv4Address(one) in network for network in aside))
     for line in (_read(f"{root}/{pid}/net/if_inet6", 1 << 20) or b"").decode(errors="replace").splitlines():
         words = line.split()
         if len(words) == 6 and words[3] == "00":  # of global scope
@@ -173,6 +177,19 @@ def own_addresses(pid: int, root: Path = PROC) -> list[str]:
             except ValueError:
                 continue  # a line in no form that we know
     return list(dict.fromkeys(found))
+
+
+def _networks_aside(pid: int, root: Path) -> list[ipaddress.IPv4Network]:
+    """The networks of cards that the default route does not lead over."""
+    routes = []
+    for line in (_read(f"{root}/{pid}/net/route", 1 << 20) or b"").splitlines()[1:]:
+        fields = line.split()
+        try:
+            routes.append((fields[0], ipaddress.IPv4Network((_address(fields[1]), _address(fields[7])))))
+        except (IndexError, ValueError, OSError, struct.error):
+            continue  # a line in no form that we know
+    outside = {card for card, network in routes if network.prefixlen == 0}
+    return [network for card, network in routes if outside and card not in outside]
 
 
 def _address(text: bytes) -> str:

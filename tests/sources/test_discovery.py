@@ -288,6 +288,25 @@ def test_pods_are_found_at_the_addresses_of_their_own_networks(tmp_path: Path, m
     asyncio.run(main())
 
 
+ROUTES = """\
+Iface	Destination	Gateway 	Flags	RefCnt	Use	Metric	Mask		MTU	Window	IRTT
+eth0	00000000	0101FEA9	0003	0	0	0	00000000	0	0	0
+eth0	0101FEA9	00000000	0001	0	0	0	FFFFFFFF	0	0	0
+net1	0003A8C0	00000000	0001	0	0	0	00FFFFFF	0	0	0
+net2	0004A8C0	00000000	0001	0	0	0	00FFFFFF	0	0	0
+"""
+
+
+def test_a_pods_own_address_comes_before_those_of_its_cards_for_rdma(tmp_path: Path) -> None:
+    tree = ProcTree(tmp_path)
+    tree.process(100, ["vllm", "serve", "m"])
+    own = ["192.168.3.7", "192.168.4.7", "192.168.5.20", "fd00::7"]
+    tree.listen(100, 8000, inode=6, own_network=True, own_addresses=own)
+    assert procfs.own_addresses(100, tree.root) == own, "without routes, as they come"
+    (tree.root / "100/net/route").write_text(ROUTES)
+    assert procfs.own_addresses(100, tree.root) == ["192.168.5.20", "192.168.3.7", "192.168.4.7", "fd00::7"]
+
+
 def test_own_addresses_are_those_that_the_interfaces_have() -> None:
     told = {
         address.address
