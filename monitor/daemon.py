@@ -315,7 +315,8 @@ class Daemon:
             why = f" ({one.reason})" if one.reason else ""
             subject = {each: label(one.alert.labels, each) for each in ("gpu", "server")}
             extra = logs.about(alert=name, rule=one.alert.rule, **subject)
-            log.log(level, "alert %s: %s -> %s%s", name, one.before, one.after, why, extra=extra)
+            whose = "".join(f" {kind} {value}" for kind, value in subject.items() if value)
+            log.log(level, "alert %s%s: %s -> %s%s", name, whose, one.before, one.after, why, extra=extra)
         self._say_which_rules_fail(now_ms)
         self._telling.submit(transitions, now_ms)
 

@@ -90,7 +90,8 @@ def test_a_private_daemon_is_started_where_there_is_none(tmp_path: Path, monkeyp
     path, log = tmp_path / "run" / "d.sock", tmp_path / "state" / "daemon.log"
     process = asyncio.run(start_daemon(path, ["--private", "--socket", str(path)], log))
     try:
-        assert log.read_text().strip() == str(["-m", "monitor", "daemon", "--private", "--socket", str(path)])
+        arguments = ["--log-format", "text", "--private", "--socket", str(path)]
+        assert log.read_text().strip() == str(["-m", "monitor", "daemon", *arguments])
         assert os.getpgid(process.pid) == process.pid
         assert path.parent.stat().st_mode & 0o777 == 0o700
     finally:
