@@ -17,8 +17,11 @@ def main() -> int:
         with locked(root):
             install_prometheus.install()
             install_prometheus.install_scripts()
-            install_editor.install()
             install_vllm.install()
+            try:
+                install_editor.install()
+            except InstallError as error:  # an editor is no server: its tests say that it is not there
+                say(f"no editor: {error}")
     except InstallError as error:
         print(f"live: {error}", file=sys.stderr)
         return 1
