@@ -9,7 +9,7 @@ from monitor.reporting import words
 from monitor.reporting.html import html
 from monitor.reporting.letter import MOST_LINES, Letter, Picture
 from monitor.reporting.lines import pieces
-from monitor.reporting.schema import Figures, Report
+from monitor.reporting.schema import Figures, Graph, Report
 from monitor.reporting.sections import notices, subtitle, title
 from monitor.reporting.tables import full
 
@@ -23,14 +23,7 @@ def letter(report: Report) -> Letter:
     lines = [" ".join(line.split()) for line in _lines(report)]
     if len(lines) > MOST_LINES:
         lines = [*lines[: MOST_LINES - 1], f"and {len(lines) - MOST_LINES + 1} lines more: `gpumon report` has all"]
-    pictures = tuple(
-        Picture(
-            f"{graph.title} ({graph.unit})" if graph.unit else graph.title,
-            graph.step_seconds * 1000,
-            tuple(point for piece in pieces(next(reversed(graph.lines.values()))) for point in piece),
-        )
-        for graph in report.graphs
-    )
+    pictures = tuple(_picture(graph) for graph in report.graphs)
     return Letter(
         f"gpumon report: {title(report)}",
         tuple(lines),
@@ -39,6 +32,14 @@ def letter(report: Report) -> Letter:
         report.has_data,
         "warning" if report.incidents or not report.has_data else "info",
     )
+
+
+def _picture(graph: Graph) -> Picture:
+    """Of several lines the last, which is the one to watch: p95, those that wait."""
+    name, line = next(reversed(graph.lines.items()))
+    title = f"{graph.title}, {name}" if len(graph.lines) > 1 else graph.title
+    points = tuple(point for piece in pieces(line) for point in piece)
+    return Picture(f"{title} ({graph.unit})" if graph.unit else title, graph.step_seconds * 1000, points)
 
 
 def _lines(report: Report) -> Iterator[str]:
