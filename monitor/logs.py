@@ -73,7 +73,7 @@ class JsonFormatter(logging.Formatter):
 
 def _handler(form: str, stream: TextIO) -> logging.Handler:
     if form == "journal":
-        return journal.JournalHandler(fallback=stream)
+        return journal.JournalHandler(journal.SOCKET, stream)
     handler = logging.StreamHandler(stream)
     text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     handler.setFormatter(JsonFormatter() if form == "json" else text)

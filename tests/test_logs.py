@@ -160,6 +160,28 @@ def test_a_journal_that_takes_nothing_holds_nobody_up_and_what_is_lost_is_counte
     assert after["MESSAGE"] == "after (3 lines before this one were lost: the journal did not take them)"
 
 
+def test_what_is_set_up_for_systemd_is_the_journal_with_the_net_before_it(
+    journald: tuple[socket.socket, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    at, path = journald
+    monkeypatch.setattr(journal, "SOCKET", path)
+    monkeypatch.delenv("GPUMON_LOG_FORMAT", raising=False)
+    with (tmp_path / "stderr").open("w") as stream:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        logs.set_up("", stream=stream)
+        for _ in range(100):
+            logging.getLogger("tests.of_logs").info("again", extra=logs.about(source="nvml"))
+        logging.getLogger("httpx").info("of no use")
+        before = len(received(at))
+        logs.set_up("text", stream=stream)  # which ends the one before, with what it held back
+    (last,) = received(at)
+    assert before == 5
+    assert last["MESSAGE"].startswith("again (and 94 more like it in ")
+    assert last["GPUMON_SOURCE"] == "nvml"
+    assert (tmp_path / "stderr").read_text() == ""
+
+
 def test_json_lines() -> None:
     out = io.StringIO()
     handler = logging.StreamHandler(out)
