@@ -89,6 +89,7 @@ def test_who_shows_nothing_reads_nothing_but_that_it_is_well() -> None:
         assert (await client.get("/-/ready")).status_code == 503
         assert (await client.post("/-/healthy")).status_code == 401
         assert (await client.get("/-/healthy/../../metrics")).status_code == 401
+        assert (await client.get("/-/reload")).status_code == 401
         assert (await client.get("/runbooks/../metrics")).status_code != 200
         assert api.node.last_scrape_ms is None
 
@@ -336,6 +337,7 @@ def test_many_that_say_nothing_shut_nobody_out(
     scheme: str, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listening, "MOST", 8)
+    monkeypatch.setattr(listening, "HEAD_SECONDS", 60.0)  # longer than the test waits
     setting = tls_setting(authority, *authority.sign("n5")) if scheme == "https" else SETTING
 
     async def work(api: Running, client: httpx.AsyncClient) -> None:
