@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from monitor.commands.service import _COMPLETIONS
 from tests.daemons import PATIENCE
 from tests.docs.reference import MANUAL, made
 from tests.docs.shell import TOP
@@ -48,3 +50,11 @@ def test_a_page_for_each_command_and_one_for_all() -> None:
 
     assert {path.name for path in PAGES} == {"gpumon.1", *(f"gpumon-{name}.1" for name in cli.commands)}
     assert Path(MANUAL / "gpumon.1").read_text().count(".TP") > len(cli.commands)
+
+
+def test_the_wheel_takes_manual_and_completions_to_where_they_are_looked_for() -> None:
+    wheel = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    shared = wheel["shared-data"]
+    assert all((TOP / source).exists() for source in shared)
+    assert shared["docs/man"] == "share/man/man1"
+    assert set(shared.values()) >= {f"share/{part}" for part in _COMPLETIONS}
