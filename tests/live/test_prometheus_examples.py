@@ -34,7 +34,7 @@ def copied(folder: Path) -> Path:
     """The examples, with the secrets that a person puts beside them."""
     home = folder / "examples"
     shutil.copytree(EXAMPLES, home)
-    for name in ("gpumon-token", "gpumon-ca.crt", "remote-write-password", "prometheus.crt", "prometheus.key"):
+    for name in ("gpumon-read-token", "gpumon-ca.crt", "remote-write-password", "prometheus.crt", "prometheus.key"):
         (home / name).write_text(PASSWORD)
     return home
 
@@ -62,6 +62,12 @@ def test_promtool_takes_every_example(tmp_path: Path) -> None:
     for name in SCRAPING:
         assert "FAILED" not in promtool(home, "check", "config", name)
     promtool(home, "check", "config", "--agent", "agent.yml")
+    promtool(home, "test", "rules", "nodes_test.yaml")
+    if (openssl := shutil.which("openssl")) is not None:
+        made = ["-keyout", "prometheus.key", "-out", "prometheus.crt", "-subj", "/CN=prometheus.example.com"]
+        command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", *made]
+        subprocess.run(command, cwd=home, check=True, capture_output=True, timeout=60)
+        promtool(home, "check", "web-config", "central-web.yml")
     named = {one.name for one in EXAMPLES.glob("*.yml")}
     assert named == {*SCRAPING, "agent.yml", "central-web.yml"}, "one that is not looked at"
 
