@@ -81,6 +81,27 @@ def test_a_line_is_parted_as_bash_does(line: str, words: list[str]) -> None:
     assert answer.split(line) == words
 
 
+def test_bash_gets_the_rest_of_what_it_takes_for_the_word_and_marks_where_it_needs_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = [("word", "gpu=3", ""), ("word", "the night shift", ""), ("part", "max(up", "")]
+
+    def values(kind: str, last: str, asked: dict[str, str]) -> list[answer.Answer]:
+        return [one for one in known if one[1].startswith(last)]
+
+    monkeypatch.setattr(ask, "values", values)
+
+    def told(line: str, word: str) -> list[str]:
+        return [value for _, value, _ in answer.for_bash(line, word)]
+
+    assert told("gpumon silence add gpu=", "") == ["3"]
+    assert told("gpumon silence add g", "g") == ["gpu=3"]
+    assert told("gpumon notify test the", "the") == ["the\\ night\\ shift"]
+    assert told("gpumon notify test 'the", "the") == ["the night shift"]
+    assert told("gpumon query 'max(u", "max(u") == ["max(up"]
+    assert told("gpumon daemon --log-format=jo", "jo") == ["journal"]
+
+
 def test_values_of_a_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "gpumon.yaml"
     config.write_text("receivers: [{name: ops, apprise: ['json://127.0.0.1:9/']}]\nroute: {receiver: ops}\n")

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from monitor.completion import table
 from monitor.completion.table import Command, Option
 
+_OWN = frozenset(" \t'\"\\$`&|;<>()*?[]#!{}")
 Answer = tuple[str, str, str]
 """Kind, value, help."""
 
@@ -28,8 +29,7 @@ def main() -> int:
             point = int(os.environ["COMP_POINT"])
             # bash counts bytes in some locales, and characters in others: where it is the end, that is meant.
             line = os.environ["COMP_LINE"]
-            words = split(line if point >= len(line) else line[:point])[1:]
-            answers = _for_bash(complete(words), words[-1], os.environ.get("_GPUMON_WORD", ""))
+            answers = for_bash(line if point >= len(line) else line[:point], os.environ.get("_GPUMON_WORD", ""))
         else:
             answers = complete(sys.argv[1:] or [""])
         for kind, value, words_on_it in answers:
@@ -92,6 +92,11 @@ def complete(words: Sequence[str]) -> list[Answer]:
 def split(line: str) -> list[str]:
     """The words of a line as bash has them, the last as far as it is typed, which may be "": quotes are taken off, also
     one that is not closed yet."""
+    return _parted(line)[0]
+
+
+def _parted(line: str) -> tuple[list[str], str]:
+    """The words, and the quote that is still open or ""."""
     words, word, quote, begun, escaped = [], "", "", False, False
     for char in line:
         if escaped:
@@ -111,14 +116,22 @@ def split(line: str) -> list[str]:
             word, begun = "", False
         else:
             word, begun = word + char, True
-    return [*words, word]
+    return [*words, word], quote
 
 
-def _for_bash(answers: list[Answer], last: str, word: str) -> list[Answer]:
-    """bash puts an answer in the place of what it takes for the word: it wants the rest of the whole alone."""
-    word = word.lstrip("'\"")
+def for_bash(line: str, word: str) -> list[Answer]:
+    """What may stand at the end of ``line``. bash puts an answer in the place of what it takes for the ``word``: it
+    wants the rest of the whole alone, and with marks before what it would take for its own."""
+    words, quote = _parted(line)
+    last, word = words[-1], word.lstrip("'\"")
     ahead = len(last) - len(word) if last.endswith(word) else 0
-    return [(kind, value[ahead:], text) for kind, value, text in answers]
+    found = []
+    for kind, value, text in complete(words[1:]):
+        rest = value[ahead:]
+        if not quote:
+            rest = "".join(f"\\{char}" if char in _OWN else char for char in rest)
+        found.append((kind, rest, text))
+    return found
 
 
 def _option(command: Command, name: str) -> Option | None:
