@@ -94,6 +94,11 @@ class ApiServer:
             self._servers.append(self._tcp_server)
 
     @property
+    def routes(self) -> list[Route]:
+        """All that is answered."""
+        return [one for one in self._app.inner.routes if isinstance(one, Route)]
+
+    @property
     def port(self) -> int | None:
         """The port of the TCP listener."""
         return self._tcp.getsockname()[1] if self._tcp is not None else None
@@ -169,7 +174,7 @@ def _uvicorn(app: ASGIApp) -> uvicorn.Config:
     )
 
 
-def application(ticker: Ticker) -> ASGIApp:
+def application(ticker: Ticker) -> _Guard:
     """The ASGI application."""
     node = ticker.node
     exposition = Exposition(node.head)
@@ -229,15 +234,15 @@ class _Guard:
     that makes a name of its own point here (DNS rebinding) reads nothing. Where others reach us, too, only those who
     show that they may read."""
 
-    def __init__(self, app: ASGIApp, node: Node) -> None:
-        self._app = app
+    def __init__(self, app: Starlette, node: Node) -> None:
+        self.inner = app
         self._node = node
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not is_unix(scope) and (answer := await self._refusal(scope)) is not None:
             await answer(scope, receive, send)
         else:
-            await self._app(scope, receive, send)
+            await self.inner(scope, receive, send)
 
     async def _refusal(self, scope: Scope) -> Response | None:
         if not self._node.config.api.is_open:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -145,6 +146,32 @@ def test_who_may_read_reads_all_and_changes_nothing() -> None:
         assert (await client.post("/api/gpumon/v1/notify/test")).status_code == 403
 
     ask(work)
+
+
+READING_POSTS = {"query", "query_range", "query_exemplars", "series", "labels", "stream"}
+
+
+def test_no_way_to_change_anything_is_open_to_who_only_reads() -> None:
+    """Whatever routes there are: those that come later, too."""
+
+    async def work(api: Running, client: httpx.AsyncClient) -> list[tuple[str, str]]:
+        client.headers.update(bearer(READER))
+        asked = []
+        for route in api.server.routes:
+            for method in sorted((route.methods or set()) - {"GET", "HEAD"}):
+                if route.path.rpartition("/")[2] in READING_POSTS:
+                    continue
+                path = re.sub(r"\{\w+(:\w+)?\}", "0b4ba4ac-6a3c-4f6b-9c5e-2b0e6a5b7c11", route.path)
+                answer = await client.request(method, path, json={})
+                asked.append((method, path))
+                assert answer.status_code in (403, 404, 405), (method, path, answer.text)
+        return asked
+
+    assert {path for _, path in ask(work)} >= {
+        "/api/v2/silences",
+        "/api/gpumon/v1/probes",
+        "/api/gpumon/v1/notify/test",
+    }
 
 
 def test_who_may_change_comes_to_the_work_itself() -> None:
