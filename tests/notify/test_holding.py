@@ -361,7 +361,7 @@ def test_an_outbox_of_the_version_before_is_taken_over(tmp_path: Path) -> None:
     run(tmp_path, body)
     with sqlite3.connect(tmp_path / "o.db") as connection:
         connection.executescript(
-            "DROP TABLE silences; DROP TABLE groups; ALTER TABLE deliveries DROP COLUMN failing_since_ms;"
+            "DROP TABLE silences; DROP TABLE groups; DROP TABLE reports; ALTER TABLE deliveries DROP COLUMN failing_since_ms;"
             "PRAGMA user_version = 1"
         )
     connection.close()
