@@ -105,6 +105,7 @@ def _attachment(attachment: dict[str, Any]) -> str:
 
 def _mrkdwn(text: str) -> str:
     # The text is escaped already, as Slack wants it, and as HTML does.
+    text = re.sub(r"<(https?://[^<>|]+)\|([^<>|]+)>", r'<a href="\1">\2</a>', text)
     text = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", text)
     text = re.sub(r"(?<!\w)\*([^*\n]+)\*(?!\w)", r"<b>\1</b>", text)
     text = re.sub(r"(?<!\w)_([^_\n]+)_(?!\w)", r"<i>\1</i>", text)

@@ -40,6 +40,7 @@ SCREENS: Mapping[str, Sequence[str]] = {
     "vllm": ("3",),
     "server": (":", *"server", "enter"),
     "alerts": ("4", "g"),
+    "runbook": ("4", "g", "r"),
     "rules": ("4", "R"),
     "silences": ("4", "S"),
     "processes": ("5",),

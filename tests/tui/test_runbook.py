@@ -7,6 +7,7 @@ from textual.pilot import Pilot
 from monitor import runbooks
 from monitor.client.wire import AlertRow
 from monitor.tui.app import GpumonApp
+from monitor.tui.rows import View
 from monitor.tui.screens.runbook import RunbookScreen
 from tests.client.story import Story, snapshot
 from tests.tui.alerting import FakeAlerting
@@ -164,3 +165,16 @@ def test_the_help_names_its_keys() -> None:
         assert "runbook" in next(line for line in text.splitlines() if line.strip(" │").startswith("r "))
 
     run(look, (100, 44))
+
+
+def test_every_page_fits_every_width_and_loses_no_word() -> None:
+    for width in (60, 80, 120):
+        for name in runbooks.names():
+            page = RunbookScreen()
+            page.about(name=name)
+            rows = page.body(View(), width, 20)
+            assert max(row.width for row in rows) <= width, name
+            shown = "".join(text for row in rows for text, _ in row.line()).replace(" ", "")
+            for block in runbooks.blocks(runbooks.text_of(name) or "")[1:]:
+                for line in block.lines or (block.text,):
+                    assert line.replace(" ", "") in shown, (name, width)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import ClassVar
 
 from rich.style import Style
@@ -142,9 +143,13 @@ class RunbookScreen(SelectingScreen):
         mark = f"{block.number}. " if block.number else "· " if block.kind == "item" else ""
         indent = 2 + len(mark)
         row = Row().put(f"  {mark}", DIM)
-        for word, style, target, spaced in _words(block.pieces, self.selected):
+        words = list(_words(block.pieces, self.selected, min(60, width - indent)))
+        for number, (word, style, target, spaced) in enumerate(words):
             gap = 1 if spaced and row.width > indent else 0
-            if row.width > indent and row.width + gap + cells(word) > width:
+            # What no blank stands between, as a bracket and the code in it, stays together.
+            joined = takewhile(lambda one: not one[3], words[number + 1 :])
+            long = min(cells(word) + sum(cells(one[0]) for one in joined), width - indent)
+            if row.width > indent and row.width + gap + (long if spaced else cells(word)) > width:
                 rows.append(row)
                 row, gap = Row().to(indent), 0
             row.put(" " * gap).put(word, style)
@@ -167,15 +172,15 @@ class RunbookScreen(SelectingScreen):
         return rows
 
 
-def _words(pieces: Sequence[Piece], selected: str) -> Iterator[tuple[str, Style, str, bool]]:
+def _words(pieces: Sequence[Piece], selected: str, most: int) -> Iterator[tuple[str, Style, str, bool]]:
     """The words of a text: each with its style, the runbook that it leads to, and whether a blank is before it. What
-    is code keeps its blanks, so that it is not broken."""
+    is code keeps its blanks up to ``most`` cells, so that it is not broken."""
     spaced = False
     for piece in pieces:
         style = _style(piece, selected)
         if piece.text[:1].isspace():
             spaced = True
-        words = [piece.text.strip()] if piece.style == "code" and len(piece.text) < 60 else piece.text.split()
+        words = [piece.text.strip()] if piece.style == "code" and cells(piece.text) <= most else piece.text.split()
         for number, word in enumerate(words):
             yield word, style, piece.runbook if not number else "", spaced or number > 0
             spaced = False
