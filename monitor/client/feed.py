@@ -301,15 +301,21 @@ def _value(text: str) -> float | None:
     return value if value == value and abs(value) != float("inf") else None
 
 
-async def take_snapshot(client: Client, *, wait_seconds: float = 4.0) -> Snapshot:
+async def take_snapshot(client: Client, *, wait_seconds: float = 4.0, first_seconds: float = 20.0) -> Snapshot:
     """One whole picture. A daemon that has just begun gets ``wait_seconds`` for its first readings and rates; then what
-    there is is given, with ``–`` for the rest. Raises ``ClientError``."""
+    there is is given, with ``–`` for the rest. A busy one gets ``first_seconds`` for anything at all. Raises
+    ``ClientError``."""
     picture: Snapshot | None = None
+    begun = asyncio.get_running_loop().time()
     try:
-        async with asyncio.timeout(wait_seconds), aclosing(snapshots(client, interval=0.5)) as pictures:
+        async with (
+            asyncio.timeout(max(wait_seconds, first_seconds)) as limit,
+            aclosing(snapshots(client, interval=0.5)) as pictures,
+        ):
             async for picture in pictures:
                 if _is_whole(picture):
                     break
+                limit.reschedule(begun + wait_seconds)
     except TimeoutError:
         if picture is None:
             raise Unreachable("no picture in time", client.target, "Is the node overloaded?") from None

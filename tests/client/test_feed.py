@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from monitor.client import feed as feeding
 from monitor.client.api import Client
-from monitor.client.errors import Refused
+from monitor.client.errors import Refused, Unreachable
 from monitor.client.events import Connecting, ConnectionLost, Event
 from monitor.client.feed import Asking, live, poll, take_snapshot
 from monitor.client.queries import overview
@@ -83,6 +84,33 @@ def test_one_whole_picture(tmp_path: Path) -> None:
         picture = asyncio.run(take(target))
     assert len(picture.gpus) == 8
     assert picture.now_ms == START_MS
+
+
+@pytest.mark.parametrize(("first_seconds", "given"), [(30.0, True), (0.05, False)])
+def test_a_slow_node_gets_longer_for_its_first_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_seconds: float, given: bool
+) -> None:
+    """What is waited for is a whole picture; one that is not whole is better than none."""
+    real = feeding.snapshots
+
+    async def late(client: Client, *, interval: float) -> AsyncGenerator[Snapshot]:
+        await asyncio.sleep(0.3)
+        async with aclosing(real(client, interval=interval)) as pictures:
+            async for picture in pictures:
+                yield picture
+
+    monkeypatch.setattr(feeding, "snapshots", late)
+
+    async def take(target: str) -> Snapshot:
+        async with Client(target) as client:
+            return await take_snapshot(client, wait_seconds=0.01, first_seconds=first_seconds)
+
+    with FakeDaemon(tmp_path / "d.sock").serving() as target:
+        if given:
+            assert len(asyncio.run(take(target)).gpus) == 8
+        else:
+            with pytest.raises(Unreachable, match="no picture in time"):
+                asyncio.run(take(target))
 
 
 class Prometheus:
