@@ -8,9 +8,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from monitor import cli
+from monitor.cli import cli
 from monitor.client.access import Address
 from monitor.client.discover import Found
+from monitor.commands import node_options
 from monitor.commands.access_options import reaching, reaching_several
 
 SECRET = "s3cr3t"
@@ -91,24 +92,24 @@ def test_several_addresses_share_the_options() -> None:
 def test_what_the_terminal_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[Found | None] = [None]
     monkeypatch.setattr("monitor.client.discover.find", lambda: found[0])
-    assert cli._where(["http://a"], None) == "http://a"
-    assert cli._where(["http://a", "http://b"], None) == ("http://a", "http://b")
-    assert cli._where([], None) is None
+    assert node_options._where(["http://a"], None) == "http://a"
+    assert node_options._where(["http://a", "http://b"], None) == ("http://a", "http://b")
+    assert node_options._where([], None) is None
     file = tmp_path / "gpumon" / "nodes.yaml"
     file.parent.mkdir()
     file.write_text("nodes:\n  - {name: a, url: 'http://a:9519'}\n")
-    assert cli._where([], file) == ("http://a:9519",)
-    assert cli._where([], None) == ("http://a:9519",), "no daemon runs here"
+    assert node_options._where([], file) == ("http://a:9519",)
+    assert node_options._where([], None) == ("http://a:9519",), "no daemon runs here"
     found[0] = Found("unix:/x", "system")
-    assert cli._where([], None) is None, "this machine's own goes first"
+    assert node_options._where([], None) is None, "this machine's own goes first"
     file.write_text("nodes: 7\n")
     with pytest.raises(click.ClickException, match=r"nodes\.yaml:1:8: expected a list"):
-        cli._where([], file)
+        node_options._where([], file)
     with pytest.raises(click.UsageError, match="not both"):
-        cli._where(["http://a"], file)
+        node_options._where(["http://a"], file)
 
 
 @pytest.mark.parametrize("command", ["tui", "snapshot", "dmon", "query", "export", "alerts"])
 def test_every_command_that_asks_a_server_has_the_options(command: str) -> None:
-    shown = CliRunner().invoke(cli.cli, [command, "--help"]).output
+    shown = CliRunner().invoke(cli, [command, "--help"]).output
     assert all(option in shown for option in ("--url", "--token-file", "--ca", "--insecure", "--header"))
