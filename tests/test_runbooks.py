@@ -21,6 +21,7 @@ from monitor.promql.parse import parse
 from monitor.promql.tree import Aggregate, Binary, Call, Selector, String
 from monitor.rules.rule_file import Group, Rule, default_rules_path, load_rules, read_rules
 from monitor.runbooks import Block, blocks
+from monitor.sources.xid import XIDS
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDER = DOCS / "runbooks"
@@ -285,6 +286,13 @@ def test_the_page_of_critical_xids_names_each_code_of_the_rule() -> None:
     for first, last in re.findall(r"(\d+) to (\d+)", said):
         named |= set(range(int(first), int(last) + 1))
     assert wanted == named
+
+
+def test_the_page_of_other_xids_names_codes_that_raise_that_alert() -> None:
+    said = " ".join(block.text for block in section("GpuXidWarning", "Likely causes"))
+    named = {int(number) for number in re.findall(r"\b\d{2,3}\b", said)}
+    assert named >= {63, 92, 94, 154}
+    assert {XIDS[code].tier for code in named} == {"warning"}
 
 
 def test_each_alert_says_where_its_runbook_is() -> None:
