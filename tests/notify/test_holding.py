@@ -309,6 +309,25 @@ def test_while_another_decides_what_was_told_is_not_said_again_and_its_end_is_to
     run(tmp_path, body, route=BY_NAME, speaks=lambda: not another)
 
 
+def test_what_another_has_taken_over_before_it_was_told_is_not_told(tmp_path: Path) -> None:
+    another = False
+    a = firing("A")
+
+    async def body(rig: Rig) -> None:
+        nonlocal another
+        await rig.fire(a)
+        another = True  # within the group's wait
+        await pass_time(rig, 10 * MINUTE, a)
+        assert rig.sender.tried == []
+        await rig.fire(resolved("A"))
+        await pass_time(rig, 10 * MINUTE)
+        another = False
+        await pass_time(rig, 10 * MINUTE)
+        assert rig.sender.tried == [], "it is over, and the other has told of it"
+
+    run(tmp_path, body, route=BY_NAME, speaks=lambda: not another)
+
+
 def test_an_end_of_what_was_never_told_is_not_told(tmp_path: Path) -> None:
     async def body(rig: Rig) -> None:
         await rig.fire(firing("A"))
@@ -361,8 +380,8 @@ def test_an_outbox_of_the_version_before_is_taken_over(tmp_path: Path) -> None:
     run(tmp_path, body)
     with sqlite3.connect(tmp_path / "o.db") as connection:
         connection.executescript(
-            "DROP TABLE silences; DROP TABLE groups; DROP TABLE reports; ALTER TABLE deliveries DROP COLUMN failing_since_ms;"
-            "PRAGMA user_version = 1"
+            "DROP TABLE silences; DROP TABLE groups; DROP TABLE reports;"
+            "ALTER TABLE deliveries DROP COLUMN failing_since_ms; PRAGMA user_version = 1"
         )
     connection.close()
     sender = run(tmp_path, after)
