@@ -66,8 +66,8 @@ class Notifier:
 
     ``await open()`` first, then ``run()`` as a task and ``submit`` after each evaluation; ``await close()`` last,
     before the targets and the outbox are closed. ``clock`` gives epoch milliseconds; ``sleep`` and ``jitter`` (a number
-    in [0, 1)) are there for tests to move time. While ``speaks()`` is false another decides: then nothing is told or said
-    again but the ends of what was told here.
+    in [0, 1)) are there for tests to move time. While ``speaks()`` is false another decides: then nothing is told, or
+    said again, but the ends of what was told here.
     """
 
     def __init__(
