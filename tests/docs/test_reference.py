@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tomllib
@@ -40,7 +41,7 @@ def test_a_page_shows_what_is_to_be_typed_as_it_is_typed() -> None:
     done = subprocess.run(
         ["mandoc", "-T", "ascii", str(MANUAL / "gpumon-silence.1")], capture_output=True, text=True, timeout=PATIENCE
     )
-    text = subprocess.run(["col", "-b"], input=done.stdout, capture_output=True, text=True, check=True).stdout
+    text = re.sub(".\b", "", done.stdout)  # bold is written by going back over a letter
     assert 'gpumon silence add GpuTooHot gpu=3 --for 2h --comment "fan is replaced"' in text
     assert "-d, --for DURATION" in text
 
