@@ -273,6 +273,8 @@ def _remarks(answers: Answers, period: Period, covered: Sequence[Coverage]) -> l
         found.append(f"Times of alerts are known to {step} s: they are from the series ALERTS.")
     if answers.events is None and "events" not in answers.problems:
         found.append("A Prometheus keeps no events: what happened around an incident is not known.")
+    if not covered and answers.oldest_ms is not None and answers.oldest_ms >= period.end_ms:
+        found.append("The first reading is from after the period, which ends with a whole minute.")
     if answers.now_ms < period.end_ms:
         found.append("The period is not over yet.")
     if answers.problems:

@@ -228,6 +228,12 @@ def test_a_period_before_that_is_not_covered_is_not_compared() -> None:
     assert report(Asked(PERIOD), known).before_why == "nothing is stored from before the period"
 
 
+def test_a_daemon_that_has_just_begun_says_why_there_is_nothing() -> None:
+    found = report(Asked(PERIOD), answers(oldest_ms=END_MS + 1))
+    assert not found.has_data
+    assert found.remarks == ("The first reading is from after the period, which ends with a whole minute.",)
+
+
 # -- a fleet ----------------------------------------------------------------------------------------------------------
 
 
