@@ -78,7 +78,7 @@ def _revealed(secret: Secret, problems: Problems, odd: list[Finding]) -> str | N
 def _oddities(config: Config) -> Iterator[str]:
     """What is no mistake, and hardly meant."""
     routes = every_route(config.route) if config.route is not None else []
-    named = {name for route in routes for name in route.receivers}
+    named = {name for route in routes for name in route.receivers} | {report.receiver for report in config.reports}
     for receiver in config.receivers:
         if receiver.name not in named:
             yield f'no route leads to the receiver "{receiver.name}": it is never told'

@@ -25,17 +25,19 @@ def check_receivers(machine: Machine) -> list[Finding]:
         return [Finding("receivers", "warning", "none: alerts fire and nobody is notified", cure)]
     routes = every_route(config.route) if config.route is not None else []
     named = {name for route in routes for name in route.receivers}
+    reported = {report.receiver for report in config.reports}
     found: list[Finding] = []
     for receiver in config.receivers:
         before = len(found)
         found += _unreadable("receivers", receiver.name, _secrets(receiver))
         found += _no_urls(receiver)
-        if receiver.name not in named:
+        if receiver.name not in named | reported:
             cure = f"Name it in the route: `route: {{receiver: {receiver.name}}}`, or in one of its `routes:`"
             found.append(Finding("receivers", "warning", f"{receiver.name}: no route leads there", cure))
         if len(found) == before:
             urls = count(len(receiver.apprise) + len(receiver.webhooks), "URL")
-            found.append(Finding("receivers", "ok", f"{receiver.name}: {urls}, every secret can be read"))
+            gets = "" if receiver.name in named else "; it gets reports, and no alert"
+            found.append(Finding("receivers", "ok", f"{receiver.name}: {urls}, every secret can be read{gets}"))
     return found
 
 

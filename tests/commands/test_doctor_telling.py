@@ -165,3 +165,18 @@ def test_check_points_out_what_is_hardly_meant(tmp_path: Path, capsys: pytest.Ca
         f'{path}: warning: the route {{a="b"}} to b is never reached: '
         "one before it takes every alert and has no `continue: true`",
     ]
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # apprise, with Python 3.11 and 3.12
+def test_who_only_gets_a_report_is_told_of_something(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (
+        "receivers: [{name: a, apprise: 'json://x'}, {name: b, apprise: 'json://y'}]\n"
+        "route: {receiver: a}\nreports: [{name: day, schedule: daily 08:00, receiver: b}]\n"
+    )
+    path = tmp_path / "gpumon.yaml"
+    path.write_text(text)
+    assert check((path,)) == 0
+    assert capsys.readouterr().err == ""
+    found = ours.check_receivers(machine_at(tmp_path, text))
+    assert states(found) == ["ok", "ok"]
+    assert "reports" in found[1].seen
