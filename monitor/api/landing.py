@@ -4,15 +4,13 @@ and where everything is. Who looks for Prometheus' pages (`/graph`, `/alerts`, â
 
 from __future__ import annotations
 
-from html import escape
-
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from monitor import __version__, runbooks
 from monitor.api.node import Node
-from monitor.api.runbooks import answer
+from monitor.api.runbooks import answer, escape
 
 _ELSEWHERE = ("/graph", "/query", "/alerts", "/targets", "/status", "/rules")
 _PLACES = (
@@ -43,7 +41,9 @@ def page_html(node: Node) -> str:
     """The page's body."""
     made_up = " Â· simulated" if node.simulated else ""
     parts = [f"<nav>gpumon {escape(__version__)}{made_up}</nav>", f"<h1>{escape(node.config.hostname)}</h1>"]
-    firing = [one for one in node.engine.alerts() if one.state == "firing" and dict(one.labels).get("severity") != "none"]
+    firing = [
+        one for one in node.engine.alerts() if one.state == "firing" and dict(one.labels).get("severity") != "none"
+    ]
     rows = [_alert(dict(one.labels), dict(one.annotations)) for one in firing[:_MOST]]
     if len(firing) > _MOST:
         rows.append(f"<li>and {len(firing) - _MOST} more</li>")
