@@ -166,6 +166,10 @@ _TAIL = """
 # you when the calls end. Or let a Prometheus elsewhere scrape /metrics and watch `up`.
 # heartbeat: {file: /etc/gpumon/heartbeat-url}       # holds https://hc-ping.com/UUID
 
+# What the day was, sent each morning; `gpumon report` tells it now.
+# reports:
+#   - {name: morning, schedule: daily 08:00, location: Europe/Berlin, receiver: chat, price: 0.30 EUR/kWh}
+
 # api:
 #   listen: 127.0.0.1:9519                    # /metrics and Prometheus' API; 0.0.0.0:9519 with a token; `none` for none
 #   socket: /run/gpumon/gpumon.sock           # members of the group gpumon may use it, to silence alerts, too
