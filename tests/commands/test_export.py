@@ -165,7 +165,7 @@ def test_a_file_has_the_rights_of_any_other(url: str, tmp_path: Path) -> None:
         (Wanted(["free"], start="now"), 2, "the start is not before the end"),
         (Wanted(["free"], since="x"), 2, '--since "x" is no length of time'),
         (Wanted(["free{"]), 1, "parse error"),
-        (Wanted(["free", "sum(free)"]), 1, "selector"),
+        (Wanted(["free", "sum(free)"]), 1, '1:4: parse error: unexpected "("'),
     ],
 )
 def test_what_is_wrong_is_told(
