@@ -82,7 +82,7 @@ def of_grafana(now: float) -> Iterator[Call]:
     yield from both_ways("query", ("query", f"count({GPUS})"), ("time", f"{now:.0f}"))
     for metric in (GPUS, "vllm:time_to_first_token_seconds", "gpus:count", "none"):
         yield Call("GET", "metadata", (("metric", metric), ("limit", "40000")))
-    for query in (
+    for asked in (
         "", "type=alert", "type=record", "type=ALERT", "rule_name[]=Always", "rule_name[]=Always&rule_name[]=Never",
         "rule_group[]=two", "rule_group[]=none", "file[]=none", "exclude_alerts=true", "exclude_alerts=0",
         'match[]={severity="warning"}', 'match[]={made="yes"}', 'match[]={team="x"}',
@@ -91,7 +91,7 @@ def of_grafana(now: float) -> Iterator[Call]:
         'match[]=x{severity="warning"}', 'match[]={made="yes"}&match[]={severity="critical"}', "rule_name[]=",
         "group_limit=1", "group_limit=1&type=record", "group_limit=2", "group_limit=9",
     ):  # fmt: skip
-        yield get("rules", query)
+        yield get("rules", asked)
     yield Call("GET", "alerts")
     # What there is not is looked for, too: then Grafana does without.
     for path in ("search/metric_names", "suggestions", "features"):
