@@ -32,7 +32,14 @@ from monitor.reporting.make import report as make
 from monitor.reporting.markdown import markdown
 from monitor.reporting.schema import Period, Report
 
-_ENDINGS = {".html": "html", ".htm": "html", ".json": "json", ".md": "markdown"}
+_ENDINGS = {".html": "html", ".htm": "html", ".json": "json"}
+_MARKDOWN = {"", ".md", ".markdown", ".txt"}
+_LONGEST_MS = 366 * 86_400_000
+"""As of a report that the daemon sends."""
+
+
+class BadName(ValueError):
+    """A file's name promises what a report cannot be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +66,19 @@ class Wanted:
                 raise BadTime(f'--since "{words.clean(self.since, 60)}" is no length of time and no time') from None
         if start_ms >= end_ms:
             raise BadTime("--since is not before --until")
+        if end_ms - start_ms > _LONGEST_MS:
+            raise BadTime("a report is of 366 days at most")
         return period_of(start_ms, end_ms)
 
     @property
     def format(self) -> str:
-        """As it was said, else by the file's name, else Markdown."""
-        if self.form is not None:
-            return self.form
-        return _ENDINGS.get(self.output.suffix.lower(), "markdown") if self.output is not None else "markdown"
+        """As it was said, else by the file's name, else Markdown. Raises ``BadName`` where the name says another."""
+        if self.form is not None or self.output is None:
+            return self.form or "markdown"
+        ending = self.output.suffix.lower()
+        if ending not in _ENDINGS and ending not in _MARKDOWN and ending[1:].isalpha():
+            raise BadName(f"{self.output}: {ending} is none of .md, .html and .json: name it so, or give --format")
+        return _ENDINGS.get(ending, "markdown")
 
     def priced(self) -> tuple[price.Price, ...]:
         """Raises ``price.BadPrice``."""
@@ -79,9 +91,10 @@ class Wanted:
 def run(wanted: Wanted, url: str | None, *, timeout: float) -> int:
     """Write the report."""
     try:
+        form = wanted.format
         found = asyncio.run(_make(wanted, url, timeout))
-        _write(_written(found, wanted.format), wanted.output)
-    except (BadTime, price.BadPrice) as error:
+        _write(_written(found, form), wanted.output)
+    except (BadTime, BadName, price.BadPrice) as error:
         click.echo(f"gpumon report: {error}", err=True)
         return 2
     except ClientError as error:
@@ -93,8 +106,14 @@ def run(wanted: Wanted, url: str | None, *, timeout: float) -> int:
         click.echo(f"gpumon report: {error.filename or wanted.output}: {error.strerror or error}", err=True)
         return 1
     if not found.has_data:
-        click.echo("gpumon report: there are no readings in this period", err=True)
+        click.echo(f"gpumon report: {_nothing(found)}", err=True)
     return 0 if found.has_data else 1
+
+
+def _nothing(found: Report) -> str:
+    if found.failed:
+        return "nothing was learnt of this period, as queries failed: the remarks say why"
+    return "there are no readings in this period"
 
 
 def send(wanted: Wanted, receiver: str, url: str | None, *, as_json: bool) -> int:
@@ -136,12 +155,17 @@ def show(url: str | None, *, as_json: bool) -> int:
 def _row(row: ReportRow) -> str:
     parts = [f"{words.clean(row.name)}  {row.schedule} to {words.clean(row.receiver)}"]
     if row.next_ms is not None:
-        parts.append(f"next {words.clock(row.next_ms, date=True)}")
+        parts.append(f"next {_when(row.next_ms)}")
     if row.last_sent_ms is not None:
-        parts.append(f"last sent {words.clock(row.last_sent_ms, date=True)}")
+        parts.append(f"last sent {_when(row.last_sent_ms)}")
     if row.waiting:
         parts.append(f"not sent yet: {words.clean(row.last_error) or 'it is being made'}")
     return ", ".join(parts)
+
+
+def _when(at_ms: int) -> str:
+    """With the zone: it stands beside a schedule that may be of another."""
+    return f"{words.clock(at_ms, date=True)} {time.strftime('%Z', time.localtime(at_ms / 1000))}"
 
 
 async def _make(wanted: Wanted, url: str | None, timeout: float) -> Report:
@@ -199,6 +223,8 @@ def _write(text: str, output: Path | None) -> None:
         return
     if output.is_dir():
         raise IsADirectoryError(21, "is a directory", str(output))
+    if not output.parent.is_dir():
+        raise FileNotFoundError(2, "there is no such directory", str(output.parent))
     if output.exists() and not output.is_file():  # a pipe, a device
         output.write_text(text, encoding="utf-8")
         return

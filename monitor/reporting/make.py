@@ -79,6 +79,7 @@ def report(asked: Asked, answers: Answers) -> Report:
         _faults(answers, instants),
         lines.graphs(answers, period),
         (*asked.remarks, *_remarks(answers, period, covered)),
+        len(answers.problems),
     )
 
 

@@ -309,4 +309,6 @@ class Report(msgspec.Struct, frozen=True):
     graphs: tuple[Graph, ...] = ()
     remarks: tuple[str, ...] = ()
     """What a reader should know of how it came about."""
+    failed: int = 0
+    """How many queries failed."""
     schema: int = SCHEMA

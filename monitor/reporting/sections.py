@@ -31,7 +31,9 @@ def notices(report: Report) -> list[str]:
     found = []
     if report.simulated:
         found.append("Simulated: these are the readings of gpumon's own story, and of no hardware.")
-    if not report.has_data:
+    if not report.has_data and report.failed:
+        found.append("Nothing is known of this period: what was asked could not be answered. The remarks say why.")
+    elif not report.has_data:
         found.append(
             "There are no readings in this period: no GPU, no host and no vLLM server was read. "
             "Nothing is known of it, which does not mean that nothing happened."

@@ -59,6 +59,8 @@ def test_a_time_without_readings_is_written_and_is_no_success(target: str) -> No
     ("arguments", "words"),
     [
         (("--since", "yesterday"), "--since"),
+        (("--since", "0"), "366 days at most"),
+        (("-o", "day.pdf"), "day.pdf: .pdf is none of .md, .html and .json"),
         (("--price", "3"), "is no price: write 0.30/kWh"),
         (("--price", "1/kWh", "--price", "2/kWh"), "two prices per kWh"),
         (("--until", "noon"), "--until"),
@@ -77,6 +79,9 @@ def test_a_file_that_cannot_be_written_ends_with_1(target: str, tmp_path: Path) 
     code, _, said = gpumon("--url", target, "--since", "5m", "-o", str(tmp_path))
     assert code == 1
     assert "is a directory" in said.lower()
+    code, _, said = gpumon("--url", target, "--since", "5m", "-o", str(tmp_path / "none" / "day.html"))
+    assert code == 1
+    assert said == f"gpumon report: {tmp_path / 'none'}: there is no such directory\n"
 
 
 def test_sending_needs_a_receiver_that_there_is(target: str) -> None:

@@ -8,9 +8,11 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
+from monitor.reporting.asked import Asked
 from monitor.reporting.html import html, time_ticks
 from monitor.reporting.letter import MOST_LINES
 from monitor.reporting.lines import graphs
+from monitor.reporting.make import report
 from monitor.reporting.markdown import markdown
 from monitor.reporting.schema import DiskRow, Period, Report
 from monitor.reporting.tables import full
@@ -125,6 +127,14 @@ def test_a_period_without_readings_says_so_and_has_no_numbers() -> None:
         assert "utilization" not in text
         assert "Incidents: none" not in text
     assert not letter(empty()).has_data
+
+
+def test_queries_that_failed_are_no_time_without_readings() -> None:
+    found = report(Asked(PERIOD, zone="UTC"), answers(problems={"cover_gpus": "too many samples"}))
+    for text in (markdown(found), html(found), "\n".join(letter(found).lines)):
+        assert "There are no readings" not in text
+        assert "Nothing is known of this period" in text
+        assert "too many samples" in text
 
 
 def test_json_reads_back_as_the_same() -> None:
