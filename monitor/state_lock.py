@@ -17,11 +17,16 @@ log = logging.getLogger(__name__)
 _ENDED = b"ended\n"
 """What a run that ends by itself leaves in the file."""
 
+_NONE = b"none\n"
+"""What is in a file that no run has had yet: one that could not listen, and ended, is none."""
+
 
 def last_alive_ms(state_directory: Path) -> int | None:
     """When an earlier run last said that it lives, give or take ten seconds; None where there was none."""
+    path = state_directory / "lock"
     try:
-        return int(os.stat(state_directory / "lock").st_mtime * 1000)
+        at_ms = int(os.stat(path).st_mtime * 1000)
+        return None if path.read_bytes()[: len(_NONE)] == _NONE else at_ms
     except OSError:
         return None
 
@@ -31,6 +36,7 @@ def take(state_directory: Path) -> int | None:
     be written: then nothing is recorded, and the outbox says so. Raises ``CannotListen`` where another has it."""
     try:
         state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = not (state_directory / "lock").exists()
         handle = os.open(state_directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         log.error("%s cannot be written: %s; alerts are not recorded", state_directory, error.strerror)
@@ -43,6 +49,9 @@ def take(state_directory: Path) -> int | None:
             f"another gpumon daemon keeps its state in {state_directory}: "
             "end it first, or name another with --state-dir"
         ) from None
+    if fresh:
+        with contextlib.suppress(OSError):  # a disk that is full
+            os.pwrite(handle, _NONE, 0)
     return handle
 
 

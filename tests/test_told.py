@@ -142,6 +142,18 @@ def test_lengths_of_time() -> None:
     ]
 
 
+def test_a_first_start_that_fails_is_no_run(tmp_path: Path) -> None:
+    first = state_lock.take(tmp_path)
+    assert first is not None
+    os.close(first)  # its port was taken: it ended before it began
+    assert state_lock.last_alive_ms(tmp_path) is None
+    second = state_lock.take(tmp_path)
+    assert second is not None
+    assert not state_lock.ended_by_itself(second)
+    assert state_lock.last_alive_ms(tmp_path) is not None
+    os.close(second)
+
+
 def test_a_run_that_ends_by_itself_is_told_from_one_that_was_killed(tmp_path: Path) -> None:
     assert state_lock.last_alive_ms(tmp_path) is None
     first = state_lock.take(tmp_path)
