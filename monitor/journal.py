@@ -24,7 +24,8 @@ PRIORITIES: Final = {
     logging.DEBUG: 7,
 }
 _PATIENCE = 0.2
-"""Seconds that a full journal may hold the daemon up, for a line; then the line is lost, and counted."""
+"""Seconds that a full journal may hold the daemon up; then the line is lost, and those after it are not waited for until
+one is taken again."""
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 
@@ -83,28 +84,30 @@ class JournalHandler(logging.Handler):
         super().close()
 
     def _send(self, datagram: bytes) -> None:
+        patience = 0.0 if self._lost else _PATIENCE
         if self._socket is None:
             connected = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
             try:
-                connected.settimeout(_PATIENCE)
+                connected.settimeout(patience)
                 connected.connect(self._path)
             except BaseException:
                 connected.close()
                 raise
             self._socket = connected
+        self._socket.settimeout(patience)
         try:
             self._socket.send(datagram)
         except ConnectionError:  # the journal was started anew: its socket is another
             self._close()
-            self._send_once(datagram)
+            self._send_once(datagram, patience)
         except OSError as error:
             if error.errno not in (errno.EMSGSIZE, errno.ENOBUFS):
                 raise
             self._send_large(datagram)
 
-    def _send_once(self, datagram: bytes) -> None:
+    def _send_once(self, datagram: bytes, patience: float) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as once:
-            once.settimeout(_PATIENCE)
+            once.settimeout(patience)
             once.connect(self._path)
             once.send(datagram)
 

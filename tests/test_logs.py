@@ -160,6 +160,34 @@ def test_a_journal_that_takes_nothing_holds_nobody_up_and_what_is_lost_is_counte
     assert after["MESSAGE"] == "after (3 lines before this one were lost: the journal did not take them)"
 
 
+def test_a_journal_that_hangs_is_waited_for_once_and_not_for_each_line(
+    journald: tuple[socket.socket, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float | None] = []
+
+    class Watched(socket.socket):
+        def send(self, data: object, flags: int = 0) -> int:  # type: ignore[override]
+            waits.append(self.gettimeout())
+            return super().send(data, flags)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(journal, "_PATIENCE", 0.01)
+    monkeypatch.setattr(journal.socket, "socket", Watched)
+    at, path = journald
+    handler = journal.JournalHandler(path, io.StringIO())
+    logger = a_logger(handler)
+    for n in range(1000):
+        logger.info("line %d", n)
+        if handler._lost == 5:
+            break
+    assert waits[-5:] == [0.01, 0.0, 0.0, 0.0, 0.0]
+    received(at)
+    logger.info("after")
+    logger.info("as before")
+    handler.close()
+    assert waits[-2:] == [0.0, 0.01]
+    assert [one["MESSAGE"].partition(" (")[0] for one in received(at)] == ["after", "as before"]
+
+
 def test_what_is_set_up_for_systemd_is_the_journal_with_the_net_before_it(
     journald: tuple[socket.socket, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
