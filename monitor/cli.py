@@ -6,6 +6,7 @@ How they end stands in ``monitor.commands.exit_codes``.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Any, NoReturn
@@ -33,6 +34,8 @@ from monitor.commands.version_options import version
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _EPILOG = """Exits 0 when it is done, 1 where a problem was found or the work failed, 2 for a bad command line, 130 when
 interrupted, 141 where the output's reader is gone. `gpumon COMMAND --help` says what differs."""
@@ -112,10 +115,15 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         _leave_the_pipe()
+    except OSError as error:
+        if error.errno not in _DISK_FULL or error.filename is not None:
+            raise
+        click.echo(f"gpumon: the output cannot be written: {error.strerror}", err=True)
+        _leave_the_pipe(1)
     sys.exit(result if isinstance(result, int) else 0)
 
 
-def _leave_the_pipe() -> NoReturn:
-    # What is still buffered for the closed pipe must not fail again at exit.
+def _leave_the_pipe(code: int = CLOSED_PIPE) -> NoReturn:
+    # What is still buffered for the closed pipe, or the full disk, must not fail again at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(CLOSED_PIPE)
+    sys.exit(code)

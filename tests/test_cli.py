@@ -162,3 +162,13 @@ def test_a_demo_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
         demo.wait()
     daemon_process.wait(PATIENCE)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("command", [("series",), ("--help",), ("version",), ("runbook", "KvCacheFull")])
+def test_a_full_disk_is_told_without_a_traceback(command: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "monitor", *command], stdout=full, stderr=subprocess.PIPE, text=True, timeout=90
+        )
+    assert done.returncode == 1
+    assert done.stderr == "gpumon: the output cannot be written: No space left on device\n"

@@ -103,6 +103,8 @@ def run(wanted: Wanted, url: str | None, *, timeout: float) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
+        if wanted.output is None:  # standard output, of which the command line tells
+            raise
         click.echo(f"gpumon report: {error.filename or wanted.output}: {error.strerror or error}", err=True)
         return 1
     if not found.has_data:
