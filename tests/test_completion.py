@@ -84,7 +84,13 @@ def test_a_line_is_parted_as_bash_does(line: str, words: list[str]) -> None:
 def test_bash_gets_the_rest_of_what_it_takes_for_the_word_and_marks_where_it_needs_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    known = [("word", "gpu=3", ""), ("word", "the night shift", ""), ("part", "max(up", "")]
+    known = [
+        ("word", "gpu=3", ""),
+        ("word", "the night shift", ""),
+        ("part", "max(up", ""),
+        ("word", "$(reboot)`\"'", ""),
+        ("word", "~root", ""),
+    ]
 
     def values(kind: str, last: str, asked: dict[str, str]) -> list[answer.Answer]:
         return [one for one in known if one[1].startswith(last)]
@@ -99,6 +105,11 @@ def test_bash_gets_the_rest_of_what_it_takes_for_the_word_and_marks_where_it_nee
     assert told("gpumon notify test the", "the") == ["the\\ night\\ shift"]
     assert told("gpumon notify test 'the", "the") == ["the night shift"]
     assert told("gpumon query 'max(u", "max(u") == ["max(up"]
+    # Names come from servers: what is put into a line says nothing else to bash, in no kind of quotes.
+    assert told("gpumon notify test \\$", "$") == ["\\$\\(reboot\\)\\`\\\"\\'"]
+    assert told('gpumon notify test "$', "$") == ["\\$(reboot)\\`\\\"'"]
+    assert told("gpumon notify test '$", "$") == ["$(reboot)`\"'\\''"]
+    assert told("gpumon notify test \\~", "~") == ["\\~root"]
     assert told("gpumon daemon --log-format=jo", "jo") == ["journal"]
 
 
@@ -132,6 +143,12 @@ def test_values_of_a_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             assert offered("notify", "test", "--url", f"unix:{one.socket}", "") == []
         finally:
             one.process.send_signal(signal.SIGCONT)
+
+
+def test_a_value_that_no_line_can_hold_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["vm", "v\nword\t$(reboot)", "v\x1b]0;x", "v\tb", "vä"]
+    monkeypatch.setattr(ask, "_KINDS", {"server": lambda daemon, last: [("word", name, "") for name in names]})
+    assert [value for _, value, _ in ask.values("server", "v", {})] == ["vm", "vä"]
 
 
 def test_it_says_nothing_where_there_is_no_daemon(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from monitor.completion import table
 from monitor.completion.table import Command, Option
 
-_OWN = frozenset(" \t'\"\\$`&|;<>()*?[]#!{}")
+_OWN = frozenset(" \t'\"\\$`&|;<>()*?[]#!{}~")
+_OWN_IN_DOUBLE = frozenset('"\\$`')
 Answer = tuple[str, str, str]
 """Kind, value, help."""
 
@@ -121,15 +122,19 @@ def _parted(line: str) -> tuple[list[str], str]:
 
 def for_bash(line: str, word: str) -> list[Answer]:
     """What may stand at the end of ``line``. bash puts an answer in the place of what it takes for the ``word``: it
-    wants the rest of the whole alone, and with marks before what it would take for its own."""
+    wants the rest of the whole alone, and with marks before what it would take for its own: names come from servers,
+    and one with ``$(…)`` in it is to run nothing."""
     words, quote = _parted(line)
     last, word = words[-1], word.lstrip("'\"")
     ahead = len(last) - len(word) if last.endswith(word) else 0
     found = []
     for kind, value, text in complete(words[1:]):
         rest = value[ahead:]
-        if not quote:
-            rest = "".join(f"\\{char}" if char in _OWN else char for char in rest)
+        if quote == "'":
+            rest = rest.replace("'", "'\\''")
+        else:
+            own = _OWN_IN_DOUBLE if quote else _OWN
+            rest = "".join(f"\\{char}" if char in own else char for char in rest)
         found.append((kind, rest, text))
     return found
 

@@ -32,7 +32,8 @@ def values(kind: str, last: str, asked: dict[str, str]) -> list[Answer]:
         found = _KINDS[kind](daemon, last)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
-    return [one for one in found if one[1].startswith(last)][:_MOST]
+    # What cannot be shown would be parted by a shell's script, or be taken by the terminal for its own.
+    return [one for one in found if one[1].startswith(last) and one[1].isprintable()][:_MOST]
 
 
 class _Daemon:
