@@ -24,8 +24,8 @@ PRIORITIES: Final = {
     logging.DEBUG: 7,
 }
 _PATIENCE = 0.2
-"""Seconds that a full journal may hold the daemon up; then the line is lost, and those after it are not waited for until
-one is taken again."""
+"""Seconds that a full journal may hold the daemon up; then the line is lost, and those after it are not waited for
+until one is taken again."""
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 

@@ -166,12 +166,12 @@ def test_a_journal_that_hangs_is_waited_for_once_and_not_for_each_line(
     waits: list[float | None] = []
 
     class Watched(socket.socket):
-        def send(self, data: object, flags: int = 0) -> int:  # type: ignore[override]
+        def send(self, data: object, flags: int = 0) -> int:
             waits.append(self.gettimeout())
             return super().send(data, flags)  # type: ignore[arg-type]
 
     monkeypatch.setattr(journal, "_PATIENCE", 0.01)
-    monkeypatch.setattr(journal.socket, "socket", Watched)
+    monkeypatch.setattr(socket, "socket", Watched)
     at, path = journald
     handler = journal.JournalHandler(path, io.StringIO())
     logger = a_logger(handler)

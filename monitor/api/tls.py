@@ -41,6 +41,7 @@ def server_context(tls: Tls) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_TICKET  # a session that goes on was let in by certificates that may be gone
     context.num_tickets = 0
+    context.options |= ssl.OP_NO_RENEGOTIATION  # which costs us much, and whoever asks for it little
     for path in (tls.cert_file, tls.key_file, tls.client_ca_file):
         if path is not None:
             _check_readable(path)
