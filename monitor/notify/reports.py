@@ -144,6 +144,8 @@ class Reports:
         self._tell = tell
         self._sleep = sleep
         self._make = make
+        self._turn = asyncio.Lock()
+        """One is made at a time: each takes a process, and many may be due at eight."""
         self._jitter = jitter
         self._began_ms = clock()
         self._going: dict[str, Going] = {}
@@ -222,7 +224,8 @@ class Reports:
         not, and ``CannotMake``."""
         chosen = self._receivers[receiver]
         now_ms = self._clock()
-        letter = await self._make(replace(wanted, target=self._socket))
+        async with self._turn:
+            letter = await self._make(replace(wanted, target=self._socket))
         message = message_of(letter, ident_of(self._node, f"now {wanted.name}", now_ms), self._node, wanted.name)
         targets: tuple[Target, ...] = chosen.apprise or targets_of(chosen)
         refused = [await self._why_not(target) for target in targets]
@@ -316,7 +319,8 @@ class Reports:
             report.prices,
             going.remarks,
         )
-        return await self._make(wanted)
+        async with self._turn:
+            return await self._make(wanted)
 
     async def _send(self, report: ScheduledReport, going: Going) -> tuple[str, tuple[int, ...], float | None]:
         """Why it was not taken by all, or ""; which targets have it; how long to wait, where one says so."""

@@ -129,6 +129,31 @@ def test_it_is_sent_when_it_is_due_to_each_target_once(tmp_path: Path) -> None:
     assert world.said() == ["report_sent"]
 
 
+def test_of_several_that_are_due_at_once_one_is_made_after_the_other(tmp_path: Path) -> None:
+    more = "".join(f", {{name: more{number}, schedule: 'daily 08:00', receiver: chat}}" for number in range(3))
+    config = CONFIG.replace("0.30/kWh}", "0.30/kWh}" + more)
+    at_once: list[int] = []
+
+    async def story(world: World) -> None:
+        begun = 0
+
+        async def make(wanted: Wanted) -> Letter:
+            nonlocal begun
+            begun += 1
+            at_once.append(begun)
+            await world.rest()
+            begun -= 1
+            return await world.make(wanted)
+
+        async with world.daemon(config, make):
+            await world.rest()
+            world.now_ms = EIGHT_MS
+            await world.until(lambda: len(world.sent) == 8)
+
+    play(tmp_path, EIGHT_MS - HOUR_MS, story)
+    assert at_once == [1, 1, 1, 1]
+
+
 def test_a_restart_sends_nothing_twice(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         async with world.daemon():
