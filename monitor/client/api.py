@@ -285,6 +285,9 @@ class Client:
             return Unreachable("no answer in time", self.target, "Is the node overloaded, or a firewall in between?")
         verification = _verification(error)
         if verification:
+            if "mismatch" in verification:
+                cure = "Ask it by a name that its certificate has, or give it one that has this name"
+                return Unreachable(f"its certificate is for another name: {verification}", self.target, cure)
             cure = "Name what its certificate comes from with --ca FILE; --insecure looks at no certificate"
             return Unreachable(f"its certificate is not trusted: {verification}", self.target, cure)
         number = _errno(error)
@@ -292,7 +295,11 @@ class Client:
             return socket_error(self.target, self._socket, number)
         if number == errno.ECONNREFUSED or "refused" in str(error):
             return Unreachable("connection refused", self.target, "Nothing listens there: is the port right?")
-        text = str(error) or type(error).__name__
+        if "WRONG_VERSION_NUMBER" in str(error):
+            return Unreachable("it answers without TLS", self.target, "Ask it with http:// in place of https://")
+        if isinstance(error, httpx.RemoteProtocolError) and self.target.startswith("http:"):
+            return Unreachable("no HTTP came from it", self.target, "Does it want https://? Is the port right?")
+        text = str(error).rstrip(".") or type(error).__name__
         return Unreachable(text, self.target, "Is the address right, and the network up?")
 
 
@@ -325,7 +332,7 @@ def _verification(error: BaseException | None) -> str:
     seen = 0
     while error is not None and seen < 8:
         if isinstance(error, ssl.SSLCertVerificationError):
-            return error.verify_message
+            return error.verify_message.rstrip(".")
         error, seen = error.__cause__ or error.__context__, seen + 1
     return ""
 

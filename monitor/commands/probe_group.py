@@ -37,10 +37,22 @@ _DAEMON = (
     click.option(
         "--token-file", metavar="FILE", help="The token that a daemon over TCP wants. Default: $GPUMON_TOKEN."
     ),
+    click.option("--daemon-ca", metavar="FILE", help="The certificates (PEM) that the daemon's has to come from."),
 )
 
-_ITS_DAEMON = (click.option("--daemon", "--url", "daemon", metavar="URL", help=_DAEMON_HELP), _DAEMON[1])
-"""Where no other server is meant, ``--url`` is the daemon's, as everywhere."""
+_ITS_DAEMON = (
+    click.option("--daemon", "--url", "daemon", metavar="URL", help=_DAEMON_HELP),
+    _DAEMON[1],
+    click.option(
+        "--ca", "daemon_ca", metavar="FILE", help="The certificates (PEM) that the daemon's has to come from."
+    ),
+    click.option("--cert", metavar="FILE", help="Our own certificate, where the daemon wants one."),
+    click.option("--key", metavar="FILE", help="The key of --cert."),
+    click.option("--insecure", is_flag=True, help="Take any certificate for the daemon's."),
+)
+"""Where no other server is meant, ``--url`` is the daemon's, as everywhere, and so is the rest."""
+
+_ACCESS = ("token_file", "daemon_ca", "cert", "key", "insecure")
 
 _COMMON = (
     click.option(
@@ -116,7 +128,7 @@ def _run_command(workload: Workload[Any]) -> click.Command:
         from monitor.commands.probe_run import Asked, run
 
         options = {field.name: value for field in fields if (value := given.pop(_key(field))) is not None}
-        given["daemon"] = _reached(given.pop("daemon"), given.pop("token_file"))
+        given["daemon"] = _reached(given.pop("daemon"), token_file=given.pop("token_file"), ca=given.pop("daemon_ca"))
         sys.exit(run(Asked(workload=workload.name, options=options, **given)))
 
     help_text = f"{workload.summary[0].upper()}{workload.summary[1:]}.\n\n" + _RUN_HELP
@@ -153,10 +165,10 @@ def _option(field: OptionField) -> Callable[[Any], Any]:
     return click.option(flag, _key(field), type=kind, default=None, metavar=metavar, help=words)
 
 
-def _reached(daemon: str | None, token_file: str | None) -> Any:
-    """The daemon that was named, with its token, or None."""
-    names = ("token_file", "user", "password_file", "ca", "cert", "key", "insecure", "headers")
-    return addressed(daemon, {**dict.fromkeys(names), "token_file": token_file, "insecure": False, "headers": ()})
+def _reached(daemon: str | None, **access: Any) -> Any:
+    """The daemon that was named, with what it wants to be shown, or None."""
+    names = ("token_file", "user", "password_file", "ca", "cert", "key")
+    return addressed(daemon, {**dict.fromkeys(names), "insecure": False, "headers": (), **access})
 
 
 # -- what is kept ----------------------------------------------------------------------------------------------------
@@ -166,8 +178,9 @@ def _kept(name: str, *options: Callable[[Any], Any]) -> Callable[[Callable[..., 
     """A command on what a daemon keeps: its function gets ``daemon``, and gives the exit code."""
 
     def make(function: Callable[..., int]) -> click.Command:
-        def run(daemon: str | None, token_file: str | None, **given: Any) -> None:
-            sys.exit(function(_reached(daemon, token_file), **given))
+        def run(daemon: str | None, **given: Any) -> None:
+            access = {name.removeprefix("daemon_"): given.pop(name) for name in _ACCESS if name in given}
+            sys.exit(function(_reached(daemon, **access), **given))
 
         run.__doc__ = function.__doc__
         daemon_options = _DAEMON if name == "profile" else _ITS_DAEMON

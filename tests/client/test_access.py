@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import ssl
 import subprocess
 from base64 import b64encode
@@ -160,6 +161,41 @@ def test_a_server_is_believed_by_its_authority_and_by_nothing_else(certificates:
     assert error.what.startswith("its certificate is not trusted: ")
     assert "--ca FILE" in error.cure
     assert heads(load(insecure=True), tls=tls)
+
+
+def test_a_certificate_for_another_name_is_no_matter_of_authorities(certificates: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(certificates, tmp_path / "other")
+    (folder / "server.ext").write_text("subjectAltName=DNS:elsewhere\n")
+    command = "openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -days 2 -out server.pem -extfile server.ext"
+    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True, timeout=60)
+    error = refused(load(ca=str(folder / "ca.pem")), server_side(folder))
+    assert error.what.startswith("its certificate is for another name: ")
+    assert not error.what.endswith(".")
+    assert "--ca" not in error.cure
+
+
+def test_http_and_https_are_taken_for_each_other(certificates: Path) -> None:
+    async def plain(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async def ask(url: str) -> str:
+        async with Client(Address(url, load(insecure=True))) as client:
+            with pytest.raises(Unreachable) as caught:
+                await client.alerts()
+            return caught.value.cure
+
+    async def main() -> tuple[str, str]:
+        async with (
+            serve(ALERTS, server_side(certificates)) as server,
+            await asyncio.start_server(plain, "127.0.0.1", 0) as other,
+        ):
+            port = other.sockets[0].getsockname()[1]
+            return await ask(server.url.replace("https:", "http:")), await ask(f"https://127.0.0.1:{port}")
+
+    wants_tls, has_none = asyncio.run(main())
+    assert "https://" in wants_tls
+    assert "with http://" in has_none
 
 
 def test_a_server_that_wants_a_certificate_gets_ours(certificates: Path) -> None:

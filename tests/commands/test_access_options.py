@@ -113,3 +113,22 @@ def test_what_the_terminal_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_every_command_that_asks_a_server_has_the_options(command: str) -> None:
     shown = CliRunner().invoke(cli, [command, "--help"]).output
     assert all(option in shown for option in ("--url", "--token-file", "--ca", "--insecure", "--header"))
+
+
+def test_probes_reach_a_daemon_with_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    got: list[object] = []
+
+    def show_list(daemon: object, *_: object, **__: object) -> int:
+        got.append(daemon)
+        return 0
+
+    monkeypatch.setattr("monitor.commands.probe_kept.show_list", show_list)
+    ca = tmp_path / "ca.pem"
+    ca.write_text("none")
+    for arguments in (["list", "--url", "https://a", "--ca"], ["latency", "--daemon", "https://a", "--daemon-ca"]):
+        told = CliRunner().invoke(cli, ["probe", *arguments, str(ca)])
+        assert f"{ca}: cannot be used" in told.output
+    told = CliRunner().invoke(cli, ["probe", "list", "--url", "https://a", "--insecure"])
+    assert told.exit_code == 0, told.output
+    assert isinstance(got[0], Address)
+    assert got[0].access.insecure
