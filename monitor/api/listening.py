@@ -1,7 +1,8 @@
 """The TCP listener: TLS where it is configured, and patience with nobody who says nothing.
 
 A connection has some seconds for its handshake and for each request's head. Where there are too many, the one that has
-been silent longest goes, so that whoever opens many and says nothing shuts nobody out. All others are uvicorn's work.
+been silent longest goes, so that whoever opens many and says nothing, or takes no answer, shuts nobody out. All others
+are uvicorn's work.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 
 HEAD_SECONDS = 10.0
 """How long a handshake may take, and the head of a request."""
+STALLED_SECONDS = 10.0
+"""After so long an answer that is not taken counts as silence. It is waited for where there is room: a page of `less`
+takes its time."""
 MOST = 200
 """Connections at once."""
 
@@ -92,10 +96,16 @@ class _Http(H11Protocol):
         super().__init__(config, state, app_state)
         self._listener = listener
         self._late: asyncio.TimerHandle | None = None
+        self._full_since: float | None = None
 
     @property
     def is_silent(self) -> bool:
-        """Whether it asks nothing now."""
+        """Whether it asks nothing now, or takes no answer."""
+        stalled = self._full_since is not None and self.loop.time() - self._full_since >= STALLED_SECONDS
+        return stalled or self._asks_nothing
+
+    @property
+    def _asks_nothing(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle  # None until it has asked, whatever uvicorn's type says
         return cycle is None or cycle.response_complete
 
@@ -112,7 +122,7 @@ class _Http(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.is_silent:
+        if self._asks_nothing:
             self._wait()
         else:
             self._in_time()
@@ -122,6 +132,14 @@ class _Http(H11Protocol):
         self._in_time()  # uvicorn waits for the next request, until the first of its bytes
         self._listener.spoke(self)
         super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        self._full_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._full_since = None
+        super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._in_time()

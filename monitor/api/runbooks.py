@@ -1,12 +1,13 @@
 """`/runbooks` and `/runbooks/NAME`: what to do about each shipped alert, as HTML for a browser, most often a phone's.
 
 Everybody may read them: they are the same on every node and say nothing of this one. A page is made when it is asked
-for, and takes nothing from elsewhere: no script, no font, no picture.
+for, and takes nothing from elsewhere: no script, no font, no picture. The list, which needs all of them, is kept.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 
 from starlette.requests import Request
@@ -88,6 +89,7 @@ def page_html(text: str) -> str:
     return "\n".join([*found, f"</{within}>" if within else ""])
 
 
+@functools.cache
 def index_html() -> str:
     """The list of all runbooks."""
     rows = []

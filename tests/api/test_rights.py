@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -382,6 +383,36 @@ def test_many_that_say_nothing_shut_nobody_out(
                 await writer.wait_closed()
 
     ask(work, setting, scheme=scheme, context=trusting(authority))
+
+
+def test_many_that_take_no_answer_shut_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "MOST", 8)
+    monkeypatch.setattr(listening, "STALLED_SECONDS", 0.0, raising=False)
+    asked = b"GET /runbooks HTTP/1.1\r\nHost: x\r\n\r\n" * 100
+
+    async def work(api: Running, client: httpx.AsyncClient) -> None:
+        server = api.server._tcp_server
+        assert server is not None
+        assert api.server._tcp is not None
+        api.server._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        held = []
+        for _ in range(8):
+            one = socket.socket()
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            one.connect(("127.0.0.1", api.port))
+            one.setblocking(False)
+            one.send(asked)
+            held.append(one)
+        async with asyncio.timeout(60):
+            full = [False]
+            while full.count(True) < 8:
+                full = [isinstance(one, listening._Http) and one.flow.write_paused for one in server._open]
+                await asyncio.sleep(0.01)
+        assert (await client.get("/metrics", headers=bearer(READER))).status_code == 200
+        for one in held:
+            one.close()
+
+    ask(work)
 
 
 @pytest.mark.parametrize("after", [b"", b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"])

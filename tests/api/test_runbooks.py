@@ -138,3 +138,10 @@ def test_nobody_has_to_show_anything_for_them() -> None:
 def test_a_daemon_that_nobody_asks_loads_nothing_for_them() -> None:
     got = subprocess.run([sys.executable, "-c", _LOADED], capture_output=True, text=True, check=True, timeout=60)
     assert got.stdout.split() == []
+
+
+def test_the_list_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads all pages, everybody may ask for it, and the loop that answers is the one that watches the node."""
+    first = pages.index_html()
+    monkeypatch.setattr(runbooks, "text_of", lambda name: pytest.fail("read again"))
+    assert pages.index_html() == first
