@@ -44,6 +44,7 @@ def page_html(node: Node) -> str:
     firing = [
         one for one in node.engine.alerts() if one.state == "firing" and dict(one.labels).get("severity") != "none"
     ]
+    firing.sort(key=lambda one: dict(one.labels).get("severity") != "critical")  # the rest as the rules stand
     rows = [_alert(dict(one.labels), dict(one.annotations)) for one in firing[:_MOST]]
     if len(firing) > _MOST:
         rows.append(f"<li>and {len(firing) - _MOST} more</li>")

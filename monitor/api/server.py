@@ -34,7 +34,7 @@ from monitor.api.http import BadRequest, failure
 from monitor.api.listening import Server, TcpServer
 from monitor.api.node import Node
 from monitor.api.rights import Right, is_unix
-from monitor.api.tls import BadTls, fingerprint, server_context
+from monitor.api.tls import BadTls, fingerprint, server_context, tell_if_ended
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,9 @@ class ApiServer:
             context = server_context(tls) if tls is not None else None
         except BadTls as error:
             raise CannotListen(f"no TLS: {error}") from None
-        self._certificates = fingerprint(tls) if tls is not None else None
+        if tls is not None:
+            tell_if_ended(tls)
+            self._certificates = fingerprint(tls)
         self._unix = bind_unix(path)
         self._path = path
         found = path.stat()
@@ -131,6 +133,7 @@ class ApiServer:
             log.error("the certificates of the API were changed and are not taken, the old ones stay: %s", error)
         else:
             log.info("the API shows the certificate of %s as it is now", tls.cert_file)
+            await asyncio.to_thread(tell_if_ended, tls)
 
     async def _watch_certificates(self) -> None:
         """Whoever renews certificates tells nobody: the files are looked at."""

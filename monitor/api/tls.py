@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 import time
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monitor.config import Tls
+
+log = logging.getLogger(__name__)
 
 _TURNS = 10
 _EXPIRED, _NOT_YET = 10, 9
@@ -108,6 +111,17 @@ def look(tls: Tls) -> Certificate:
     ends = shown.get("notAfter")
     left = ssl.cert_time_to_seconds(ends) - time.time() if isinstance(ends, str) else None
     return Certificate(tuple(names), left)
+
+
+def tell_if_ended(tls: Tls) -> None:
+    """A certificate that has ended is shown all the same: a client that looks at none goes on. But somebody has to hear
+    of it."""
+    try:
+        ended = look(tls).seconds_left == 0
+    except BadTls:  # of which who reads it for use tells
+        return
+    if ended:
+        log.error("the certificate of the API, %s, has ended: clients refuse it. Renew it", tls.cert_file)
 
 
 def _turn(side: ssl.SSLObject) -> bool:

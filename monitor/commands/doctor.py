@@ -17,6 +17,7 @@ from typing import TypeAlias
 import click
 import msgspec
 
+from monitor.client.discover import SYSTEM_SOCKET
 from monitor.client.format import clean, count
 from monitor.commands import doctor_gpumon, doctor_node, doctor_telling
 from monitor.commands.config_init import servers_here
@@ -54,7 +55,8 @@ def run(config_path: Path | None, url: str | None, *, as_json: bool) -> int:
     """Look, and print what was seen; 1 where there is a problem, else 0."""
     setting = read_setting(config_path)
     hostname = setting.config.hostname if setting.config is not None else socket.gethostname()
-    machine = Machine(setting, daemon=lambda: ask_daemon(url), servers=lambda: servers_here(hostname))
+    socket_path = setting.config.api.socket if setting.config is not None else SYSTEM_SOCKET
+    machine = Machine(setting, daemon=lambda: ask_daemon(url, socket_path), servers=lambda: servers_here(hostname))
     findings = examine(machine)
     click.echo(to_json(findings) if as_json else render(findings))
     return 1 if any(finding.state == "problem" for finding in findings) else 0

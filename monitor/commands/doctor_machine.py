@@ -24,7 +24,7 @@ from typing import Literal, Protocol
 import httpx
 
 from monitor.client.api import Client
-from monitor.client.discover import find
+from monitor.client.discover import SYSTEM_SOCKET, find
 from monitor.client.wire import Capabilities, SourceRow
 from monitor.commands.driver_look import DriverLook, look_at_driver
 from monitor.config import Config, ConfigError, load, loads
@@ -142,9 +142,10 @@ def fetch(url: str, headers: Mapping[str, str], verify: bool | str = True) -> An
         return Answer(error="connection refused" if "refused" in text else text or type(error).__name__)
 
 
-def ask_daemon(url: str | None = None) -> DaemonTold | None:
-    """The daemon that a client would find; None where there is none. Raises ``ClientError``."""
-    found = find(url)
+def ask_daemon(url: str | None = None, system_socket: Path = SYSTEM_SOCKET) -> DaemonTold | None:
+    """The daemon that a client would find, or who has the socket of the configuration; None where there is none.
+    Raises ``ClientError``."""
+    found = find(url, system_socket=system_socket)
     if found is None:
         return None
 

@@ -14,12 +14,12 @@ RULES = """
 groups:
   - name: g
     rules:
+      - alert: Own
+        expr: up == 1
       - alert: KvCacheFull
         expr: up == 1
         labels: {severity: critical}
         annotations: {summary: "<script>alert(1)</script> of {{ $labels.server }}"}
-      - alert: Own
-        expr: up == 1
       - alert: Watchdog
         expr: vector(1)
         labels: {severity: none}
@@ -45,7 +45,7 @@ def test_what_fires_and_where_everything_is() -> None:
             assert "<script>" not in page
             assert "&lt;script&gt;alert(1)&lt;/script&gt; of &lt;b&gt;" in page
             assert '<a href="/runbooks/KvCacheFull">KvCacheFull</a>' in page
-            assert "Own" in page
+            assert page.index("KvCacheFull") < page.index("Own"), "critical first, wherever its rule stands"
             assert "/runbooks/Own" not in page
             assert "Watchdog" not in page
             for place in ("/metrics", "/api/v1/alerts", "/api/v2/alerts", "/runbooks", "/api/v1/query"):

@@ -14,6 +14,7 @@ import pytest
 from monitor.api.server import CannotListen, bind_unix
 from monitor.store.head import Head
 from tests.api.running import Running, running
+from tests.certificates import Authority
 
 
 def test_the_socket_is_for_its_owner_and_group_alone(tmp_path: Path) -> None:
@@ -204,3 +205,18 @@ def test_a_port_that_is_taken_is_told_and_leaves_no_socket(tmp_path: Path) -> No
         taken.listen()
         with pytest.raises(CannotListen, match="--listen"):
             _bind_tcp("127.0.0.1", taken.getsockname()[1])
+
+
+def test_a_certificate_that_has_ended_is_told_of_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    authority = Authority(tmp_path)
+
+    async def main(days: int) -> None:
+        cert, key = authority.sign("n1", days=days)
+        setting = f"api: {{token: {'t' * 20}, tls: {{cert_file: {cert}, key_file: {key}}}}}\n"
+        async with running(Head("j", "i"), config=setting, is_open=True):
+            pass
+
+    asyncio.run(main(2))
+    assert "has ended" not in caplog.text
+    asyncio.run(main(-1))
+    assert f"{tmp_path}/n1.pem, has ended: clients refuse it" in caplog.text

@@ -511,6 +511,20 @@ def test_the_command_looks_at_this_machine(tmp_path: Path) -> None:
     assert not [one for one in told["checks"] if "check itself broke" in one["seen"]]
 
 
+def test_the_daemon_that_is_looked_at_is_the_one_of_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.delenv("GPUMON_URL", raising=False)
+    with FakeDaemon(tmp_path / "d.sock").serving():
+        path = tmp_path / "gpumon.yaml"
+        path.write_text(f"api: {{socket: {tmp_path}/d.sock, listen: none}}\n")
+        result = CliRunner().invoke(cli, ["doctor", "--json", "--config", str(path)])
+    told = json.loads(result.stdout)
+    assert any(f"unix:{tmp_path}/d.sock answers" in one["seen"] for one in told["checks"])
+
+
 # -- what the checks ask -------------------------------------------------------------------------------------------
 
 
@@ -559,13 +573,17 @@ def test_whether_a_port_is_taken() -> None:
     assert can_listen(port)
 
 
-def test_asking_a_daemon(tmp_path: Path) -> None:
+def test_asking_a_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GPUMON_URL", raising=False)
     with FakeDaemon(tmp_path / "d.sock").serving() as target:
         told = ask_daemon(target)
     assert told is not None
     assert told.target == target
     assert told.capabilities.node.hostname == "h200-07"
     assert told.sources
+    with FakeDaemon(tmp_path / "own.sock").serving():
+        told = ask_daemon(None, tmp_path / "own.sock")
+    assert told is not None
     with pytest.raises(Unreachable):
         ask_daemon(f"unix:{tmp_path}/none.sock")
 
