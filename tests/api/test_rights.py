@@ -415,6 +415,17 @@ def test_many_that_take_no_answer_shut_nobody_out(monkeypatch: pytest.MonkeyPatc
     ask(work)
 
 
+def test_an_answer_is_not_held_back_until_its_first_part_is_acknowledged() -> None:
+    async def work(api: Running, client: httpx.AsyncClient) -> int:
+        await client.get("/-/healthy")
+        assert api.server._tcp_server is not None
+        (one,) = api.server._tcp_server._open
+        assert isinstance(one, listening._Http)
+        return int(one.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    assert ask(work), "else each takes 40 ms"
+
+
 @pytest.mark.parametrize("after", [b"", b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"])
 @pytest.mark.parametrize("said", [b"G", b"GET /metrics HTTP/1.1\r\nHost: x\r\nA: "])
 def test_who_does_not_end_his_request_is_not_waited_for(
