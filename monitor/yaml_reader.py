@@ -261,7 +261,7 @@ def compose(text: str, problems: Problems) -> Node | None:
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        message = f"not valid YAML: {error.problem or error.context}"
+        message = f"not valid YAML: {error.problem or error.context}{_cure(error, text)}"
         problems.add(message, mark.line + 1 if mark else 1, mark.column + 1 if mark else 1)
         return None
     except yaml.reader.ReaderError as error:
@@ -269,6 +269,22 @@ def compose(text: str, problems: Problems) -> Node | None:
         problems.add(f"not valid YAML: {error.reason} (character {error.character!r})", line)
         return None
     return Node(node, problems) if node is not None else None
+
+
+def _cure(error: yaml.MarkedYAMLError, text: str) -> str:
+    """What to do about the slips that are common, else ""."""
+    mark = error.problem_mark
+    lines = text.splitlines()
+    if mark is None or mark.line >= len(lines):
+        return ""
+    found = lines[mark.line][mark.column : mark.column + 1]
+    if found == "\t":
+        return ": this is a tab, and YAML is indented with blanks"
+    if "alias" in str(error.context) or "anchor" in str(error.context):
+        found = "*" if "alias" in str(error.context) else "&"
+    elif found not in ("@", "`", "%") or "cannot start any token" not in str(error.problem):
+        return ""
+    return f': a text that begins with {found} stands in quotes, "{found}…"'
 
 
 def _refusal(text: str) -> tuple[str, int, int] | None:

@@ -89,3 +89,16 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 def test_a_suggestion_is_made_only_for_what_is_near() -> None:
     assert suggestion("intervall", ["interval", "name"]) == ' (did you mean "interval"?)'
     assert suggestion("xyz", ["interval", "name"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a:\n\tb: 1\n", "f.yaml:2:1: not valid YAML: found character that cannot start any token: this is a tab"),
+        ("a: *:9519\n", 'stands in quotes, "*…"'),
+        ("a: @x\n", 'stands in quotes, "@…"'),
+    ],
+)
+def test_common_slips_have_their_cure(text: str, said: str) -> None:
+    (problem,) = problems_of(text)
+    assert said in problem
