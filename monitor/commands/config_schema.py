@@ -39,6 +39,9 @@ def run_schema(output: Path, *, rules: bool) -> int:
         click.echo(text, nl=False)
         return 0
     try:
+        if output.is_file() and output.stat().st_size and not output.read_bytes().startswith(b"{"):
+            click.echo(f"gpumon config schema: {output} is there and is no schema: name another file", err=True)
+            return 1
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         click.echo(f"gpumon config schema: {output} cannot be written: {error.strerror or error}", err=True)

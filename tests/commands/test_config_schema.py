@@ -39,6 +39,11 @@ def test_a_schema_is_written(tmp_path: Path) -> None:
     assert "# yaml-language-server: $schema=gpumon.schema.json\n" in err
     assert json.loads(path.read_text()) == schema(GPUMON_YAML)
     assert run("schema", "-o", str(path))[0] == 0, "a newer one takes its place"
+    mine = tmp_path / "gpumon.yaml"
+    mine.write_text("node: {hostname: n1}\n")
+    code, out, err = run("schema", "-o", str(mine))
+    assert (code, out, mine.read_text()) == (1, "", "node: {hostname: n1}\n"), "typed for the file that it describes"
+    assert err == f"gpumon config schema: {mine} is there and is no schema: name another file\n"
     code, _, err = run("schema", "-o", str(tmp_path / "none" / "x.json"))
     assert code == 1
     assert "cannot be written: No such file" in err
