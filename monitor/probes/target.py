@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import random
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -149,7 +150,9 @@ async def _models(http: Http, spec: Spec) -> list[dict[str, Any]]:
     except TimeoutError as error:
         raise CannotStart(f"{url} gave no answer within {_SECONDS:g} s: does the server still load?") from error
     except CannotStart as error:
-        why = error.__cause__ or error
+        system = getattr(error.__cause__, "os_error", None)  # aiohttp's, whose own words are for developers
+        number = system.errno if isinstance(system, ConnectionError) else None
+        why = os.strerror(number) if number else error.__cause__ or error
         raise CannotStart(f"no server answers at {address(spec.url)}: {why}") from error
     if status in (401, 403):
         raise CannotStart(f"{url} does not let us in (HTTP {status}): give the server's API key with --api-key-file")
