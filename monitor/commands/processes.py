@@ -18,7 +18,7 @@ import msgspec
 from monitor.client import format as words
 from monitor.client.api import Client
 from monitor.client.discover import find
-from monitor.client.errors import ClientError
+from monitor.client.errors import ClientError, Refused
 from monitor.client.wire import Processes, ProcessRow
 
 _HEAD = ("GPU", "PID", "user", "memory MiB", "SM", "CPU", "for", "command")
@@ -49,7 +49,13 @@ def run(target: str | None, *, as_json: bool) -> int:
 
 async def _ask(target: str) -> Processes:
     async with Client(target) as client:
-        return await client.processes()
+        try:
+            return await client.processes()
+        except Refused as error:
+            if error.status != 404:
+                raise
+            cure = "A gpumon daemon does: name that of a node with --url"
+            raise ClientError("this server knows no processes", client.target, cure) from None
 
 
 def _order(one: ProcessRow) -> tuple[bool, int, int]:

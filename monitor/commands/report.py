@@ -192,7 +192,12 @@ async def _send(wanted: Wanted, receiver: str, url: str | None) -> tuple[Sent, .
         )
         if sys.stderr.isatty():
             click.echo(f"making it, and sending it to {receiver} …", err=True)
-        return await Reports(client).send(body)
+        try:
+            return await Reports(client).send(body)
+        except Refused as error:
+            if error.status != 404 or "receiver" in error.what:  # which a daemon says
+                raise
+            raise _no_daemon(client) from None
 
 
 async def _list(url: str | None) -> tuple[ReportRow, ...]:
@@ -202,7 +207,11 @@ async def _list(url: str | None) -> tuple[ReportRow, ...]:
         except Refused as error:
             if error.status != 404:
                 raise
-            raise ClientError("this server sends no reports", client.target, "A gpumon daemon does") from None
+            raise _no_daemon(client) from None
+
+
+def _no_daemon(client: QueryClient) -> ClientError:
+    return ClientError("this server sends no reports", client.target, "A gpumon daemon does")
 
 
 def _target(url: str | None) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from monitor.cli import cli
@@ -38,3 +41,31 @@ def test_nobody_to_ask(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["processes", "--url", f"unix:{tmp_path}/none.sock"])
     assert done.exit_code == 1
     assert done.output.startswith("gpumon processes: ")
+
+
+class _Prometheus(BaseHTTPRequestHandler):
+    """What a Prometheus says of paths that it does not have."""
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def do_POST(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("command", [["processes"], ["report", "--list"], ["report", "--send", "chat"]])
+def test_a_server_that_is_no_daemon_is_said_to_be_none(command: list[str]) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Prometheus) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            done = CliRunner().invoke(cli, [*command, "--url", f"http://127.0.0.1:{server.server_address[1]}"])
+        finally:
+            server.shutdown()
+            thread.join()
+    assert done.exit_code == 1
+    assert "this server" in done.output
+    assert "A gpumon daemon does" in done.output
