@@ -8,12 +8,14 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 
 from monitor.commands.service import _COMPLETIONS
 from tests.daemons import PATIENCE
 from tests.docs.reference import MANUAL, made
 from tests.docs.shell import TOP
+from tests.docs.tree import tree
 
 PAGES = sorted(MANUAL.glob("*.1"))
 
@@ -25,6 +27,13 @@ def test_it_is_made_from_the_code_as_it_is() -> None:
     ]
     assert not stale, "run .venv/bin/python -m tests.docs.reference"
     assert set(PAGES) <= files.keys(), "pages of commands that are gone"
+
+
+def test_it_is_the_same_where_a_command_was_run_by_itself_before() -> None:
+    (node,) = (one for one in tree().walk() if one.path == ("snapshot",))
+    node.command._help_option = None
+    node.command.get_params(click.Context(node.command))  # click keeps the first --help that it made
+    assert node.options()[-1].opts == ["-h", "--help"]
 
 
 @pytest.mark.skipif(shutil.which("mandoc") is None, reason="mandoc is not installed")

@@ -57,6 +57,7 @@ class Node:
 
     def options(self) -> list[click.Option]:
         """Those that are shown, ``--help`` last."""
+        self.command._help_option = None  # click's, kept from whoever ran the command first, by itself perhaps
         params = self.command.get_params(self.context)
         return [one for one in params if isinstance(one, click.Option) and not one.hidden]
 
