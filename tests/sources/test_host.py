@@ -243,7 +243,7 @@ CONTAINERS_ROOT = """\
 900 800 0:300 / / ro,relatime - overlay overlay ro,lowerdir=/a,upperdir=/b
 901 900 8:1 / /host ro,relatime - ext4 /dev/sda1 rw
 902 901 8:17 / /host/data rw,relatime - xfs /dev/sdb1 rw
-903 901 8:33 / /host/opt/my\\040disk ro,relatime - ext4 /dev/sdc1 ro
+903 901 8:33 / /host/mnt/my\\040disk ro,relatime - ext4 /dev/sdc1 ro
 904 901 0:5 / /host/proc rw - proc proc rw
 905 901 0:6 / /host/var/lib/kubelet/pods/0a/volumes/t rw - tmpfs tmpfs rw
 906 900 8:1 /etc/hosts /etc/hosts rw,relatime - ext4 /dev/sda1 rw
@@ -264,9 +264,9 @@ def test_in_a_container_the_file_systems_are_those_below_the_nodes_root(tmp_path
     assert readonly == {
         'node_filesystem_readonly{device="/dev/sda1",fstype="ext4",mountpoint="/"}': 0.0,
         'node_filesystem_readonly{device="/dev/sdb1",fstype="xfs",mountpoint="/data"}': 0.0,
-        'node_filesystem_readonly{device="/dev/sdc1",fstype="ext4",mountpoint="/opt/my disk"}': 1.0,
+        'node_filesystem_readonly{device="/dev/sdc1",fstype="ext4",mountpoint="/mnt/my disk"}': 1.0,
     }
-    assert set(asked) == {"/host/", "/host/data", "/host/opt/my disk"}
+    assert set(asked) == {"/host/", "/host/data", "/host/mnt/my disk"}
 
 
 def test_in_a_container_that_sees_the_hosts_processes_their_mounts_are_not_taken_for_its_own(tmp_path: Path) -> None:
