@@ -67,7 +67,7 @@ def test_the_storm_as_a_person_meets_it(vllm: Vllm, node: Daemon, tmp_path: Path
             go_back_to_its_begin(screen, node, alert)
         query = copy_the_query(screen, alert)
         screen.press("Space")  # in tmux, which may have dropped it, it is shown too, until a key is pressed
-        screen.wait("alerts", "find")
+        screen.wait("alerts", "help")
         screen.press("q")
         screen.wait("ended with 0")
     done = subprocess.run(
