@@ -21,12 +21,12 @@ from monitor.api.node import Node
 from monitor.api.server import ApiServer
 from monitor.clock import Clock
 from monitor.config import Config, ConfigError
+from monitor.failing_rules import FailingRules
 from monitor.own_series import SELF, OwnSeries
 from monitor.probes.kept import Limits
 from monitor.probes.known import known_servers
 from monitor.probes.runs import Runs
 from monitor.probes.series import ProbeSeries
-from monitor.repeats import Trouble
 from monitor.rules.engine import Engine
 from monitor.rules.rule_file import RuleSet, default_rules_path, load_rules
 from monitor.samples import Event, ScrapeBuilder, label
@@ -80,6 +80,7 @@ class Daemon:
         self._head = Head(config.job, config.instance)
         self._history = _history_of(config, options)
         self._engine = Engine(self._rules, default_interval_ms=config.evaluation_interval_ms)
+        self._failing = FailingRules(self._engine)
         self._node = Node(
             config,
             self._clock,
@@ -112,9 +113,6 @@ class Daemon:
         self._ends = ""
         """Why it ends, for the event that tells of it."""
         self._orphaned = False
-        self._failing: dict[tuple[str, str], Trouble] = {}
-        """The rules that fail, by group and name."""
-        self._failures = 0
         self._telling = Telling(
             config,
             self._clock,
@@ -317,30 +315,8 @@ class Daemon:
             extra = logs.about(alert=name, rule=one.alert.rule, **subject)
             whose = "".join(f" {kind} {value}" for kind, value in subject.items() if value)
             log.log(level, "alert %s%s: %s -> %s%s", name, whose, one.before, one.after, why, extra=extra)
-        self._say_which_rules_fail(now_ms)
+        self._failing.tell(now_ms)
         self._telling.submit(transitions, now_ms)
-
-    def _say_which_rules_fail(self, now_ms: int) -> None:
-        """Tell of rules that cannot be evaluated, and when they can be again."""
-        failures = self._engine.failures
-        if failures == self._failures and not self._failing:
-            return
-        self._failures = failures
-        rules = {
-            (group.name, status.rule.name): status for group in self._engine.groups_status() for status in group.rules
-        }
-        for (group, name), status in rules.items():
-            place = (group, name)
-            if status.last_evaluation_ms != now_ms:
-                continue
-            if status.health == "err":
-                about = logs.about(rule=name, group=group)["about"]
-                trouble = self._failing.setdefault(place, Trouble(log, level=logging.ERROR, about=about))
-                trouble.again(f"rule {name} of {group} fails: {status.last_error}")
-            elif place in self._failing:
-                self._failing.pop(place).over(f"rule {name} of {group} is evaluated again")
-        for place in self._failing.keys() - rules.keys():
-            del self._failing[place]
 
     # -- reload, linger ----------------------------------------------------------------------------------------------
 
