@@ -11,6 +11,9 @@ def main() -> None:
         from monitor.completion.answer import main as answer
 
         sys.exit(answer())
+    from monitor import starting
+
+    starting.begin()
     from monitor.cli import main as command_line
 
     command_line()

@@ -6,7 +6,6 @@ are in ``config_values``; ``config_vllm``, ``config_alerting`` and ``config_rout
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from monitor import config_fields as described
@@ -36,10 +35,12 @@ from monitor.config_values import (
 from monitor.config_vllm import VllmReader, read_targets
 from monitor.field_kinds import Section
 from monitor.notify.route import Route
-from monitor.yaml_reader import ConfigError, Node, Problem, Problems, compose, read_text
+from monitor.records import replace
+from monitor.yaml_reader import ConfigError, Node, Problem, Problems, compose, read_text, refuse_nothing
 
 __all__ = [
     "DEFAULT_PORT",
+    "NO_CONFIG",
     "SYSTEM_SOCKET",
     "SYSTEM_STATE",
     "AlertmanagerServer",
@@ -64,10 +65,15 @@ __all__ = [
 ]
 
 
+NO_CONFIG = "where the defaults are meant, write {}"
+"""What to do about a file of nothing."""
+
+
 def load(path: Path | str) -> Config:
-    """Read ``gpumon.yaml``. Raises ``ConfigError`` with every problem of it."""
+    """Read ``gpumon.yaml``. Raises ``ConfigError`` with every problem of it, also where nothing is in it."""
     problems = Problems(str(path))
     text = read_text(path, problems)
+    refuse_nothing(text, problems, NO_CONFIG)
     problems.raise_if_any()
     return loads(text or "", str(path))
 

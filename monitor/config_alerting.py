@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from monitor.config_fields_told import ALERTING, ALERTMANAGER, RECEIVER, WEBHOOK
 from monitor.config_parts import Parts, one_or_more, plain_url, truth
 from monitor.config_values import DEFAULT_RATE, AlertmanagerServer, Config, Receiver, Secret, Webhook
+from monitor.records import replace
 from monitor.yaml_reader import Node
 
 _NAME = RECEIVER.pattern("name")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 from monitor import config_fields as described
 from monitor.config_parts import Parts
 from monitor.config_values import DEFAULT_PORT, Api, Tls
+from monitor.records import replace
 from monitor.yaml_reader import Node
 
 _LONGEST_SOCKET = 107

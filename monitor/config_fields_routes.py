@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from monitor.field_kinds import Duration, Field, Inside, ListOf, OneOrMore, Section, Text, Truth
+from monitor.records import replace
 
 _YEAR_MS = 365 * 86_400_000
 _MATCHER = Text(

@@ -20,15 +20,21 @@ class Parts:
         self._base = base
         """Where relative paths start from."""
 
-    def path(self, text: str) -> Path:
-        """A path, from the configuration's directory where it is relative."""
-        path = Path(text).expanduser()
-        return path if path.is_absolute() else self._base / path
-
     def path_at(self, node: Node) -> Path | None:
-        """The path that stands there; None with a problem noted where none does."""
+        """The path that stands there, from the configuration's directory where it is relative; None with a problem
+        noted where none does."""
         text = filled(node, "path")
-        return self.path(text) if text is not None else None
+        if text is None:
+            return None
+        try:
+            path = Path(text).expanduser()
+        except RuntimeError:
+            node.problem(f"there is no user {text.partition('/')[0][1:]}, or none with a home directory")
+            return None
+        if "\0" in text:
+            node.problem("no path holds a zero byte")
+            return None
+        return path if path.is_absolute() else self._base / path
 
     def paths(self, node: Node) -> tuple[Path, ...]:
         """A list of paths."""

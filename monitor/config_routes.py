@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -27,6 +26,7 @@ from monitor.matchers import LabelMatcher, MatcherError, parse_matchers
 from monitor.notify.inhibition import InhibitRule
 from monitor.notify.mute_times import Range, TimeInterval
 from monitor.notify.route import Route, asks, path_of
+from monitor.records import replace
 from monitor.yaml_reader import Node, suggestion
 
 _OLD_FIELDS = {

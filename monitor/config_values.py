@@ -6,13 +6,16 @@ import ipaddress
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
+
+import msgspec
 
 from monitor.notify.inhibition import DEFAULT_INHIBIT_RULES, InhibitRule
 from monitor.notify.mute_times import TimeInterval
 from monitor.notify.route import Route
+from monitor.records import replace
 from monitor.schedule import Schedule
 
 DEFAULT_PORT = 9519
@@ -52,6 +55,11 @@ class Secret:
         return text
 
     @property
+    def is_at_hand(self) -> bool:
+        """Whether nothing has to be waited for to have it: it is in no file."""
+        return self.where != "file"
+
+    @property
     def shown(self) -> str:
         """Where it is, in words that hold no part of it."""
         return "what stands here" if self.where == "plain" else f"{self.where} {self.value}"
@@ -62,8 +70,7 @@ class Secret:
     __str__ = __repr__
 
 
-@dataclass(frozen=True, slots=True)
-class Webhook:
+class Webhook(msgspec.Struct, frozen=True):
     """A URL that gets Alertmanager's webhook payload by POST."""
 
     url: Secret
@@ -75,8 +82,7 @@ class Webhook:
     insecure_skip_verify: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Receiver:
+class Receiver(msgspec.Struct, frozen=True):
     """Somebody who is told: apprise URLs, webhooks, or both."""
 
     name: str
@@ -89,8 +95,7 @@ class Receiver:
     """Messages a minute at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduledReport:
+class ScheduledReport(msgspec.Struct, frozen=True):
     """A report that is sent to a receiver when it is due."""
 
     name: str
@@ -102,8 +107,7 @@ class ScheduledReport:
     """As ``monitor.reporting.price`` writes them."""
 
 
-@dataclass(frozen=True, slots=True)
-class AlertmanagerServer:
+class AlertmanagerServer(msgspec.Struct, frozen=True):
     """An Alertmanager that alerts are sent on to."""
 
     url: str
@@ -113,8 +117,7 @@ class AlertmanagerServer:
     insecure_skip_verify: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Canary:
+class Canary(msgspec.Struct, frozen=True):
     """How a server's engine is tried with one token where it makes no step by itself. Durations in seconds."""
 
     deadline_seconds: float = 10.0
@@ -136,8 +139,7 @@ LATENCY_TARGETS: tuple[LatencyTarget, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class VllmServer:
+class VllmServer(msgspec.Struct, frozen=True):
     """A server whose ``/metrics`` is scraped."""
 
     url: str
@@ -157,8 +159,7 @@ class VllmServer:
     """How it is tried where its engine stands still; None for never."""
 
 
-@dataclass(frozen=True, slots=True)
-class Polling:
+class Polling(msgspec.Struct, frozen=True):
     """Cadence of a kind of source, in seconds."""
 
     enabled: bool
@@ -166,8 +167,7 @@ class Polling:
     deadline: float
 
 
-@dataclass(frozen=True, slots=True)
-class Keeping:
+class Keeping(msgspec.Struct, frozen=True):
     """What history keeps on disk."""
 
     enabled: bool = True
@@ -175,8 +175,7 @@ class Keeping:
     max_bytes: int = 2 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeKeeping:
+class ProbeKeeping(msgspec.Struct, frozen=True):
     """Which results of probes are kept; baselines stay beyond that."""
 
     runs: int = 100
@@ -197,8 +196,7 @@ class Tls:
     """Line and column where the configuration has it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Api:
+class Api(msgspec.Struct, frozen=True):
     """Where the daemon answers, and what has to be shown there."""
 
     socket: Path
@@ -228,11 +226,10 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(msgspec.Struct, frozen=True):
     """All that ``gpumon.yaml`` says, with the defaults where it is silent."""
 
-    hostname: str = field(default_factory=socket.gethostname)
+    hostname: str = msgspec.field(default_factory=socket.gethostname)
     job: str = "gpumon"
     instance: str = ""
     state_directory: Path = SYSTEM_STATE
@@ -268,7 +265,7 @@ class Config:
     route: Route | None = None
     """The tree's root; None where there is no receiver."""
     inhibit_rules: tuple[InhibitRule, ...] = DEFAULT_INHIBIT_RULES
-    time_intervals: Mapping[str, tuple[TimeInterval, ...]] = field(default_factory=dict)
+    time_intervals: Mapping[str, tuple[TimeInterval, ...]] = msgspec.field(default_factory=dict)
     """What routes name as times in which they are mute, or alone speak."""
     reports: tuple[ScheduledReport, ...] = ()
 

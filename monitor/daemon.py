@@ -13,10 +13,11 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 
-from monitor import __version__, logs, state_lock, told
+import msgspec
+
+from monitor import __version__, logs, resolving, starting, state_lock, told
 from monitor.api.node import Node
 from monitor.api.server import ApiServer
 from monitor.clock import Clock
@@ -27,8 +28,10 @@ from monitor.probes.kept import Limits
 from monitor.probes.known import known_servers
 from monitor.probes.runs import Runs
 from monitor.probes.series import ProbeSeries
+from monitor.records import replace
 from monitor.rules.engine import Engine
 from monitor.rules.rule_file import RuleSet, default_rules_path, load_rules
+from monitor.rules.transition import Transition
 from monitor.samples import Event, ScrapeBuilder, label
 from monitor.sd_notify import notify, watchdog_seconds
 from monitor.selector import Matcher
@@ -51,10 +54,11 @@ _SERVING = ("api", "notifications", "alertmanagers", "heartbeats")
 _ALIVE_EVERY = 10.0
 _PAUSE_MS = 3_000
 """For how long rules are not evaluated after the clock went back: longer than most sources' intervals."""
+_AT_ONCE_SECONDS = 0.01
+"""For so long rules are evaluated before all else has its turn."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """What the command line says beside the configuration."""
 
     mode: str = "system"
@@ -109,10 +113,12 @@ class Daemon:
         self._renewing: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._failed: BaseException | None = None
-        self._lock: int | None = None
+        self._lock: state_lock.StateLock | None = None
         self._ends = ""
         """Why it ends, for the event that tells of it."""
         self._orphaned = False
+        self._fed = 0.0
+        """When the watchdog was fed last."""
         self._telling = Telling(
             config,
             self._clock,
@@ -138,13 +144,14 @@ class Daemon:
     async def run(self) -> None:
         """Start everything, serve, and end cleanly on SIGTERM or SIGINT.
 
-        Raises ``CannotListen`` before anything was started, and whatever ended one of the daemon's own tasks.
+        Raises ``CannotListen`` or ``StateInUse`` before anything was started, and whatever ended one of the daemon's
+        own tasks.
         """
         config = self._config
         alive_at_ms = state_lock.last_alive_ms(config.state_directory)
-        self._lock = state_lock.take(config.state_directory)
+        self._lock = state_lock.StateLock.take(config.state_directory)
         self._server.bind(config.api.socket, config.api.listen)
-        clean = state_lock.ended_by_itself(self._lock)  # a start that fails before is no run
+        clean = self._lock.ended_by_itself()  # a start that fails before is no run
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number)
@@ -165,6 +172,7 @@ class Daemon:
         if self._options.mode == "demo":
             loop.add_reader(sys.stdin.fileno(), self._heed_the_demo)
         notify("READY=1", f"STATUS=watching as {config.instance}")
+        starting.over()
         log.info("gpumon %s watches as %s, socket %s", __version__, config.instance, config.api.socket)
         try:
             await self._stop.wait()
@@ -227,7 +235,7 @@ class Daemon:
             self._history.event(told.ended(self._clock.now_ms(), self._ends, failed=self._failed is not None))
             await self._history.close()
         if self._lock is not None:
-            state_lock.leave(self._lock)
+            await self._lock.leave()
         if self._orphaned:
             shutil.rmtree(self._config.state_directory, ignore_errors=True)
 
@@ -248,7 +256,7 @@ class Daemon:
                 self._node.tell(event)
             if self._lock is not None and time.monotonic() - alive >= _ALIVE_EVERY:
                 alive = time.monotonic()
-                os.utime(self._lock)
+                self._lock.touch()
             if time.monotonic() - looked >= _ALIVE_EVERY:
                 looked, seen_ms, now_ms = time.monotonic(), now_ms, self._clock.now_ms()
                 for over in told.silences_over(self._telling.notifier.silences.all(), seen_ms, now_ms):
@@ -275,8 +283,8 @@ class Daemon:
     async def _watch_rules(self) -> None:
         """Evaluate each group when it is due. This loop alone feeds systemd's watchdog."""
         beat = watchdog_seconds()
-        fed = 0.0
         last_ms, rewinds, anew_at_ms = 0, 0, None
+        self._watching.rules_began = time.monotonic()
         while True:
             now_ms = self._clock.now_ms()
             if now_ms < last_ms - BACK_MS and self._head.rewinds == rewinds:
@@ -286,14 +294,22 @@ class Daemon:
                 anew_at_ms = now_ms + _PAUSE_MS
                 self._clock_went_back(now_ms, last_ms)
             last_ms = now_ms
+            for event in told.leapt(now_ms, self._clock.leap()):
+                log.warning(event.title)
+                self._node.tell(event)
             if now_ms >= (self._engine.next_due_ms if anew_at_ms is None else anew_at_ms):
                 anew_at_ms = None
-                self._evaluate(now_ms)
-            if beat is not None and time.monotonic() - fed >= beat / 2:
-                notify("WATCHDOG=1")
-                fed = time.monotonic()
+                await self._evaluate(now_ms)
+            self._feed_the_watchdog()
             wait = (self._engine.next_due_ms - self._clock.now_ms()) / 1000 / self._clock.speed
             await asyncio.sleep(min(max(wait, 0.01), beat / 2 if beat else 1.0, 1.0))
+
+    def _feed_the_watchdog(self) -> None:
+        """The loop of the rules goes on. Said between two rules, too: all of them may take longer than it waits."""
+        beat = watchdog_seconds()
+        if beat is not None and time.monotonic() - self._fed >= beat / 2:
+            notify("WATCHDOG=1")
+            self._fed = time.monotonic()
 
     def _clock_went_back(self, now_ms: int, last_ms: int) -> None:
         """Rules wait until every source has been read again; what fires goes on firing meanwhile."""
@@ -303,8 +319,29 @@ class Daemon:
         log.warning(title)
         self._node.tell(Event(now_ms, "clock_back", "warning", title))
 
-    def _evaluate(self, now_ms: int) -> None:
-        transitions = self._engine.step(now_ms, self._head, gone=self._watching.gone)
+    async def _evaluate(self, now_ms: int) -> None:
+        """Evaluate what is due. Sources are read and requests answered meanwhile, however long it takes: a node with
+        very many rules must not call its servers down for that."""
+        rewinds = self._head.rewinds
+        began = time.perf_counter()
+        changed: list[Transition] = []
+        try:
+            for transitions in self._engine.steps(now_ms, self._head, gone=self._watching.gone):
+                changed += transitions
+                if time.perf_counter() - began < _AT_ONCE_SECONDS:
+                    continue
+                self._feed_the_watchdog()
+                await asyncio.sleep(0)
+                began = time.perf_counter()
+                if self._head.rewinds != rewinds:  # what is left is evaluated by the new clock
+                    break
+        finally:
+            # Together: what inhibits an alert may end by an earlier rule than it, which would be told in between.
+            self._changed(changed, now_ms)
+        self._failing.tell(now_ms)
+
+    def _changed(self, transitions: Sequence[Transition], now_ms: int) -> None:
+        """Record and tell what rules changed."""
         self._node.transitions.extend(transitions)
         for one in transitions:
             name = label(one.alert.labels, "alertname")
@@ -315,7 +352,6 @@ class Daemon:
             extra = logs.about(alert=name, rule=one.alert.rule, **subject)
             whose = "".join(f" {kind} {value}" for kind, value in subject.items() if value)
             log.log(level, "alert %s%s: %s -> %s%s", name, whose, one.before, one.after, why, extra=extra)
-        self._failing.tell(now_ms)
         self._telling.submit(transitions, now_ms)
 
     # -- reload, linger ----------------------------------------------------------------------------------------------
@@ -337,11 +373,13 @@ class Daemon:
         except ConfigError as error:
             for problem in error.problems:
                 log.error("not reloaded: %s", problem)
+            self._node.config_ok = False
             self._node.tell(told.refused(self._clock.now_ms(), error.problems))
             notify("READY=1", "STATUS=a bad configuration was refused; the old one stays")
             return
         self._node.tell(told.reloaded(self._clock.now_ms(), self._config, config, self._rules, rules))
         self._config = self._node.config = config
+        self._node.config_ok = True
         self._rules = rules
         self._engine.reload(rules)
         self._head.keep(_needs(rules))
@@ -405,9 +443,9 @@ def read_rules(config: Config) -> RuleSet:
 
 
 def run(config: Config, options: Options) -> None:
-    """Run a daemon until it is told to end. Raises ``ConfigError`` and ``CannotListen``."""
+    """Run a daemon until it is told to end. Raises ``ConfigError``, ``CannotListen`` and ``StateInUse``."""
 
     async def main() -> None:
         await Daemon(config, options).run()
 
-    asyncio.run(main())
+    resolving.run(main())

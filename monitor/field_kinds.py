@@ -14,13 +14,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import msgspec
+
 from monitor.durations import format_duration
 
 YEAR_MS = 366 * 86_400_000
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(msgspec.Struct, frozen=True):
     """A text. One that is ``bare`` may be written as a number or a truth value: it is taken as it is written."""
 
     noun: str = "text"
@@ -37,13 +38,11 @@ class Text:
     may_be_null: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Truth:
+class Truth(msgspec.Struct, frozen=True):
     """``true`` or ``false``; YAML's older ``yes``, ``no``, ``on`` and ``off`` are the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(msgspec.Struct, frozen=True):
     """A whole number from ``least`` to ``most``."""
 
     least: int
@@ -52,13 +51,11 @@ class Whole:
     """The type's words, where the limits are not worth saying."""
 
 
-@dataclass(frozen=True, slots=True)
-class RuleLimit:
+class RuleLimit(msgspec.Struct, frozen=True):
     """A number as rule files take it: any, also negative or hexadecimal, or nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Duration:
+class Duration(msgspec.Struct, frozen=True):
     """A length of time as Prometheus writes it, with limits in milliseconds. One that ``may_be_null`` counts as left
     out where nothing stands."""
 
@@ -77,15 +74,13 @@ class Duration:
         return f"duration, {format_duration(self.least)} to {most}"
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
+class Size(msgspec.Struct, frozen=True):
     """A number of bytes, ``500MB`` or ``2GiB``, at least ``least``."""
 
     least: int
 
 
-@dataclass(frozen=True, slots=True)
-class SecretText:
+class SecretText(msgspec.Struct, frozen=True):
     """A secret: a text, ``{env: NAME}`` or ``{file: PATH}``. The rest is of the text alone, as ``Text`` has it."""
 
     pattern: str = ""
@@ -93,22 +88,19 @@ class SecretText:
     bare: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """One of a few words, each with what it means."""
 
     words: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Inside:
+class Inside(msgspec.Struct, frozen=True):
     """A mapping that is a section of its own, by the section's key."""
 
     section: str
 
 
-@dataclass(frozen=True, slots=True)
-class ListOf:
+class ListOf(msgspec.Struct, frozen=True):
     """A list; ``null`` is an empty one."""
 
     item: Kind
@@ -116,8 +108,7 @@ class ListOf:
     unique: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class OneOrMore:
+class OneOrMore(msgspec.Struct, frozen=True):
     """One, or a list; ``null`` is an empty list."""
 
     item: Kind
@@ -125,8 +116,7 @@ class OneOrMore:
     unique: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class MapOf:
+class MapOf(msgspec.Struct, frozen=True):
     """A mapping whose keys are the person's own."""
 
     value: Kind
@@ -135,8 +125,7 @@ class MapOf:
     nullable_values: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Either:
+class Either(msgspec.Struct, frozen=True):
     """The one or the other."""
 
     kinds: tuple[Kind, ...]
@@ -167,8 +156,7 @@ class _Unsaid:
 UNSAID = _Unsaid()
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """A field of a section. ``default`` is the value that it has where it is left out, as one would write it;
     ``without`` says in words what holds then, where no value says it."""
 

@@ -11,9 +11,10 @@ import logging
 import os
 import socket
 import struct
-import sys
 from collections.abc import Iterable
 from typing import Final, TextIO
+
+from monitor.log_stream import PatientHandler
 
 SOCKET: Final = "/run/systemd/journal/socket"
 PRIORITIES: Final = {
@@ -56,7 +57,7 @@ class JournalHandler(logging.Handler):
     def __init__(self, path: str = SOCKET, fallback: TextIO | None = None) -> None:
         super().__init__()
         self._path = path
-        self._fallback = logging.StreamHandler(fallback or sys.stderr)
+        self._fallback = PatientHandler(fallback)
         self._fallback.setFormatter(PriorityFormatter())
         self._socket: socket.socket | None = None
         self._lost = 0
@@ -68,7 +69,7 @@ class JournalHandler(logging.Handler):
             text += f" ({self._lost} lines before this one were lost: the journal did not take them)"
         try:
             self._send(_datagram(record, text))
-        except (TimeoutError, BlockingIOError):
+        except BlockingIOError:
             self._lost += 1
         except OSError:
             self._close()
@@ -81,37 +82,37 @@ class JournalHandler(logging.Handler):
     def close(self) -> None:
         """Close the socket."""
         self._close()
+        self._fallback.close()
         super().close()
 
     def _send(self, datagram: bytes) -> None:
-        patience = 0.0 if self._lost else _PATIENCE
+        wait = socket.MSG_DONTWAIT if self._lost else 0
         if self._socket is None:
-            connected = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-            try:
-                connected.settimeout(patience)
-                connected.connect(self._path)
-            except BaseException:
-                connected.close()
-                raise
-            self._socket = connected
-        self._socket.settimeout(patience)
+            self._socket = self._connected()
         try:
-            self._socket.send(datagram)
+            self._socket.send(datagram, wait)
         except ConnectionError:  # the journal was started anew: its socket is another
             self._close()
-            self._send_once(datagram, patience)
+            with self._connected() as once:
+                once.send(datagram, wait)
         except OSError as error:
             if error.errno not in (errno.EMSGSIZE, errno.ENOBUFS):
                 raise
-            self._send_large(datagram)
+            self._send_large(datagram, wait)
 
-    def _send_once(self, datagram: bytes, patience: float) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as once:
-            once.settimeout(patience)
-            once.connect(self._path)
-            once.send(datagram)
+    def _connected(self) -> socket.socket:
+        connected = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        try:
+            # Not Python's own timeout: it asks poll() first, which says "full" from a quarter of the buffer on, so that
+            # every second line would be waited for and lost while there is room.
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, int(_PATIENCE * 1e6)))
+            connected.connect(self._path)
+        except BaseException:
+            connected.close()
+            raise
+        return connected
 
-    def _send_large(self, datagram: bytes) -> None:
+    def _send_large(self, datagram: bytes, wait: int) -> None:
         """What no datagram holds goes as a sealed file in memory, whose descriptor is sent."""
         assert self._socket is not None  # noqa: S101 - the caller sent by it
         large = os.memfd_create("gpumon-journal", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -119,7 +120,7 @@ class JournalHandler(logging.Handler):
             with open(large, "wb", closefd=False) as file:
                 file.write(datagram)
             fcntl.fcntl(large, fcntl.F_ADD_SEALS, _SEALS)
-            socket.send_fds(self._socket, [b""], [large])
+            socket.send_fds(self._socket, [b""], [large], wait)
         finally:
             os.close(large)
 

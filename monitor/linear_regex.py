@@ -10,11 +10,13 @@ refuses what Prometheus refuses, and leaves few constructs to be read here.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, TypeAlias
+
+import msgspec
 
 LONGEST_TEXT = 4_096
 """Characters that are looked at; a longer text is refused."""
@@ -47,8 +49,7 @@ _ZERO_WIDTH = {
 _WORD = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
 
 
-@dataclass(slots=True)
-class _Step:
+class _Step(msgspec.Struct):
     """One instruction: where it goes on, and for ``split`` the second choice."""
 
     kind: _Kind
@@ -57,7 +58,7 @@ class _Step:
     name: str = ""
     """Of an assertion."""
     fits: Callable[[str], object] | None = None
-    known: dict[str, bool] = field(default_factory=dict)
+    known: dict[str, bool] = msgspec.field(default_factory=dict)
 
     def takes(self, character: str) -> bool:
         found = self.known.get(character)
@@ -71,8 +72,7 @@ Groups: TypeAlias = tuple[int, ...]
 _Node: TypeAlias = tuple[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(msgspec.Struct, frozen=True):
     steps: list[_Step]
     groups: int
     names: dict[str, int]
@@ -287,7 +287,6 @@ class Search:
 
 # -- whole texts -----------------------------------------------------------------------------------------------------
 
-_UNBOUNDED = re.compile(r"[*+]|\{\d+,\d*\}")
 _WITHOUT = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
 _MOST_STEPS = 500_000
 
@@ -295,16 +294,13 @@ _MOST_STEPS = 500_000
 class Pattern:
     """A regular expression that ``monitor.go_regex`` has translated, and that has to match all of a text."""
 
-    __slots__ = ("_fast", "_gave_up", "_program", "_repeats", "_text", "nested")
+    __slots__ = ("_fast", "_gave_up", "_program", "_quick_up_to", "_text")
 
     def __init__(self, translated: str) -> None:
         """Raises ``re.error``."""
         self._text = translated
         self._fast = re.compile(f"(?:{translated})", re.DOTALL)
-        plain = _WITHOUT.sub("x", translated)
-        self._repeats = len(_UNBOUNDED.findall(plain))
-        self.nested = _is_nested(plain)
-        """Whether something is repeated that has a choice in it: that is where ``re`` can take for ever."""
+        self._quick_up_to = _quick_up_to(_WITHOUT.sub("x", translated))
         self._program: Program | None = None
         self._gave_up: TooMuch | None = None
 
@@ -326,11 +322,8 @@ class Pattern:
         return self._slowly(text) is not None
 
     def is_quick(self, text: str) -> bool:
-        """Whether ``re`` cannot take long: each repetition may try each place, times those after it."""
-        repeats = self._repeats
-        if self.nested:
-            return len(text) <= 8
-        return repeats < 2 or len(text) ** repeats <= _QUICK
+        """Whether ``re`` cannot take long: whatever it tries, it comes to the end of all the ways soon."""
+        return len(text) <= self._quick_up_to
 
     @property
     def names(self) -> dict[str, int]:
@@ -349,21 +342,47 @@ class Pattern:
             raise
 
 
-def _is_nested(plain: str) -> bool:
-    """Whether a group with a choice in it is repeated. ``plain`` has no escapes and no classes."""
-    choices = [False]
-    for at, char in enumerate(plain):
+def _quick_up_to(plain: str) -> int:
+    """The length of the longest text on which ``re`` takes less than ``_QUICK`` steps; -1 where there is none.
+    ``plain`` has no escapes and no classes."""
+    low, high = -1, LONGEST_TEXT
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if _ways(plain, middle) <= _QUICK else (low, middle - 1)
+    return low
+
+
+def _ways(plain: str, length: int) -> float:
+    """In how many ways a pattern can be tried on a text of that length, at the most: of what follows each other the
+    product, of choices the sum, and no end of them where something is repeated that has a choice in it."""
+    sums, products = [0.0], [1.0]
+    at = 0
+    while at < len(plain):
+        char = plain[at]
+        at += 1
         if char == "(":
-            choices.append(False)
-        elif char == ")" and len(choices) > 1:
-            inside = choices.pop()
-            after = plain[at + 1 : at + 2]
-            if inside and after and after in "*+{":
-                return True
-            choices[-1] |= inside or (after != "" and after in "*+?{")
-        elif (char in "*+?|" and not (char == "?" and plain[at - 1 : at] == "(")) or char == "{":
-            choices[-1] = True
-    return False
+            sums.append(0.0)
+            products.append(1.0)
+            at += plain[at : at + 1] == "?"
+            continue
+        if char == "|":
+            sums[-1] += products[-1]
+            products[-1] = 1.0
+            continue
+        ways = 1.0
+        if char == ")" and len(sums) > 1:
+            ways = sums.pop() + products.pop()
+        if found := _QUANTIFIER.match(plain, at):
+            at = found.end()
+            sign, least, comma, most = found[1], int(found[2] or 0), found[3], found[4]
+            if sign == "?":
+                ways += 1
+            elif ways > 1:
+                return math.inf
+            elif sign or comma:
+                ways = float((int(most) if most else length + least) - least + 1)
+        products[-1] *= ways
+    return sums[0] + products[0]
 
 
 @lru_cache(maxsize=512)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Final, TextIO
 
 from monitor import journal
+from monitor.log_stream import PatientHandler
 from monitor.repeats import Collapsing
 
 FORMATS: Final = ("auto", "text", "json", "journal")
@@ -74,7 +75,7 @@ class JsonFormatter(logging.Formatter):
 def _handler(form: str, stream: TextIO) -> logging.Handler:
     if form == "journal":
         return journal.JournalHandler(journal.SOCKET, stream)
-    handler = logging.StreamHandler(stream)
+    handler = PatientHandler(stream)
     text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     handler.setFormatter(JsonFormatter() if form == "json" else text)
     return handler

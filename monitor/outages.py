@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from monitor.samples import Event
 from monitor.told import in_words
@@ -19,8 +20,7 @@ _MOST_TOLD = 3
 _WITHIN_MS = 600_000
 
 
-@dataclass(slots=True)
-class _Source:
+class _Source(msgspec.Struct):
     down_ms: int | None = None
     """Since when it has been down; None while it is up."""
     up_ms: int | None = None
@@ -28,7 +28,7 @@ class _Source:
     told: bool = False
     """Whether that it is down was told."""
     reason: str = ""
-    begins: deque[int] = field(default_factory=lambda: deque(maxlen=64))
+    begins: deque[int] = msgspec.field(default_factory=lambda: deque(maxlen=64))
     """When the last outages began that were long enough."""
     flapping: bool = False
     flaps: int = 0

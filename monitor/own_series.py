@@ -25,6 +25,17 @@ FAMILIES = (
     ("gpumon_source_age_seconds", "gauge", "Age of the source's last readings."),
     ("gpumon_source_poll_duration_seconds", "gauge", "Duration of the source's last poll."),
     ("gpumon_rule_evaluation_failures_total", "counter", "Evaluations of rules that failed."),
+    ("gpumon_rule_evaluations_total", "counter", "Evaluations of groups of rules."),
+    (
+        "gpumon_rule_evaluations_late_total",
+        "counter",
+        "Those that came an interval late or more, so that others were left out.",
+    ),
+    (
+        "gpumon_config_last_reload_successful",
+        "gauge",
+        "Whether the last reload took configuration and rules over; 1 until there is one.",
+    ),
     ("gpumon_store_series", "gauge", "Series in memory."),
     ("gpumon_store_dropped_samples_total", "counter", "Samples not newer than their series' newest."),
     ("gpumon_store_series_refused_total", "counter", "Series refused: too many of one source, or labels too long."),
@@ -35,6 +46,7 @@ FAMILIES = (
     ("gpumon_history_lost_samples_total", "counter", "Samples that could not be written and never will be."),
     ("gpumon_history_queued_bytes", "gauge", "What waits for the disk."),
     ("gpumon_history_written_bytes_total", "counter", "Bytes that history's thread wrote."),
+    ("gpumon_history_files_corrupt_total", "counter", "Broken files of history that were moved aside."),
     ("gpumon_process_resident_memory_bytes", "gauge", "Resident memory of the daemon, without children."),
     ("gpumon_process_cpu_seconds_total", "counter", "CPU time of the daemon, without children."),
     (engines.NAME, "gauge", engines.HELP),
@@ -78,6 +90,9 @@ class OwnSeries:
                 b.add("gpumon_source_age_seconds", max(0, now_ms - status.last_success_ms) / 1000, labels)
             b.add("gpumon_source_poll_duration_seconds", status.poll_seconds, labels)
         b.add("gpumon_rule_evaluation_failures_total", engine.failures)
+        b.add("gpumon_rule_evaluations_total", engine.evaluations)
+        b.add("gpumon_rule_evaluations_late_total", engine.late)
+        b.add("gpumon_config_last_reload_successful", float(node.config_ok))
         b.add("gpumon_store_series", len(node.head))
         b.add("gpumon_store_dropped_samples_total", node.head.dropped_samples)
         b.add("gpumon_store_rewinds_total", node.head.rewinds)
@@ -103,6 +118,7 @@ class OwnSeries:
         b.add("gpumon_history_lost_samples_total", status.lost_samples)
         b.add("gpumon_history_queued_bytes", status.queued)
         b.add("gpumon_history_written_bytes_total", status.written_bytes)
+        b.add("gpumon_history_files_corrupt_total", status.corrupt_files)
         if status.oldest_ms is not None:
             b.add("gpumon_history_oldest_timestamp_seconds", status.oldest_ms / 1000)
 

@@ -11,7 +11,8 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 FIRST_EVERY = 300.0
 """Seconds until what lasts is told again; each time twice as long, up to ``LAST_EVERY``."""
@@ -80,8 +81,7 @@ class Trouble:
         self._log.log(level, "%s", said, extra={"about": self._about}, stacklevel=stacklevel + 1)
 
 
-@dataclass(slots=True)
-class _Seen:
+class _Seen(msgspec.Struct):
     began: float
     passed: int
     held: int = 0

@@ -10,9 +10,10 @@ from __future__ import annotations
 import importlib.resources
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
+
+import msgspec
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 _ITEM = re.compile(r"(?:-|(\d+)\.) +")
@@ -21,8 +22,7 @@ _INLINE = re.compile(r"`([^`]+)`|\*\*([^*]+)\*\*|\[([^\]]+)\]\(([^()\s]+)\)")
 Style: TypeAlias = Literal["plain", "code", "strong", "link"]
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True):
     """A part of a text that looks alike."""
 
     style: Style
@@ -36,8 +36,7 @@ class Piece:
         return self.target if self.style == "link" and _NAME.fullmatch(self.target) else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(msgspec.Struct, frozen=True):
     """A heading, a paragraph, an item of a list, or lines of code."""
 
     kind: Literal["title", "heading", "paragraph", "item", "code"]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+import msgspec
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 """A series' identity: pairs sorted by label name, ``__name__`` among them. No value is empty: Prometheus takes an
@@ -65,8 +66,7 @@ def escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(msgspec.Struct, frozen=True):
     """What is said of all series of one name: ``# TYPE`` and ``# HELP`` of the exposition."""
 
     name: str
@@ -90,8 +90,7 @@ class Shape:
         return len(self.series)
 
 
-@dataclass(frozen=True, slots=True)
-class GpuProcess:
+class GpuProcess(msgspec.Struct, frozen=True):
     """A process that holds memory of a GPU. Never a series: command lines carry API keys."""
 
     gpu: str
@@ -128,8 +127,7 @@ class GpuProcess:
     """Its control group, as a path: which service, session or job it is of."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """Something that happened at a moment: an XID, a restart, a line of a log. Never a series by itself; what counts
     events is a counter beside it."""
 
@@ -140,14 +138,13 @@ class Event:
     """``info``, ``warning`` or ``critical``."""
     title: str
     """One line for a person."""
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
     """What it concerns: ``gpu``, ``UUID``, ``server``, ``code``."""
     detail: str = ""
     """What it means and what to do, where that is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scrape:
+class Scrape(msgspec.Struct, frozen=True):
     """The readings of one poll of one source: ``values[i]`` belongs to ``shape.series[i]``.
 
     What a source did not get is not in it: a series that was in the last shape and is absent from this one ends (the
@@ -159,7 +156,7 @@ class Scrape:
     values: Sequence[float]
     processes: tuple[GpuProcess, ...] | None = None
     """What ran on the GPUs; None for a source that knows no processes."""
-    facts: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Words worth showing a person: the driver's version, a server's model. Never series."""
     events: tuple[Event, ...] = ()
     """What happened since the source's last poll, oldest first."""
@@ -187,6 +184,10 @@ class ScrapeBuilder:
     def family(self, name: str, kind: str, help_text: str) -> None:
         """Declare a family; saying it twice changes nothing."""
         self._families.setdefault(name, Family(name, kind, help_text))
+
+    def has(self, name: str) -> bool:
+        """Whether this family was declared."""
+        return name in self._families
 
     def add(self, name: str, value: float | None, labels: tuple[tuple[str, str], ...] = ()) -> None:
         """Add a reading, or nothing where ``value`` is None: what is absent has no sample.

@@ -6,16 +6,16 @@ A time that a clock leaps over in spring is due an hour later, and one that come
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+
+import msgspec
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 FORMS = "daily 08:00, or weekly monday 08:00"
 _SCHEDULE = re.compile(r"(?:daily|weekly +([a-z]+)) +([01][0-9]|2[0-3]):([0-5][0-9])")
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(msgspec.Struct, frozen=True):
     """``minute`` of the day; ``weekday`` 0 for Monday, None for each day; ``location`` None for this machine's own
     clock."""
 

@@ -8,20 +8,37 @@ import socket
 
 log = logging.getLogger(__name__)
 
+_senders: dict[str, socket.socket] = {}
+"""Kept: where clients have taken every file that may be open, the watchdog is still to be fed."""
+
 
 def notify(*lines: str) -> None:
     """Send lines such as ``READY=1``; nothing where no service manager listens."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
-    if address.startswith("@"):
-        address = "\0" + address[1:]  # an abstract socket
+    message = "\n".join(lines).encode()
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.connect(address)
-            sender.sendall("\n".join(lines).encode())
+        try:
+            _sender(address).sendall(message)
+        except ConnectionError:  # another service manager has its place
+            if address in _senders:
+                _senders.pop(address).close()
+            _sender(address).sendall(message)
     except OSError as error:
         log.warning("systemd's socket does not take %s: %s", lines[0], error)
+
+
+def _sender(address: str) -> socket.socket:
+    if address not in _senders:
+        sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        try:
+            sender.connect("\0" + address[1:] if address.startswith("@") else address)  # @: an abstract one
+        except OSError:
+            sender.close()
+            raise
+        _senders[address] = sender
+    return _senders[address]
 
 
 def watchdog_seconds() -> float | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
 from typing import Any
 
 from monitor.api.node import Node
@@ -24,6 +23,7 @@ from monitor.notify.sender import AppriseSender
 from monitor.notify.targets import Targets
 from monitor.notify.webhook import WebhookSender
 from monitor.promql.errors import PromQLError
+from monitor.records import replace
 from monitor.rules.engine import Engine
 from monitor.rules.graph import curve_of, graph_of
 from monitor.rules.transition import Alert, Transition

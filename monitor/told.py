@@ -5,13 +5,14 @@ changed, or why it was refused; who silenced what; that history is not written, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 from monitor import __version__
+from monitor.clock import Leap
 from monitor.config import Config
 from monitor.notify.silences import Silence
 from monitor.probes.schema import RunRow
+from monitor.records import fields, replace
 from monitor.rules.rule_file import RuleSet
 from monitor.samples import Event
 from monitor.yaml_reader import Problem
@@ -20,6 +21,8 @@ _NAMES = 6
 """Names in a title; the others are in the detail."""
 _AWAY_MS = 30_000
 """An earlier run says each ten seconds that it lives: a gap shorter than this is no absence."""
+_LEAP_MS = 10_000
+"""A shorter leap forward is a correction."""
 _WORDS = {
     "vllm_servers": "vLLM servers",
     "evaluation_interval_ms": "evaluation_interval",
@@ -54,6 +57,17 @@ def began(now_ms: int, alive_ms: int | None, clean: bool, boot_ms: int | None) -
     return Event(now_ms, "daemon_started", severity, title, {}, detail)
 
 
+def leapt(now_ms: int, leap: Leap) -> list[Event]:
+    """The machine slept, or the clock was set forward: either by so much that it matters."""
+    found = []
+    if leap.slept_ms >= _LEAP_MS:
+        found.append(("slept", f"the machine slept for {in_words(leap.slept_ms)}"))
+    if leap.set_ms >= _LEAP_MS:
+        found.append(("clock_forward", f"the clock went forward by {leap.set_ms // 1000} s"))
+    detail = "Of that time there are no readings. What fires goes on, and silences end when they said."
+    return [Event(now_ms, kind, "warning", title, {}, detail) for kind, title in found]
+
+
 def ended(now_ms: int, why: str, *, failed: bool = False) -> Event:
     """It ends, as it was told to, or because a part of it failed."""
     severity = "critical" if failed else "info"
@@ -62,7 +76,7 @@ def ended(now_ms: int, why: str, *, failed: bool = False) -> Event:
 
 def reloaded(now_ms: int, old: Config, new: Config, before: RuleSet, after: RuleSet) -> Event:
     """Configuration and rules were read again. Names what differs, and no value: some are secrets."""
-    differ = [one.name for one in fields(new) if getattr(old, one.name) != getattr(new, one.name)]
+    differ = [name for name in fields(new) if getattr(old, name) != getattr(new, name)]
     changed = [_WORDS.get(name, name) for name in differ]
     known, now = _rules(before), _rules(after)
     parts = [f"{', '.join(changed)} changed"] if changed else []
@@ -143,7 +157,7 @@ def silences_over(silences: Iterable[Silence], since_ms: int, now_ms: int) -> li
 
 def probe_started(now_ms: int, row: RunRow) -> Event:
     """A probe began."""
-    by = f", for {row.by}" if row.by else ""
+    by = f", for {_shown(row.by)}" if row.by else ""
     return Event(now_ms, "probe_started", "info", f"{_probe(row)} against {row.server} began{by}", _of_probe(row))
 
 
@@ -162,7 +176,7 @@ def probe_over(now_ms: int, row: RunRow) -> Event:
 
 
 def _probe(row: RunRow) -> str:
-    return row.workload if row.name in ("", row.workload) else f"{row.workload} ({row.name})"
+    return row.workload if row.name in ("", row.workload) else f"{row.workload} ({_shown(row.name)})"
 
 
 def _of_probe(row: RunRow) -> dict[str, str]:
@@ -170,18 +184,23 @@ def _of_probe(row: RunRow) -> dict[str, str]:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())[:200]
+    return _shown(" ".join(text.split()))[:200]
 
 
 def _about(silence: Silence) -> str:
     """What it silences, in a line."""
     name = next((m.value for m in silence.matchers if m.name == "alertname" and m.op == "="), "")
     others = ", ".join(str(m) for m in silence.matchers if not name or m.name != "alertname")
-    return f"{name} ({others})" if name and others else name or others
+    return _shown(f"{name} ({others})" if name and others else name or others)
 
 
 def _why(silence: Silence) -> str:
-    return f"{silence.created_by}: {silence.comment}"
+    return _shown(f"{silence.created_by}: {silence.comment}")
+
+
+def _shown(text: str) -> str:
+    """What a client wrote, without what a terminal obeys: events go into logs and other people's programs."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\N{MIDDLE DOT}" for c in text)
 
 
 def _rules(rules: RuleSet) -> dict[str, list[object]]:

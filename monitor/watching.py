@@ -17,7 +17,7 @@ from monitor.config import Config, VllmServer
 from monitor.outages import Outages
 from monitor.probes.canary import CanarySource
 from monitor.repeats import Trouble
-from monitor.samples import Event, GpuProcess, Labels, Scrape, label
+from monitor.samples import Event, GpuProcess, Labels, Scrape, Shape, label
 from monitor.sources import engines
 from monitor.sources.discovery import Found, ServerFinder
 from monitor.sources.host import HostSource
@@ -28,6 +28,7 @@ from monitor.sources.processes import ProcessTable
 from monitor.sources.source import Source
 from monitor.sources.vllm import VllmSource
 from monitor.sources.vllm_health import EngineSource, process_of
+from monitor.sources.vllm_http import Key
 from monitor.sources.vllm_log import ServerLog
 from monitor.store.head import Head
 
@@ -64,10 +65,14 @@ class Watching:
         self._simulate = simulate
         self._hardware = hardware
         self._past_seconds = past_seconds
+        self.rules_began: float | None = None
+        """When rules were first evaluated, by ``time.monotonic``: sources are read just before each of their beats."""
         self._pollers: dict[str, tuple[Poller, asyncio.Task[None]]] = {}
         self._seen_ms: dict[str, int] = {}
         """Servers that were found, by label, and when last."""
         self._gpus: dict[str, str] = {}
+        self._gpus_of: Shape | None = None
+        """The series that they were seen in."""
         self._rows: tuple[GpuProcess, ...] = ()
         self._nvml: NvmlSource | None = None
         self._kernel_log: KernelLogSource | None = None
@@ -111,10 +116,13 @@ class Watching:
         self.start()
 
     def _add(self, source: Source) -> None:
-        poller = Poller(source, self._clock, self._take, self._lose)
+        poller = Poller(source, self._clock, self._take, self._lose, self._servers, lambda: self.rules_began)
         task = asyncio.create_task(poller.run(), name=f"source {poller.status.key}")
         task.add_done_callback(self._ended)
         self._pollers[poller.status.key] = (poller, task)
+
+    def _servers(self) -> int:
+        return sum(1 for poller, _ in self._pollers.values() if poller.status.server)
 
     def _tell(self) -> None:
         self._node.statuses = [poller.status for poller, _ in self._pollers.values()]
@@ -153,12 +161,10 @@ class Watching:
     def _server(self, server: VllmServer) -> list[Source]:
         """What is read of one server: its metrics, how it is, its log where the configuration names one, and a canary's
         fate where it asks for that. A daemon that notifies nobody sends none."""
-        try:
-            api_key = server.api_key.reveal() if server.api_key else None
-        except ValueError as error:
-            subject = logs.about(source="vllm", server=server.server)
-            log.error("server %s is scraped without its key: %s", server.server, error, extra=subject)
-            api_key = None
+        api_key = None
+        if server.api_key is not None:
+            about = logs.about(source="vllm", server=server.server)["about"]
+            api_key = Key(server.api_key.reveal, server=server.server, about=about)
         ca_file = str(server.ca_file) if server.ca_file else None
         name, insecure, table = server.server, server.insecure_skip_verify, self._table
         metrics = VllmSource(
@@ -238,7 +244,8 @@ class Watching:
             log.warning("%s: %s", event.kind, event.title, extra=logs.about(event=event.kind, **subject))
         if status.source != "nvml":
             return
-        self._gpus = engines.gpus_of(scrape.shape.series)
+        if scrape.shape is not self._gpus_of:
+            self._gpus, self._gpus_of = engines.gpus_of(scrape.shape.series), scrape.shape
         if self._nvml is not None:
             node.topology = self._nvml.topology
         if self._kernel_log is not None:
@@ -303,7 +310,9 @@ class Watching:
                     if self._config.vllm.enabled and self._config.discover:
                         self._follow(await self._finder.find())
             except Exception as error:  # what is not found must not end the watching of what is
-                trouble.again(f"looking for processes and servers failed: {type(error).__name__}: {error}", error=error)
+                told = isinstance(error, OSError) and error.strerror  # with the file's name; a TimeoutError has none
+                fault, why = (None, str(error)) if told else (error, repr(error))
+                trouble.again(f"looking for processes and servers failed: {why}", error=fault)
             else:
                 trouble.over("processes and servers are looked for again")
             await asyncio.sleep(1.0)

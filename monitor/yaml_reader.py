@@ -10,9 +10,9 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import yaml
 
 from monitor.durations import format_duration as format_duration
@@ -22,8 +22,7 @@ _MAX_BYTES = 4 * 1024 * 1024
 _MAX_DEPTH = 64
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True, order=True):
     """One thing that is wrong in a file: where, and what to do about it. Lines and columns start at 1."""
 
     path: str
@@ -249,6 +248,13 @@ def read_text(path: Path | str, problems: Problems) -> str | None:
         return None
 
 
+def refuse_nothing(text: str | None, problems: Problems, cure: str) -> None:
+    """Note a problem for a file of no text at all: it was cut off, or is still being written, and to take it for what
+    is meant would end what it held. A file of comments is meant so."""
+    if text is not None and not text.strip():
+        problems.add(f"is empty: {cure}")
+
+
 def compose(text: str, problems: Problems) -> Node | None:
     """The document in ``text``; None where it is empty, or (with a problem noted) not YAML. Aliases are refused:
     nothing that is read here needs them, and a few can grow to gigabytes. So is what is nested too deeply."""
@@ -275,16 +281,46 @@ def _cure(error: yaml.MarkedYAMLError, text: str) -> str:
     """What to do about the slips that are common, else ""."""
     mark = error.problem_mark
     lines = text.splitlines()
-    if mark is None or mark.line >= len(lines):
+    if mark is None:
         return ""
+    lines.extend([""] * (mark.line + 1 - len(lines)))  # the end of the text is a place, too
     found = lines[mark.line][mark.column : mark.column + 1]
     if found == "\t":
         return ": this is a tab, and YAML is indented with blanks"
     if "alias" in str(error.context) or "anchor" in str(error.context):
         found = "*" if "alias" in str(error.context) else "&"
     elif found not in ("@", "`", "%") or "cannot start any token" not in str(error.problem):
-        return ""
+        return _cure_of_place(error, mark, lines)
     return f': a text that begins with {found} stands in quotes, "{found}…"'
+
+
+def _cure_of_place(error: yaml.MarkedYAMLError, mark: yaml.Mark, lines: list[str]) -> str:
+    """The same, where the parser says only what it would have expected."""
+    problem, begun = str(error.problem), error.context_mark
+    before = lines[mark.line][: mark.column]
+    if "mapping values are not allowed" in problem:
+        if before.strip(" -").count(":"):
+            return ': a text with ": " in it stands in quotes'
+        return ": is this line indented as far as those that it belongs with?"
+    if begun is None:
+        return ""
+    if "block" in str(error.context) and "did not find expected" in problem:
+        if before.strip(" "):
+            return ": a text with quotes in it stands as a whole in the others, or in none"
+        if mark.column != begun.column:
+            above = f"line {begun.line + 1}, by {begun.column}"
+            return f": this line is indented by {mark.column}, and those that it goes on from, in {above}"
+        if lines[mark.line][mark.column : mark.column + 1] == "-":
+            return ": is this item of a list indented as those before it?"
+        return f": line {begun.line + 1} begins a list here, and this is no item of it: is it indented right?"
+    if "flow" in str(error.context):
+        opened = lines[begun.line][begun.column : begun.column + 1]
+        if opened not in ("{", "["):  # the parser tells of what it wanted there, as at the end of the text
+            return ": is each { and [ before it closed?"
+        return f": is the {opened} of line {begun.line + 1}, column {begun.column + 1} closed?"
+    if "unexpected end of stream" in problem:
+        return f": the quote of line {begun.line + 1}, column {begun.column + 1} is not closed"
+    return ""
 
 
 def _refusal(text: str) -> tuple[str, int, int] | None:

@@ -50,7 +50,7 @@ class RunningDaemon:
 
     def text(self, path: str) -> str:
         """The text at ``path``."""
-        return self._client.get(path).text
+        return self._client.get(path).raise_for_status().text
 
     def query(self, expr: str) -> list[tuple[dict[str, str], float]]:
         """An instant query's labels and values."""

@@ -56,7 +56,7 @@ def test_check_names_every_problem_of_every_file_with_its_place(tmp_path: Path) 
     assert done.returncode == 1
     said = done.stdout.splitlines()
     assert f'{rules}:5:5: unknown field "exprr" (did you mean "expr"?)' in said
-    assert f'{rules}:6:10: unknown unit "x" in duration "5x"' in said
+    assert f'{rules}:6:10: unknown unit "x" in duration "5x": write it as 30s, 5m or 1h30m' in said
     assert f'{config}:1:9: unknown field "reciever" (did you mean "receiver"?)' in said
     assert any(line.startswith(f"{tmp_path / 'missing.yaml'}:1:1: cannot be read") for line in said)
 

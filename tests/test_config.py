@@ -65,6 +65,22 @@ def test_an_empty_file_gives_the_defaults() -> None:
     assert not config.receivers
 
 
+@pytest.mark.parametrize("text", ["", " \n\n", "\ufeff"])
+def test_a_file_of_nothing_is_refused(tmp_path: Path, text: str) -> None:
+    """It was cut off, or is still being written: notifications must not end by that."""
+    path = tmp_path / "gpumon.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"gpumon.yaml:1:1: is empty: where the defaults are meant, write {}"):
+        load(path)
+
+
+@pytest.mark.parametrize("text", ["{}", "# the defaults\n"])
+def test_a_file_may_mean_the_defaults(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "gpumon.yaml"
+    path.write_text(text)
+    assert load(path) == loads("")
+
+
 def test_every_problem_is_told_at_once_with_its_place() -> None:
     assert told(
         'api: {listen: "0.0.0.0:9519", sockt: x}\n'

@@ -183,10 +183,12 @@ def test_what_it_does_itself_is_among_the_events(tmp_path: Path) -> None:
         one.process.send_signal(signal.SIGHUP)
         wait_for(lambda: "config_refused" in dict(told_by(one)), "the refusal")
         assert "gpumon.yaml:1:1: unknown field" in dict(told_by(one))["config_refused"]
+        wait_for(lambda: one.query("gpumon_config_last_reload_successful == 0"), "the series of the refusal")
         config.write_text(good + "alerting: {evaluation_interval: 9s}\n")
         one.process.send_signal(signal.SIGHUP)
         wait_for(lambda: "config_reloaded" in dict(told_by(one)), "the reload")
         assert dict(told_by(one))["config_reloaded"] == "configuration read again: evaluation_interval changed"
+        wait_for(lambda: one.query("gpumon_config_last_reload_successful == 1"), "the series of the reload")
         assert one.end() == 0
     with daemon(tmp_path, "--config", str(config)) as one:
         events = told_by(one)

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from monitor.go_regex import RegexError, expand, to_python
-from monitor.linear_regex import compiled
+from monitor.linear_regex import LONGEST_TEXT, compiled
 from monitor.promql.errors import PromQLError
 from monitor.samples import make_labels
 from monitor.store.head import Head
@@ -103,12 +103,40 @@ def test_templates_are_expanded_as_go_does(template: str, result: str) -> None:
         ".*.*.*.*.*x",
         "(.+)+(.+)+x",
         "(?i)(A+)+B",
+        "a?" * 200 + "a" * 200 + "b",
+        "(a|aa)" * 100 + "b",
     ],
 )
 def test_no_pattern_takes_for_ever(pattern: str) -> None:
     regex = compiled(to_python(pattern))
     assert not regex.fits("a" * 200)  # with Python's own this would never end
     assert at(load(MINUTE, x__a_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa=[1.0]), f'x{{a=~"{pattern}"}}', 0) == {}
+
+
+def test_nor_does_one_on_a_short_text() -> None:
+    assert not compiled(to_python("x|(a*)(|a*){233}")).fits("c")
+    assert not compiled(to_python("(?:a?){200}b")).fits("aaaa")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "longest"),
+    [
+        ("", LONGEST_TEXT),
+        ("a|b|c" * 100, LONGEST_TEXT),  # choices one beside the other
+        ("vm-[0-9]{1,3}(?::[0-9]+)?", LONGEST_TEXT),
+        (".*foo.*", 446),  # 447² ways
+        ("a{3}b{2,}", LONGEST_TEXT),
+        ("(?:a|b){2}", -1),
+        ("(?:a|b)" * 18, -1),
+        ("(?:a|b)" * 17, LONGEST_TEXT),
+        ("(?:a?b)?" * 11, LONGEST_TEXT),  # 3 ways each
+        ("(?:a?b)?" * 12, -1),
+    ],
+)
+def test_python_is_asked_where_it_has_few_ways_to_try(pattern: str, longest: int) -> None:
+    regex = compiled(to_python(pattern))
+    assert regex.is_quick("a" * max(longest, 0)) == (longest >= 0)
+    assert not regex.is_quick("a" * (longest + 1))
 
 
 def test_both_ways_of_matching_agree() -> None:

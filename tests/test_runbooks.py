@@ -7,7 +7,6 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import click
@@ -19,6 +18,7 @@ from monitor.commands.series import all_entries
 from monitor.matchers import parse_matchers
 from monitor.promql.parse import parse
 from monitor.promql.tree import Aggregate, Binary, Call, Selector, String
+from monitor.records import fields
 from monitor.rules.rule_file import Group, Rule, default_rules_path, load_rules, read_rules
 from monitor.runbooks import Block, blocks
 from monitor.sources.xid import XIDS
@@ -105,10 +105,10 @@ def queries(name: str) -> list[str]:
 def parts(tree: object) -> Iterator[object]:
     """An expression and all that it is made of."""
     yield tree
-    for one in fields(tree) if is_dataclass(tree) else ():
-        value = getattr(tree, one.name)
+    for name in fields(tree):
+        value = getattr(tree, name)
         for each in value if isinstance(value, tuple) else (value,):
-            if is_dataclass(each):
+            if fields(each):
                 yield from parts(each)
 
 

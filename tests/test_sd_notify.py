@@ -3,10 +3,12 @@
 import os
 import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from monitor import sd_notify
 from monitor.sd_notify import notify, watchdog_seconds
 from tests.daemons import PATIENCE, daemon, wait_for
 
@@ -41,6 +43,41 @@ def test_nothing_is_sent_where_nobody_listens(monkeypatch: pytest.MonkeyPatch, t
     notify("READY=1")
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
     notify("READY=1")
+
+
+@pytest.fixture
+def _no_sender() -> Iterator[None]:
+    yield
+    for sender in sd_notify._senders.values():
+        sender.close()
+    sd_notify._senders.clear()
+
+
+@pytest.mark.usefixtures("_no_sender")
+def test_it_is_fed_where_no_file_can_be_opened_any_more(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def none(*_: object) -> socket.socket:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.setblocking(False)
+        notify("READY=1")
+        monkeypatch.setattr(socket, "socket", none)
+        notify("WATCHDOG=1")
+        assert heard(listener, []) == ["READY=1", "WATCHDOG=1"]
+
+
+@pytest.mark.usefixtures("_no_sender")
+def test_a_service_manager_that_began_anew_is_found_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    for number in range(2):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+            listener.bind(str(tmp_path / "notify"))
+            listener.setblocking(False)
+            notify(f"STATUS={number}")
+            assert heard(listener, []) == [f"STATUS={number}"]
+        (tmp_path / "notify").unlink()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from monitor.api.node import Node
 from monitor.clock import Clock
 from monitor.config import Config, loads
+from monitor.records import replace
 from monitor.rules.engine import Engine
 from monitor.rules.rule_file import read_rules
 from monitor.store.head import Head

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import replace
+import asyncio
 from pathlib import Path
 
 from monitor import state_lock, told
 from monitor.config import Config, Polling, loads
 from monitor.matchers import LabelMatcher
 from monitor.notify.silences import Silence
+from monitor.probes.schema import RunRow
+from monitor.records import replace
 from monitor.rules.rule_file import RuleSet, load_rules
 from monitor.yaml_reader import Problem
 
@@ -143,29 +144,33 @@ def test_lengths_of_time() -> None:
 
 
 def test_a_first_start_that_fails_is_no_run(tmp_path: Path) -> None:
-    first = state_lock.take(tmp_path)
-    assert first is not None
-    os.close(first)  # its port was taken: it ended before it began
+    first = state_lock.StateLock.take(tmp_path)
+    first.drop()  # its port was taken: it ended before it began
     assert state_lock.last_alive_ms(tmp_path) is None
-    second = state_lock.take(tmp_path)
-    assert second is not None
-    assert not state_lock.ended_by_itself(second)
+    second = state_lock.StateLock.take(tmp_path)
+    assert not second.ended_by_itself()
     assert state_lock.last_alive_ms(tmp_path) is not None
-    os.close(second)
+    second.drop()
 
 
 def test_a_run_that_ends_by_itself_is_told_from_one_that_was_killed(tmp_path: Path) -> None:
     assert state_lock.last_alive_ms(tmp_path) is None
-    first = state_lock.take(tmp_path)
-    assert first is not None
-    assert not state_lock.ended_by_itself(first), "there was none before"
-    state_lock.leave(first)
-    second = state_lock.take(tmp_path)
-    assert second is not None
-    assert state_lock.ended_by_itself(second)
-    os.close(second)  # as a kill does
-    third = state_lock.take(tmp_path)
-    assert third is not None
-    assert not state_lock.ended_by_itself(third)
+    first = state_lock.StateLock.take(tmp_path)
+    assert not first.ended_by_itself(), "there was none before"
+    asyncio.run(first.leave())
+    second = state_lock.StateLock.take(tmp_path)
+    assert second.ended_by_itself()
+    second.drop()  # as a kill does
+    third = state_lock.StateLock.take(tmp_path)
+    assert not third.ended_by_itself()
     assert state_lock.last_alive_ms(tmp_path) is not None
-    os.close(third)
+    third.drop()
+
+
+def test_what_clients_call_a_probe_and_themselves_commands_no_terminal() -> None:
+    row = RunRow(
+        "1", "a\x1b[2Jb", "latency", "n1:8000", "m", "failed", NOW, error="no\x1b]0;x\x07", by="eve\u202e\x1b[31m"
+    )
+    for event in (told.probe_started(NOW, row), told.probe_over(NOW, row)):
+        assert event.title.isprintable()
+    assert told.probe_started(NOW, row).title.endswith(", for eve\N{MIDDLE DOT}\N{MIDDLE DOT}[31m")

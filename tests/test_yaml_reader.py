@@ -97,6 +97,19 @@ def test_a_suggestion_is_made_only_for_what_is_near() -> None:
         ("a:\n\tb: 1\n", "f.yaml:2:1: not valid YAML: found character that cannot start any token: this is a tab"),
         ("a: *:9519\n", 'stands in quotes, "*…"'),
         ("a: @x\n", 'stands in quotes, "@…"'),
+        (
+            "a:\n  - b: 1\n- c: 2\n",
+            "f.yaml:3:1: not valid YAML: did not find expected key: is this item of a list indented as those",
+        ),
+        ("a:\n  - b: 1\n   c: 2\n", "this line is indented by 3, and those that it goes on from, in line 2, by 2"),
+        ("a:\n  b: 1\n c: 2\n", "3:2: not valid YAML: did not find expected key: this line is indented by 1"),
+        ("- a\nb: 1\n", "line 1 begins a list here, and this is no item of it: is it indented right?"),
+        ("a: b: c\n", 'in this context: a text with ": " in it stands in quotes'),
+        ("a: b\n  c: d\n", "is this line indented as far as those that it belongs with?"),
+        ("a: 'it's'\n", "a text with quotes in it stands as a whole in the others, or in none"),
+        ('a: "x\nb: 1\n', "the quote of line 1, column 4 is not closed"),
+        ("a: {b: 1\nc: 2\n", "is the { of line 1, column 4 closed?"),
+        ("a: [x}\n", "is the [ of line 1, column 4 closed?"),
     ],
 )
 def test_common_slips_have_their_cure(text: str, said: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from monitor.api.openapi import document
 from monitor.config_fields import GPUMON_YAML
 from monitor.field_schema import to_json
 from monitor.field_tables import fill
@@ -18,6 +19,7 @@ def made() -> dict[Path, str]:
     page = ROOT / "docs" / "configuration.md"
     return {
         page: fill(page.read_text(encoding="utf-8"), GPUMON_YAML),
+        ROOT / "docs" / "openapi.json": document().decode(),
         ROOT / "schemas" / "gpumon.schema.json": to_json(GPUMON_YAML),
         ROOT / "schemas" / "alerts.schema.json": to_json(RULE_FILE),
     }

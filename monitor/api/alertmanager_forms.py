@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
+from monitor.api.http import UNREADABLE
 from monitor.api.node import Node
 from monitor.go_regex import RegexError, to_python
 from monitor.matchers import LabelMatcher, MatcherError, Op, all_match, parse_matcher
@@ -177,7 +178,7 @@ def posted_silence(body: bytes) -> Silence:
         raise Refused(400, f"a silence has at most {_MOST_BYTES} bytes")
     try:
         posted = msgspec.json.decode(body, type=_PostedSilence | None) or _PostedSilence()
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise coded(400, f'parsing silence body from "" failed, because {error}') from None
     return Silence(
         comment=_given("comment", posted.comment),
@@ -223,7 +224,7 @@ def _moment(field: str, text: str | None) -> int:
         moment = datetime.fromisoformat(text.upper())
         if moment.tzinfo is None:
             raise ValueError("it has no time zone")
-        delta = moment - _EPOCH
+        delta = moment.astimezone(UTC) - _EPOCH  # and not beyond the years that can be written again
     except (ValueError, OverflowError):
         why = f'parsing silence body from "" failed, because {field} "{text[:40]}" is no time'
         raise coded(400, f"{why}: write 2026-01-31T12:00:00Z") from None

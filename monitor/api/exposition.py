@@ -6,11 +6,9 @@ as we do. What rules made (``ALERTS``, recorded series) is not shown: a Promethe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import cast
+import math
+from collections.abc import Collection
 from weakref import WeakKeyDictionary
-
-from prometheus_client.utils import floatToGoString
 
 from monitor.samples import NAME, Family, format_labels, label
 from monitor.store.head import Head
@@ -18,10 +16,21 @@ from monitor.store.series import HeadSeries
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_format = cast(Callable[[float], str], floatToGoString)
-
 _SUFFIXES = ("_bucket", "_count", "_sum")
 _KINDS = {"counter", "gauge", "histogram", "summary", "untyped"}
+_MILLION = 1e6
+
+
+def _format(value: float) -> str:
+    """A number as exporters write it: in Python's digits, from a million with an exponent, as Go has it."""
+    if not math.isfinite(value):
+        return "NaN" if value != value else "+Inf" if value > 0 else "-Inf"
+    text = repr(value)
+    if value < _MILLION or "e" in text:
+        return text
+    whole, _, part = text.partition(".")
+    digits = (whole + part).rstrip("0")
+    return f"{digits[0]}.{digits[1:]}".rstrip(".") + f"e+{len(whole) - 1:02}"
 
 
 class Exposition:

@@ -6,6 +6,7 @@ GET  processes      what runs on the GPUs (never as series)
 GET  alerts         the newest changes of state
 GET  events         what happened between two times, the newest thousands of it
 GET  topology       how the GPUs are joined
+GET  openapi.json   all of the API described
 POST stream         live queries as server-sent events, a frame a tick with what changed
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -22,14 +23,16 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from monitor import __version__
-from monitor.api.http import BadRequest, bounded_body, json_response
+from monitor.api.http import BadRequest, json_body, json_response
 from monitor.api.live import LiveQueries, LiveQuery, LiveQuerySpec
 from monitor.api.node import Node
 from monitor.api.prometheus_rules import alerts_json
+from monitor.api.rights import is_unix
 from monitor.promql.errors import PromQLError
 
 MAX_QUERIES = 200
 MAX_STREAMS = 64
+"""At once over TCP, and as many over the socket: whoever takes all of the port's leaves the node's people theirs."""
 _EVENTS_AT_ONCE = 5_000
 _SOURCES_EVERY_MS = 5_000
 """Ages grow at every tick; they are sent anew this often where nothing else changed."""
@@ -51,31 +54,44 @@ class Ticker:
         self.node = node
         self.live = LiveQueries(node.queries, node.head)
         self._woken = asyncio.Event()
-        self._streams = 0
+        self._streams = {True: 0, False: 0}
+        """Over the socket, and over TCP."""
         self._task: asyncio.Task[None] | None = None
+        self._pictured: dict[str, bytes] = {}
         self.closing = False
 
-    def enter(self) -> None:
+    def enter(self, *, unix: bool) -> None:
         """One stream more."""
-        if self._streams >= MAX_STREAMS:
+        if self._streams[unix] >= MAX_STREAMS:
             raise BadRequest(f"{MAX_STREAMS} streams are open; more are refused", "unavailable", 503)
-        self._streams += 1
-        self.node.clients = self._streams
+        self._count(unix, 1)
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="live queries")
 
-    def leave(self) -> None:
+    def leave(self, *, unix: bool) -> None:
         """One stream less."""
-        self._streams -= 1
-        self.node.clients = self._streams
-        if not self._streams and self._task is not None:
+        self._count(unix, -1)
+        if not self.node.clients and self._task is not None:
             self._task.cancel()
             self._task = None
+
+    def _count(self, unix: bool, change: int) -> None:
+        self._streams[unix] += change
+        self.node.clients = sum(self._streams.values())
 
     def close(self) -> None:
         """End every stream."""
         self.closing = True
         self._wake()
+
+    def picture(self, what: Callable[[Node], Any], *, begins: bool) -> bytes:
+        """``what`` of the node, as JSON: encoded once a tick for all streams, those that lost a tick, too."""
+        if begins:  # it may be the first stream since long
+            return msgspec.json.encode(what(self.node))
+        found = self._pictured.get(what.__name__)
+        if found is None:
+            found = self._pictured[what.__name__] = msgspec.json.encode(what(self.node))
+        return found
 
     async def wait(self, seconds: float) -> bool:
         """Wait for the next tick; False where none came in time or all is ending."""
@@ -96,6 +112,7 @@ class Ticker:
             # A node that polls each second has news each second; a little after the poll is the freshest moment.
             due = max(due + 1.0, loop.time())
             await asyncio.sleep(due - loop.time())
+            self._pictured.clear()
             self.live.tick(self.node.clock.now_ms())
             self._wake()
 
@@ -103,14 +120,15 @@ class Ticker:
 class _Stream:
     """One client's stream: which ticks it saw, and so what it needs next."""
 
-    def __init__(self, ticker: Ticker, request: StreamRequest) -> None:
+    def __init__(self, ticker: Ticker, request: StreamRequest, *, unix: bool) -> None:
         self._ticker = ticker
+        self._unix = unix
         self._request = request
         self._queries: list[tuple[LiveQuerySpec, LiveQuery]] = []
         self._seen_tick: int | None = None
         self._sequence = 0
         self._alerts = b""
-        self._sources: list[Any] = []
+        self._sources = b""
         self._sources_sent_ms = 0
 
     async def open(self) -> None:
@@ -118,7 +136,7 @@ class _Stream:
         try:
             for spec in self._request.queries:
                 try:
-                    query = await self._ticker.live.acquire(spec, self._ticker.node.clock.now_ms())
+                    query = await self._ticker.live.acquire(spec, self._ticker.node.clock.now_ms(), unix=self._unix)
                 except PromQLError as error:
                     raise BadRequest(f'query "{spec.id}": {error}') from None
                 self._queries.append((spec, query))
@@ -129,7 +147,7 @@ class _Stream:
     def release(self) -> None:
         """Let go of all queries."""
         for spec, _ in self._queries:
-            self._ticker.live.release(spec)
+            self._ticker.live.release(spec, unix=self._unix)
         self._queries.clear()
 
     def frame(self) -> bytes:
@@ -138,7 +156,7 @@ class _Stream:
         now_ms = node.clock.now_ms()
         tick = self._ticker.live.tick_number
         passed = None if self._seen_tick is None else tick - self._seen_tick
-        in_step = passed == 1
+        begins, in_step = passed is None, passed == 1
         # Who asked for a frame every few seconds did not lose those between.
         lost = max(0, passed - max(1, round(self._request.interval))) if passed is not None else 0
         results = {}
@@ -152,15 +170,15 @@ class _Stream:
         if lost:
             frame["dropped"] = lost
         if self._request.alerts:
-            alerts = msgspec.json.encode(alerts_json(node))
+            alerts = self._ticker.picture(alerts_json, begins=begins)
             if alerts != self._alerts:
                 self._alerts = alerts
                 frame["alerts"] = msgspec.Raw(alerts)
         if self._request.sources:
-            states = [(s.source, s.server, s.up, s.reason, dict(s.facts)) for s in node.statuses]
+            states = self._ticker.picture(_states, begins=begins)
             if states != self._sources or abs(now_ms - self._sources_sent_ms) >= _SOURCES_EVERY_MS * node.clock.speed:
                 self._sources, self._sources_sent_ms = states, now_ms
-                frame["sources"] = sources_json(node)
+                frame["sources"] = msgspec.Raw(self._ticker.picture(sources_json, begins=begins))
         return b"event: frame\ndata: " + msgspec.json.encode(frame) + b"\n\n"
 
     async def events(self) -> AsyncIterator[bytes]:
@@ -181,7 +199,7 @@ class _Stream:
                     yield self.frame()
         finally:
             self.release()
-            self._ticker.leave()
+            self._ticker.leave(unix=self._unix)
 
 
 def routes(ticker: Ticker) -> list[Route]:
@@ -257,27 +275,31 @@ def routes(ticker: Ticker) -> list[Route]:
         )
 
     async def stream(request: Request) -> Response:
-        try:
-            wanted = msgspec.json.decode(await bounded_body(request), type=StreamRequest)
-        except msgspec.DecodeError as error:
-            raise BadRequest(f"the body is no stream request: {error}") from None
+        wanted = await json_body(request, StreamRequest, "the body is no stream request")
         if len(wanted.queries) > MAX_QUERIES:
             raise BadRequest(f"a stream has at most {MAX_QUERIES} queries")
         if len({spec.id for spec in wanted.queries}) != len(wanted.queries):
             raise BadRequest("two queries of a stream have the same id")
         if not 0.1 <= wanted.interval <= 60:
             raise BadRequest("interval is 0.1 to 60 seconds")
-        ticker.enter()
-        one = _Stream(ticker, wanted)
+        unix = is_unix(request.scope)
+        ticker.enter(unix=unix)
+        one = _Stream(ticker, wanted, unix=unix)
         try:
             await one.open()
         except BaseException:
-            ticker.leave()
+            ticker.leave(unix=unix)
             raise
         return StreamingResponse(one.events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
+    async def openapi(request: Request) -> Response:
+        from monitor.api.openapi import document  # loads what else only a started report or probe needs
+
+        return Response(await asyncio.to_thread(document), media_type="application/json")
+
     base = "/api/gpumon/v1"
     return [
+        Route(f"{base}/openapi.json", openapi),
         Route(f"{base}/capabilities", capabilities),
         Route(f"{base}/sources", sources),
         Route(f"{base}/processes", processes),
@@ -296,9 +318,14 @@ def _oldest_ms(node: Node) -> int | None:
 
 def _moment(request: Request, name: str, default: int) -> int:
     text = request.query_params.get(name, str(default))
-    if not text.isdigit() or len(text) > 18:
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
         raise BadRequest(f'invalid parameter "{name}": {text[:40]!r} is no number of milliseconds')
     return int(text)
+
+
+def _states(node: Node) -> list[Any]:
+    """What is told of sources as soon as it changes."""
+    return [(s.source, s.server, s.up, s.reason, s.facts) for s in node.statuses]
 
 
 def sources_json(node: Node) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -13,6 +13,10 @@ from starlette.responses import Response
 
 from monitor.api.go_values import Moment, parse_duration_ns, parse_moment, quoted
 
+T = TypeVar("T")
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding JSON that others wrote may raise: it is wrong, is no UTF-8, or is nested without end."""
 _MAX_BODY = 256 * 1024
 _BODY_SECONDS = 30.0
 
@@ -83,6 +87,14 @@ async def bounded_body(request: Request) -> bytes:
     except ClientDisconnect:
         raise BadRequest("the client left before its request was whole") from None
     return b"".join(chunks)
+
+
+async def json_body(request: Request, kind: type[T], why: str) -> T:
+    """The body as JSON of a type; none is an empty object. Raises ``BadRequest``, whose text ``why`` begins."""
+    try:
+        return msgspec.json.decode(await bounded_body(request) or b"{}", type=kind)
+    except UNREADABLE as error:
+        raise BadRequest(f"{why}: {error}") from None
 
 
 def parse_time(text: str, name: str) -> Moment:

@@ -11,6 +11,7 @@ from starlette.routing import Route
 from monitor import __version__, runbooks
 from monitor.api.node import Node
 from monitor.api.runbooks import answer, escape
+from monitor.plain import one_line
 
 _ELSEWHERE = ("/graph", "/query", "/alerts", "/targets", "/status", "/rules")
 _PLACES = (
@@ -51,7 +52,7 @@ def page_html(node: Node) -> str:
     parts.append(f"<h2>Firing</h2><ul>{''.join(rows)}</ul>" if rows else "<p>Nothing fires.</p>")
     dead = [one for one in node.statuses if not one.up and not one.absent]
     if dead:
-        said = "".join(f"<li><code>{escape(one.key)}</code> {escape(one.reason)}</li>" for one in dead)
+        said = "".join(f"<li><code>{escape(one.key)}</code> {escape(one_line(one.reason))}</li>" for one in dead)
         parts.append(f"<h2>Not read</h2><ul>{said}</ul>")
     places = "".join(
         f'<tr><td><a href="{escape(path)}"><code>{escape(path.partition("?")[0])}</code></a></td><td>{what}</td></tr>'
@@ -63,10 +64,12 @@ def page_html(node: Node) -> str:
 
 
 def _alert(labels: dict[str, str], annotations: dict[str, str]) -> str:
-    name = labels.get("alertname", "")
-    severity = labels.get("severity", "")
+    name, severity, said = (
+        one_line(text)
+        for text in (labels.get("alertname", ""), labels.get("severity", ""), annotations.get("summary", ""))
+    )
     kind = f' class="{severity}"' if severity in ("critical", "warning") else ""
     shown = escape(name)
     if runbooks.text_of(name) is not None:
         shown = f'<a href="/runbooks/{escape(name)}">{shown}</a>'
-    return f"<li><strong{kind}>{escape(severity)}</strong> {shown}: {escape(annotations.get('summary', ''))}</li>"
+    return f"<li><strong{kind}>{escape(severity)}</strong> {shown}: {escape(said)}</li>"

@@ -1,4 +1,4 @@
-"""The TCP listener: TLS where it is configured, and patience with nobody who says nothing.
+"""The listeners: TLS where it is configured, and patience with nobody who says nothing.
 
 A connection has some seconds for its handshake and for each request's head. Where there are too many, the one that has
 been silent longest goes, so that whoever opens many and says nothing, or takes no answer, shuts nobody out. All others
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import Iterator
@@ -24,22 +25,23 @@ log = logging.getLogger(__name__)
 
 HEAD_SECONDS = 10.0
 """How long a handshake may take, and the head of a request."""
+TICK_SECONDS = 1.0
+"""How often the clock of ``Date`` is looked at."""
 STALLED_SECONDS = 10.0
 """After so long an answer that is not taken counts as silence. It is waited for where there is room: a page of `less`
 takes its time."""
 MOST = 200
-"""Connections at once."""
+"""Connections at once, of the unix socket and of TCP each."""
 
 
-class Server(uvicorn.Server):
-    """Signals are the daemon's business."""
+def room() -> int:
+    """Connections that a listener may have: never more than a quarter of the files that this process may have open, so
+    that no number of clients keeps it from its sources, its state and its receivers."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST if files == resource.RLIM_INFINITY else min(MOST, files // 4)
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
-
-class TcpServer(Server):
+class Listener(uvicorn.Server):
     """Takes connections in the clear, or with ``context``, which may be replaced: connections that come after have the
     new one."""
 
@@ -48,12 +50,33 @@ class TcpServer(Server):
         self.context = context
         self._open: dict[_Http | _Handshake, None] = {}
         """All connections, those first that are silent longest."""
+        self._ending = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Nothing: signals are the daemon's business."""
+        yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, as uvicorn does, with our own protocols."""
         loop = asyncio.get_running_loop()
-        self.servers = [await loop.create_server(self._taken, sock=one, backlog=128) for one in sockets or ()]
+        # asyncio takes as many at once as may wait, before any of them can be sent away.
+        wait = min(128, room())
+        self.servers = [await loop.create_server(self._taken, sock=one, backlog=wait) for one in sockets or ()]
         self.started = True
+
+    def end(self) -> None:
+        """Let ``serve`` come to its end."""
+        self.should_exit = True
+        self._ending.set()
+
+    async def main_loop(self) -> None:
+        """Until ``end``. uvicorn's own looks ten times a second whether it is time, which is half of all that wakes a
+        daemon whom nobody asks."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_SECONDS):
+                    await self._ending.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End, without waiting for handshakes."""
@@ -67,7 +90,7 @@ class TcpServer(Server):
 
     def begins(self, one: _Http | _Handshake) -> None:
         """A connection is there; one that is silent goes where they are too many, or this one where none is."""
-        if len(self._open) >= MOST:
+        if len(self._open) >= room():
             silent = next((other for other in self._open if other.is_silent), one)
             silent.abort()
             self._open.pop(silent, None)
@@ -92,7 +115,7 @@ class TcpServer(Server):
 class _Http(H11Protocol):
     """A connection that speaks HTTP."""
 
-    def __init__(self, listener: TcpServer, config: uvicorn.Config, state: Any, app_state: dict[str, Any]) -> None:
+    def __init__(self, listener: Listener, config: uvicorn.Config, state: Any, app_state: dict[str, Any]) -> None:
         super().__init__(config, state, app_state)
         self._listener = listener
         self._late: asyncio.TimerHandle | None = None
@@ -100,9 +123,9 @@ class _Http(H11Protocol):
 
     @property
     def is_silent(self) -> bool:
-        """Whether it asks nothing now, or takes no answer."""
+        """Whether it asks nothing now, has yet to send its request's body, or takes no answer."""
         stalled = self._full_since is not None and self.loop.time() - self._full_since >= STALLED_SECONDS
-        return stalled or self._asks_nothing
+        return stalled or self._asks_nothing or self.cycle.more_body
 
     @property
     def _asks_nothing(self) -> bool:
@@ -161,7 +184,7 @@ class _Handshake(asyncio.Protocol):
 
     is_silent = True
 
-    def __init__(self, listener: TcpServer, context: ssl.SSLContext) -> None:
+    def __init__(self, listener: Listener, context: ssl.SSLContext) -> None:
         self._listener = listener
         self._context = context
         self._transport: asyncio.Transport | None = None

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import msgspec
 
@@ -33,7 +33,14 @@ _DEEP_SECONDS = 10.0
 _REST = 5
 """A query rests for so many times as long as it took, before the whole of it is evaluated again."""
 _IN_LOOP_SECONDS = 0.25
-"""What takes longer at a tick is ended, and from then on done in the thread."""
+"""What takes longer at a tick is ended, and done in the thread for a while."""
+_HEAVY_MS = 60_000
+TICK_SECONDS = 0.2
+"""Those queries that are watched over the socket begin no more at a tick once they took so long of the loop, and so do
+the others; what is left over has its turn at the next tick. Rules and sources are on the same loop."""
+MAX_HELD = 2_000_000
+"""Values that all queries of the socket hold together, and those of the port; one that is begun when there are more is
+refused."""
 
 
 class LiveQuerySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,8 +52,7 @@ class LiveQuerySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     step_seconds: float | None = None
 
 
-@dataclass(slots=True)
-class _Picture:
+class _Picture(msgspec.Struct):
     """A query's result: ``values[i]`` belongs to ``labels[i]``: one number for an instant, else one for each time."""
 
     labels: list[Labels]
@@ -64,7 +70,8 @@ class LiveQuery:
         self._step_ms = max(1, round((spec.step_seconds or 1) * 1000))
         self._changes = looks_ahead(self._plan.expr)
         """Whether points that were sent may be others later on."""
-        self._heavy = False
+        self._heavy_ms: int | None = None
+        """When an evaluation in the loop took too long last."""
         self._picture: _Picture | None = None
         self._error = ""
         self._full: msgspec.Raw | None = None
@@ -73,6 +80,8 @@ class LiveQuery:
         self.delta: msgspec.Raw | None = None
         """What the last refresh changed, or None where it changed nothing."""
         self.watchers = 0
+        self.near = 0
+        """Those of them who are on the socket."""
         self.filling: asyncio.Task[None] | None = None
         self.opening = True
         """Whether who asked for it first still waits: until then the plan may be in use in the thread."""
@@ -81,7 +90,11 @@ class LiveQuery:
 
     def is_deep(self, queries: Queries, now_ms: int) -> bool:
         """Whether each evaluation looks at what only history has, or is too heavy for the loop."""
-        return self._heavy or (queries.has_history and not queries.in_memory(self._plan.earliest_ms(now_ms)))
+        return self._is_heavy(now_ms) or (queries.has_history and not queries.in_memory(self._plan.earliest_ms(now_ms)))
+
+    def _is_heavy(self, now_ms: int) -> bool:
+        """It may have been the machine that was slow: after a minute the loop tries again."""
+        return self._heavy_ms is not None and 0 <= now_ms - self._heavy_ms < _HEAVY_MS
 
     async def fill(self, queries: Queries, now_ms: int) -> None:
         """Evaluate the whole at ``now_ms``, wherever that is done."""
@@ -126,12 +139,19 @@ class LiveQuery:
             self._error = ""
         except PromQLError as error:
             if error.kind == "timeout":
-                self._heavy = True
+                self._heavy_ms = now_ms
                 return False
             self._fail(error)
         except Exception as error:  # whatever it is, the other queries must go on
             self._fault(error)
         return True
+
+    @property
+    def held(self) -> int:
+        """How many values it holds."""
+        if self._picture is None:
+            return 0
+        return len(self._picture.labels) * (len(self._picture.times) if self._range_ms else 1)
 
     def heed(self) -> None:
         """Of a query that is only filled: tell those who watch of a new picture."""
@@ -187,7 +207,8 @@ class LiveQuery:
         if labels == picture.labels:
             surplus = self._extend(picture, times, [values for _, values in rows], end)
             self.delta = _raw({"times": times, "values": [values for _, values in rows]})
-            if not surplus or all(any(v is not None for v in row) for row in picture.values):
+            # From the newest on: a series that is still there is seen at once to have a value.
+            if not surplus or all(any(v is not None for v in reversed(row)) for row in picture.values):
                 return True
         else:
             # A series that was not in the picture had no value at any of its times; one that is not in the news has
@@ -236,11 +257,12 @@ class LiveQueries:
         self._evaluating = queries
         self._storage = storage
         self._queries: dict[tuple[str, float | None, float | None], LiveQuery] = {}
+        self._waiting: dict[LiveQuery, None] = {}
+        """Whose turn did not come, those first that wait longest."""
+        self._is_late = False
         self.tick_number = 0
-        self.tick_seconds = 0.0
-        """What the last tick cost."""
 
-    async def acquire(self, spec: LiveQuerySpec, now_ms: int) -> LiveQuery:
+    async def acquire(self, spec: LiveQuerySpec, now_ms: int, *, unix: bool = True) -> LiveQuery:
         """The live query for ``spec``, evaluated once where it is new. Raises ``PromQLError`` for a bad one."""
         if spec.range_seconds is not None:
             step = spec.step_seconds or 1
@@ -252,34 +274,52 @@ class LiveQueries:
         query = self._queries.get(key)
         if query is None:
             query = self._queries[key] = LiveQuery(spec)
-            query.watchers = 1
+            query.watchers, query.near = 1, int(unix)
             try:
+                if sum(one.held for one in self._queries.values() if (one.near > 0) is unix) > MAX_HELD:
+                    raise PromQLError(
+                        f"{spec.id}: the streams that are open hold {MAX_HELD:,} values: end some of them"
+                    )
                 await query.fill(self._evaluating, now_ms)
-            except BaseException:  # a client that did not wait for it
-                self.release(spec)
+            except BaseException:  # a client that did not wait for it, too
+                self.release(spec, unix=unix)
                 raise
             finally:
                 query.opening = False
             query.tell = query.watchers > 1
             return query
         query.watchers += 1
+        query.near += unix
         return query
 
-    def release(self, spec: LiveQuerySpec) -> None:
+    def release(self, spec: LiveQuerySpec, *, unix: bool = True) -> None:
         """One watcher less; a query that nobody watches is forgotten."""
         key = (spec.expr, spec.range_seconds, spec.step_seconds)
         query = self._queries[key]
         query.watchers -= 1
+        query.near -= unix
         if not query.watchers:
+            self._waiting.pop(query, None)
             if query.filling is not None:
                 query.filling.cancel()
             del self._queries[key]
 
     def tick(self, now_ms: int) -> None:
-        """Evaluate what is new of everything that is watched."""
-        started = time.perf_counter()
+        """Evaluate what is new of everything that is watched, as far as there is time."""
         self.tick_number += 1
-        for query in self._queries.values():
+        turns = [*self._waiting, *(one for one in self._queries.values() if one not in self._waiting)]
+        self._waiting = {}
+        # Each half has its own time, so that who asks too much over the port takes nothing from the node's people.
+        for near in (True, False):
+            self._turns([one for one in turns if (one.near > 0) is near], now_ms)
+        is_late = bool(self._waiting)
+        if is_late and not self._is_late:
+            log.warning("live queries ask too much: %d of %d wait for another tick", len(self._waiting), len(turns))
+        self._is_late = is_late
+
+    def _turns(self, queries: Sequence[LiveQuery], now_ms: int) -> None:
+        started = time.perf_counter()
+        for query in queries:
             if query.filling is not None or query.opening:
                 query.heed()
             elif query.is_deep(self._evaluating, now_ms):
@@ -287,9 +327,11 @@ class LiveQueries:
                 if started >= query.due:
                     query.due = started + _DEEP_SECONDS
                     self._fill(query, now_ms)
+            elif time.perf_counter() - started > TICK_SECONDS:
+                query.heed()
+                self._waiting[query] = None
             elif not query.refresh(self._storage, now_ms) and started >= query.due:
                 self._fill(query, now_ms)
-        self.tick_seconds = time.perf_counter() - started
 
     def _fill(self, query: LiveQuery, now_ms: int) -> None:
         async def fill() -> None:

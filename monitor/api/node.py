@@ -70,6 +70,8 @@ class Node:
     notifies: bool = False
     heartbeat: bool = False
     ready: bool = False
+    config_ok: bool = True
+    """Whether the last reload took the configuration over; a daemon that runs has begun with one."""
     clients: int = 0
     """Streams that are open."""
     queries: Queries = field(init=False)

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from monitor.api.http import BadRequest, bounded_body, json_response
+from monitor.api.http import BadRequest, json_body, json_response
 from monitor.api.node import Node
 
 
@@ -37,10 +37,7 @@ def routes(node: Node) -> list[Route]:
     async def test(request: Request) -> Response:
         if reason := await node.rights.why_not(request):
             raise BadRequest(reason, "forbidden", 403)
-        try:
-            wanted = msgspec.json.decode(await bounded_body(request) or b"{}", type=TestRequest)
-        except msgspec.DecodeError as error:
-            raise BadRequest(f"the body is no request of a test: {error}") from None
+        wanted = await json_body(request, TestRequest, "the body is no request of a test")
         notifier = node.notifier
         names = notifier.receiver_names if notifier is not None else []
         if not names:

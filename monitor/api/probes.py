@@ -26,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from monitor.api.http import BadRequest, bounded_body, json_response
+from monitor.api.http import BadRequest, json_body, json_response
 from monitor.api.node import Node
 from monitor.probes.errors import BadOptions, ProbeError
 from monitor.probes.kept import InTheWay, NoSuchRun
@@ -212,10 +212,7 @@ async def _may(request: Request, node: Node) -> None:
 
 
 async def _body(request: Request, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(await bounded_body(request) or b"{}", type=kind)
-    except msgspec.DecodeError as error:
-        raise BadRequest(f"the body cannot be read: {error}") from None
+    return await json_body(request, kind, "the body cannot be read")
 
 
 def _number(request: Request, name: str, default: float) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -32,12 +31,15 @@ from monitor.promql.errors import Limits, PromQLError
 from monitor.promql.evaluate import Result, instant, range_query
 from monitor.promql.plan import LOOKBACK_MS, Plan, plan
 from monitor.promql.tree import DOCUMENTED
+from monitor.records import replace
 from monitor.samples import NAME, Labels, label
 from monitor.selector import Matcher, Storage
 
 T = TypeVar("T")
 
 _MAX_POINTS = 11_000
+_MOST_MATCHES = 100
+"""Selectors of one request: each is a search of its own."""
 _TRUNCATED = "results truncated due to limit"
 
 
@@ -203,9 +205,14 @@ async def _matching(node: Node, found: dict[str, list[str]], where: str = "") ->
     now_ms = node.clock.now_ms()
     start_ms = optional_time(found, "start", _moment(now_ms - node.head.retention_ms)).label_ms
     end_ms = optional_time(found, "end", _moment(now_ms)).label_ms
-    selectors = [read_matchers(text, where) for text in found.get("match[]", [])] or [[Matcher(NAME, "!=", "")]]
+    texts = found.get("match[]", [])
+    if len(texts) > _MOST_MATCHES:
+        raise BadRequest(f"{where}{len(texts)} match[] are too many: {_MOST_MATCHES} at most")
+    selectors = [read_matchers(text, where) for text in texts] or [[Matcher(NAME, "!=", "")]]
     try:
         return await node.queries.labels(selectors, start_ms - 1, end_ms)
+    except PromQLError as error:
+        raise BadRequest(str(error), error.kind, 503) from None
     except TooMuch as error:
         raise BadRequest(f"a regular expression of a matcher {error}", "execution", 422) from None
 

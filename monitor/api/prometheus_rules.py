@@ -206,7 +206,8 @@ def go_exponent(value: float) -> str:
     if text[-1].isalpha() or "e" in text:
         return text
     mantissa, _, exponent = f"{value:.17e}".partition("e")
-    for digits in range(17):
+    written = repr(value).partition("e")[0].lstrip("-").replace(".", "").strip("0")
+    for digits in range(max(0, len(written) - 1), 17):  # with fewer it is not the same number
         shorter = f"{value:.{digits}e}"
         if float(shorter) == value:
             mantissa, _, exponent = shorter.partition("e")

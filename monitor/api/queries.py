@@ -32,6 +32,8 @@ QUERY_SECONDS = 15.0
 """A query that takes longer is refused."""
 _IN_LOOP = 40_000
 """What a query may weigh that is evaluated in the loop: some milliseconds."""
+_LOOP_SECONDS = 0.02
+"""One that takes longer there all the same, for it was weighed wrongly, is done again in the thread."""
 _AHEAD_MS = 400 * 86_400_000
 """What a query may look at after its last step: a negative offset."""
 
@@ -86,7 +88,11 @@ class Queries:
         earliest_ms = plan.earliest_ms(start_ms)
         in_memory = self._history is None or self.in_memory(earliest_ms)
         if in_memory and self.is_light(plan, steps, end_ms - start_ms):
-            return Answer(work(self._head, self._limits(seconds)))
+            try:
+                return Answer(work(self._head, self._limits(min(seconds, _LOOP_SECONDS))))
+            except PromQLError as error:
+                if error.kind != "timeout" or seconds <= _LOOP_SECONDS:
+                    raise
         return await self.in_thread(plan.selectors, earliest_ms, end_ms + _AHEAD_MS, work, seconds)
 
     @property
@@ -120,17 +126,21 @@ class Queries:
         ``start_ms < t <= end_ms``."""
 
         def there(storage: Storage, limits: Limits) -> list[Labels]:
-            return sorted(
-                {
-                    series.labels
-                    for matchers in selectors
-                    for series in storage.select(matchers)
-                    if series.last(start_ms, end_ms) is not None
-                }
-            )
+            found: set[Labels] = set()
+            for matchers in selectors:
+                for i, one in enumerate(storage.select(matchers)):
+                    if not i % 16 and limits.expired is not None and limits.expired():
+                        raise PromQLError("query timed out in expression evaluation", kind="timeout")
+                    if one.last(start_ms, end_ms) is not None:
+                        found.add(one.labels)
+            return sorted(found)
 
         if self._history is None or self.in_memory(start_ms + 1):
-            return Answer(there(self._head, self._limits()))
+            try:
+                return Answer(there(self._head, self._limits(_LOOP_SECONDS)))
+            except PromQLError as error:
+                if error.kind != "timeout":
+                    raise
         return await self.in_thread(selectors, start_ms, end_ms, there)
 
     async def events(self, newest: Sequence[Event], since_ms: int, until_ms: int, most: int) -> Answer[list[Event]]:

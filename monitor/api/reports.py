@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from monitor.api.http import BadRequest, bounded_body, json_response
+from monitor.api.http import BadRequest, json_body, json_response
 from monitor.api.node import Node
 from monitor.notify.reports import CannotMake
 from monitor.reporting.letter import Wanted
@@ -44,10 +44,7 @@ def routes(node: Node) -> list[Route]:
     async def send(request: Request) -> Response:
         if reason := await node.rights.why_not(request):
             raise BadRequest(reason, "forbidden", 403)
-        try:
-            asked = msgspec.json.decode(await bounded_body(request) or b"{}", type=SendReport)
-        except msgspec.DecodeError as error:
-            raise BadRequest(f"the body asks for no report: {error}") from None
+        asked = await json_body(request, SendReport, "the body asks for no report")
         if not 0 < asked.end_ms - asked.start_ms <= _LONGEST_MS:
             raise BadRequest("a report is of a minute to a year")
         if len(asked.prices) > 2 or max(map(len, (asked.name, asked.zone, *asked.prices))) > 100:

@@ -10,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from dataclasses import dataclass
 from enum import IntEnum
 
+import msgspec
 from starlette.requests import Request
 from starlette.types import Scope
 
+from monitor import threads
 from monitor.config import Api, Secret
 
 log = logging.getLogger(__name__)
+
+_places = threads.Places()
 
 CERTIFICATE = "gpumon_certificate"
 """The key in a scope's ``state`` that says that the client has shown a certificate which was verified."""
@@ -34,8 +37,7 @@ class Right(IntEnum):
     CHANGE = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(msgspec.Struct, frozen=True):
     """What a request may do. ``why`` it may do no more, with what to do; ``wrong`` where it showed what nobody has."""
 
     right: Right
@@ -129,14 +131,8 @@ class Rights:
 
     async def _reveal(self, secret: Secret) -> str:
         """The token. Raises ``ValueError``, which the log has too, once."""
-        reading = self._reading.get(secret)
-        if reading is None or reading.done():
-            reading = self._reading[secret] = asyncio.create_task(asyncio.to_thread(secret.reveal))
-        done, _ = await asyncio.wait([reading], timeout=_REVEAL_SECONDS)
         try:
-            if not done:
-                raise ValueError(f"it was not read within {_REVEAL_SECONDS:g} s")
-            token = reading.result()
+            token = secret.reveal() if secret.is_at_hand else await self._read(secret)
         except ValueError as error:
             if self._told.get(secret) != str(error):
                 self._told[secret] = str(error)
@@ -144,6 +140,19 @@ class Rights:
             raise
         self._told.pop(secret, None)
         return token
+
+    async def _read(self, secret: Secret) -> str:
+        """A token that is in a file. Raises ``ValueError``."""
+        reading = self._reading.get(secret)
+        if reading is None or reading.done():
+            reading = self._reading[secret] = asyncio.create_task(_places.apart(secret.reveal))
+        done, _ = await asyncio.wait([reading], timeout=_REVEAL_SECONDS)
+        if not done:
+            raise ValueError(f"it was not read within {_REVEAL_SECONDS:g} s")
+        try:
+            return reading.result()
+        except OSError as error:  # no thread could be had
+            raise ValueError(f"{secret!r}: {error.strerror}") from None
 
 
 def _bearer(scope: Scope) -> bytes | None:

@@ -27,16 +27,19 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from monitor import threads
 from monitor.api import alertmanager, gpumon, landing, notifications, probes, prometheus, reports, runbooks
 from monitor.api.exposition import CONTENT_TYPE, Exposition
 from monitor.api.gpumon import Ticker
 from monitor.api.http import BadRequest, failure
-from monitor.api.listening import Server, TcpServer
+from monitor.api.listening import Listener
 from monitor.api.node import Node
 from monitor.api.rights import Right, is_unix
 from monitor.api.tls import BadTls, fingerprint, server_context, tell_if_ended
 
 log = logging.getLogger(__name__)
+
+_places = threads.Places(4)
 
 GROUP = "gpumon"
 _TURN_SECONDS = 5.0
@@ -64,8 +67,8 @@ class ApiServer:
         self._path: Path | None = None
         self._identity: tuple[int, int] | None = None
         self._app = application(self._ticker)
-        self._servers: list[Server] = []
-        self._tcp_server: TcpServer | None = None
+        self._servers: list[Listener] = []
+        self._tcp_server: Listener | None = None
         self._certificates: object = None
         """What the files of TLS looked like when they were read."""
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
@@ -84,7 +87,7 @@ class ApiServer:
         self._path = path
         found = path.stat()
         self._identity = (found.st_dev, found.st_ino)
-        self._servers = [Server(_uvicorn(self._app))]
+        self._servers = [Listener(_uvicorn(self._app), None)]
         if listen is not None:
             try:
                 self._tcp = _bind_tcp(*listen)
@@ -92,7 +95,7 @@ class ApiServer:
                 self._unix.close()
                 self._unlink()
                 raise
-            self._tcp_server = TcpServer(_uvicorn(self._app), context)
+            self._tcp_server = Listener(_uvicorn(self._app), context)
             self._servers.append(self._tcp_server)
 
     @property
@@ -123,29 +126,33 @@ class ApiServer:
         tls, server = self._node.config.api.tls, self._tcp_server
         if tls is None or server is None:
             return
-        seen = await asyncio.to_thread(fingerprint, tls)
+        seen = await _places.apart(fingerprint, tls)
         if seen == self._certificates:
             return
-        self._certificates = seen
         try:
-            server.context = await asyncio.to_thread(server_context, tls)
+            server.context = await _places.apart(server_context, tls)
         except BadTls as error:
+            self._certificates = seen
             log.error("the certificates of the API were changed and are not taken, the old ones stay: %s", error)
         else:
+            self._certificates = seen
             log.info("the API shows the certificate of %s as it is now", tls.cert_file)
-            await asyncio.to_thread(tell_if_ended, tls)
+            await _places.apart(tell_if_ended, tls)
 
     async def _watch_certificates(self) -> None:
         """Whoever renews certificates tells nobody: the files are looked at."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            await self.renew()
+            try:
+                await self.renew()
+            except OSError as error:  # no thread could be had
+                log.warning("the API's certificates cannot be looked at: %s", error)
 
     def close(self) -> None:
         """End the streams and then the server."""
         self._ticker.close()
         for server in self._servers:
-            server.should_exit = True
+            server.end()
 
     def _unlink(self) -> None:
         """Remove our socket's file, unless another daemon has put its own there meanwhile."""
@@ -207,8 +214,9 @@ def application(ticker: Ticker) -> _Guard:
 
     async def wrong_method(request: Request, error: Exception) -> Response:
         if request.url.path.startswith(f"{alertmanager.BASE}/"):
-            return alertmanager.wrong_method(request.method)
-        answer = failure(BadRequest(f"{request.method} is not for {request.url.path}", "bad_data", 405))
+            answer = alertmanager.wrong_method(request.method)
+        else:
+            answer = failure(BadRequest(f"{request.method} is not for {request.url.path}", "bad_data", 405))
         if isinstance(error, HTTPException) and error.headers is not None:
             answer.headers.update(error.headers)
         return answer
@@ -234,8 +242,9 @@ def application(ticker: Ticker) -> _Guard:
 
 class _Guard:
     """Stands before the application on TCP. On loopback only names of this machine are answered, so that a web page
-    that makes a name of its own point here (DNS rebinding) reads nothing. Where others reach us, too, only those who
-    show that they may read."""
+    that makes a name of its own point here (DNS rebinding) reads nothing. Pages of other sites are answered nowhere:
+    they could not read it, but a browser's certificate would be shown for them, and work done. Where others reach us,
+    too, only those who show that they may read."""
 
     def __init__(self, app: Starlette, node: Node) -> None:
         self.inner = app
@@ -248,9 +257,14 @@ class _Guard:
             await self.inner(scope, receive, send)
 
     async def _refusal(self, scope: Scope) -> Response | None:
+        headers = dict(scope["headers"])
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        origin = headers.get(b"origin", b"").decode("latin-1").lower()
+        if origin and origin.partition("://")[2] != host:
+            return failure(
+                BadRequest(f"a page of {origin[:80]!r} asks: other sites are not answered", "forbidden", 403)
+            )
         if not self._node.config.api.is_open:
-            headers = dict(scope["headers"])
-            host = headers.get(b"host", b"").decode("latin-1").lower()
             name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
             if name in _LOCAL_NAMES:
                 return None
@@ -288,9 +302,8 @@ def bind_unix(path: Path) -> socket.socket:
     with _turn(path.parent):
         _check_dead(path)
         bound = _bind_beside(path)
-    if made and (group := _group()) is not None:
-        with contextlib.suppress(PermissionError):
-            os.chown(path.parent, -1, group)
+    if made:
+        _give_to_group(path.parent)
     return bound
 
 
@@ -304,9 +317,7 @@ def _bind_beside(path: Path) -> socket.socket:
         bound.bind(os.fspath(beside))
         os.umask(mask)
         bound.listen(128)
-        if (group := _group()) is not None:
-            with contextlib.suppress(PermissionError):
-                os.chown(beside, -1, group)
+        _give_to_group(beside)
         os.replace(beside, path)
     except OSError as error:
         bound.close()
@@ -316,6 +327,14 @@ def _bind_beside(path: Path) -> socket.socket:
     finally:
         os.umask(mask)
     return bound
+
+
+def _give_to_group(path: Path) -> None:
+    """Make it the group's where it is not. As a service it is from the start, and a sandbox may kill whoever so much as
+    asks for another owner."""
+    if (group := _group()) is not None and path.lstat().st_gid != group:
+        with contextlib.suppress(PermissionError):
+            os.chown(path, -1, group, follow_symlinks=False)
 
 
 def _group() -> int | None:

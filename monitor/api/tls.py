@@ -6,8 +6,9 @@ import logging
 import os
 import ssl
 import time
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from monitor.config import Tls
 
@@ -27,8 +28,7 @@ class BadTls(Exception):
         self.denied = denied
 
 
-@dataclass(frozen=True, slots=True)
-class Certificate:
+class Certificate(msgspec.Struct, frozen=True):
     """The one that the listener shows: the names and addresses that it is for, and the seconds that it is still good,
     0 where it has ended, None where its time has not begun."""
 

@@ -240,12 +240,12 @@ def load(
 def secret(path: str) -> str:
     """What a file has in its first line. Raises ``ClientError``, without a word of it."""
     try:
-        with Path(path).expanduser().open("rb") as file:
+        with Path(os.path.expanduser(path)).open("rb") as file:
             text = file.read(_MOST_BYTES).decode("utf-8").strip()
-    except OSError as error:
-        raise ClientError(f"cannot be read: {error.strerror or 'no such file'}", path) from None
     except UnicodeDecodeError:
         raise ClientError("is no text", path) from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        raise ClientError(f"cannot be read: {getattr(error, 'strerror', None) or 'no such file'}", path) from None
     lines = text.splitlines()
     if len(lines) != 1 or not lines[0].isprintable():
         raise ClientError("is empty" if not lines else "has more than one line", path, "It holds the secret alone")

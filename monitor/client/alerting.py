@@ -6,8 +6,6 @@ from __future__ import annotations
 import math
 import time
 
-import msgspec
-
 from monitor.client import discover
 from monitor.client.alertmanager import AlertClient, SilenceRow
 from monitor.client.ended import DAY_MS, Ended, ended_of, ended_of_series
@@ -16,7 +14,7 @@ from monitor.client.format import clean, clock
 from monitor.client.queries import selector
 from monitor.client.rules import Rule, rules_of
 from monitor.client.silences import Draft
-from monitor.client.wire import TransitionRow
+from monitor.client.wire import UNREADABLE, TransitionRow
 
 _STEP_SECONDS = 300
 """How closely a Prometheus is asked for a day of alerts."""
@@ -47,7 +45,7 @@ class Alerting:
             if error.status in (404, 405):
                 raise ClientError("it evaluates no rules", client.target) from None
             raise
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise ClientError(f"rules that cannot be read: {error}", client.target) from None
 
     async def ended(self, at_ms: int | None) -> tuple[Ended, ...]:

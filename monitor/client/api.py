@@ -24,6 +24,7 @@ from monitor.client.access import Access, address
 from monitor.client.errors import ClientError, Refused, Unreachable
 from monitor.client.sse import SseParser
 from monitor.client.wire import (
+    UNREADABLE,
     AlertRow,
     Capabilities,
     ErrorAnswer,
@@ -167,7 +168,7 @@ class Client:
             raise Unreachable(f"the stream has been silent for {SILENCE_SECONDS:.0f} s", self.target) from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise self._unreachable(error) from error
-        except (msgspec.DecodeError, ValueError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise ClientError(f"a frame that cannot be read: {error}", self.target, _VERSIONS) from error
         raise Unreachable("the daemon ended the stream", self.target)
 
@@ -253,7 +254,7 @@ class Client:
         try:
             answer = msgspec.json.decode(response.content, type=ErrorAnswer | str)
             what = answer if isinstance(answer, str) else answer.error or answer.message
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             what = ""
         cure, status = "", response.status_code
         if status == 400 and response.content.startswith(_UNKNOWN_PATH):
@@ -267,7 +268,7 @@ class Client:
     def _decode(self, body: bytes, kind: type[T]) -> T:
         try:
             return msgspec.json.decode(body, type=kind)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise ClientError(f"an answer that cannot be read: {error}", self.target, _VERSIONS) from error
 
     def _data(self, body: bytes, kind: type[T]) -> T:

@@ -6,8 +6,7 @@ be gone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from monitor.client.format import clean
@@ -27,6 +26,7 @@ from monitor.client.snapshot import (
     Source,
 )
 from monitor.client.wire import AlertRow, Frame, SourceRow, parse_time
+from monitor.records import replace
 
 _MIB = 1024 * 1024
 _GPU_FIELDS: dict[str, tuple[str, float]] = {
@@ -80,6 +80,11 @@ _ENGINE_RATES = {
     "itl_p95": "itl_p95",
     "prefix": "prefix_hits",
 }
+_BEGUN = {
+    "begun": ("prompt", "generation", "disk_read", "disk_write", "net_in", "net_out"),
+    "begun_longer": ("finished", "preempted", "failed"),
+}
+"""Sums a second, by the share of their window that a daemon has read since its begin: till then they are too low."""
 _SEVERITIES = {"critical": 0, "page": 0, "error": 1, "warning": 2, "info": 4}
 
 
@@ -200,6 +205,12 @@ class SnapshotBuilder:
                 self._gpus[key] = Gpu(*key, uuid=gpu.uuid, model=gpu.model, at_ms=gpu.at_ms, engine=gpu.engine)
         return tuple(self._gpus[key] for key in sorted(self._gpus, key=_natural))
 
+    def _whole(self, id: str) -> Callable[[Labels, float], float]:
+        """What a number of a query would be, were its window full."""
+        by = next((begun for begun, ids in _BEGUN.items() if id in ids), "")
+        shares = {labels.get("instance", ""): share for labels, _, share in self._results.rows(by) if 0 < share < 1}
+        return lambda labels, value: value / shares.get(labels.get("instance", ""), 1.0)
+
     def _make_engines(self, now_ms: int) -> tuple[Engine, ...]:
         found: dict[tuple[str, str], dict[str, Any]] = {}
         models: dict[tuple[str, str], set[str]] = {}
@@ -220,10 +231,11 @@ class SnapshotBuilder:
             elif name == "vllm:num_requests_waiting":
                 one["waiting"] = value + one.get("waiting", 0.0)
         for id, attribute in _ENGINE_RATES.items():
+            whole = self._whole(id)
             for labels, _, value in self._results.rows(id):
                 key = (labels.get("instance", ""), _server(labels))
                 if key in found:  # a rate outlives its server by its window; a server that is gone has none
-                    found[key][attribute] = value
+                    found[key][attribute] = whole(labels, value)
         gpus: dict[str, list[str]] = {}
         for labels, _, _ in self._results.rows("engine_gpu"):
             gpus.setdefault(labels.get("server", ""), []).append(labels.get("gpu", ""))
@@ -267,9 +279,10 @@ class SnapshotBuilder:
                     fields[attribute] = value
                     at_ms = max(at_ms, int(at))
         for id, attribute in _HOST_RATES.items():
+            whole = self._whole(id)
             for labels, _, value in self._results.rows(id):
                 if labels.get("instance", "") == instance:
-                    fields[attribute] = value
+                    fields[attribute] = whole(labels, value)
         if "cpus" in fields:
             fields["cpus"] = int(fields["cpus"])
         if "cpu" in fields:

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 
@@ -22,7 +22,8 @@ from monitor.client.errors import ClientError, Refused, Unreachable
 from monitor.client.events import Connecting, ConnectionLost, Event
 from monitor.client.format import clean
 from monitor.client.snapshot import NodeFacts, Snapshot
-from monitor.client.wire import Capabilities, Frame, Query, Result, Series, SourceRow
+from monitor.client.wire import UNREADABLE, Capabilities, Frame, Query, Result, Series, SourceRow
+from monitor.records import replace
 
 PAUSES = (1.0, 1.0, 2.0, 5.0, 10.0)
 """Seconds between tries to connect, the last one for ever."""
@@ -39,12 +40,18 @@ async def live(
     node are of that node alone."""
     attempt = 0
     url = None if url is None else address(url)
+    found: discover.Found | None = None
     while True:
         yield Connecting(f"connecting to {url}" if url else "looking for a daemon")
         try:
-            if start_private and discover.find(url) is None:
-                yield Connecting("no daemon here: starting a private one")
-            found = await (discover.find_or_start(url) if start_private else _find(url))
+            if found is not None and found.how == "system":
+                # Most times it is only restarted. A private daemon, which has neither its servers nor its alerts, would
+                # be stayed with.
+                _see_service(found)
+            else:
+                if start_private and discover.find(url) is None:
+                    yield Connecting("no daemon here: starting a private one")
+                found = await (discover.find_or_start(url) if start_private else _find(url))
             async with (
                 Client(found.target) as client,
                 aclosing(_pictures(client, interval) if fleet else snapshots(client, interval=interval)) as pictures,
@@ -52,11 +59,27 @@ async def live(
                 async for snapshot in pictures:
                     attempt = 0
                     yield snapshot
+                    if found.how in ("user", "started") and _has_service(discover.SYSTEM_SOCKET):
+                        break  # what notifies is what is to be looked at
         except ClientError as error:
             pause = PAUSES[min(attempt, len(PAUSES) - 1)]
             attempt += 1
             yield ConnectionLost(error, pause)
             await asyncio.sleep(pause)
+
+
+def _see_service(found: discover.Found) -> None:
+    if not discover.is_listening(Path(found.target.removeprefix("unix:"))):
+        raise Unreachable(
+            "the service's daemon has ended", found.target, "See `systemctl status gpumon`; it is shown when it is back"
+        )
+
+
+def _has_service(path: Path) -> bool:
+    try:
+        return path.exists() and discover.is_listening(path)
+    except (OSError, Unreachable):
+        return False  # it is there, and not for us: then the private one is what we have
 
 
 async def _find(url: str | None) -> discover.Found:
@@ -145,7 +168,7 @@ async def has_rules(client: Client) -> bool | None:
     say, as others that speak its query API. Raises ``ClientError`` when the server is gone."""
     try:
         groups = msgspec.json.decode(await client.rules("alert"), type=_Groups)
-    except (Refused, msgspec.DecodeError):
+    except (Refused, *UNREADABLE):
         return None
     return any(one.rules for one in groups.groups)
 

@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import replace
 
 from monitor.client import fleet_queries
 from monitor.client.access import Address, Part, quoted
@@ -27,6 +26,7 @@ from monitor.client.prometheus import QueryClient
 from monitor.client.results import Answers, Results, Row
 from monitor.client.snapshot import Alert, FleetNode, NodeFacts, Snapshot
 from monitor.client.wire import Capabilities, Frame, Query, Series
+from monitor.records import replace
 from monitor.samples import escape
 
 RANGE_SECONDS = 1800

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from monitor.client.access import Address, Part
 from monitor.client.fleet_parts import Exporter
 from monitor.client.format import celsius, count, duration, percent, rate
 from monitor.client.results import Answers, Row
 from monitor.client.snapshot import Alert, FleetNode, History
+from monitor.records import replace
 
 HOT_MARGIN = 5.0
 """°C to the temperature at which a GPU slows down."""

@@ -183,8 +183,11 @@ def megahertz(value: float | None) -> str:
 
 
 def clock(at_ms: int, *, date: bool = False, utc: bool = False) -> str:
-    """Time of day where the reader is, or UTC."""
-    moment = time.gmtime(at_ms / 1000) if utc else time.localtime(at_ms / 1000)
+    """Time of day where the reader is, or UTC; ``?`` for what no calendar has."""
+    try:
+        moment = time.gmtime(at_ms / 1000) if utc else time.localtime(at_ms / 1000)
+    except (OverflowError, ValueError, OSError):  # no time: somebody else's clock, or somebody else's joke
+        return "?"
     return time.strftime("%Y-%m-%d %H:%M:%S" if date else "%H:%M:%S", moment)
 
 

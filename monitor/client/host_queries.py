@@ -30,6 +30,11 @@ def selecting(instance: str, *more: str) -> str:
     return "{" + inside + "}" if inside else ""
 
 
+def _covered(own: str, window: str) -> str:
+    """How much of the window there are readings of: until it is full, rates are too low, and an idle CPU seems busy."""
+    return f"(clamp_max(avg(rate(node_time_seconds{own}[{window}])), 1) or vector(1))"
+
+
 def graphs(instance: str, window: str) -> dict[str, str]:
     """The PromQL of each graph, by id."""
     own = selecting(instance)
@@ -44,7 +49,7 @@ def graphs(instance: str, window: str) -> dict[str, str]:
         return f"avg(rate(node_cpu_seconds_total{matchers}[{window}]))"
 
     found = {
-        "cpu_h": f"1 - {mode('idle')}",
+        "cpu_h": f"1 - {mode('idle')} / {_covered(own, window)}",
         "iowait_h": mode("iowait"),
         "steal_h": mode("steal"),
         "load_h": f"node_load1{own}",
@@ -84,8 +89,9 @@ def sheet(lens: Lens, instance: str) -> Sequence[Query]:
     instant = {
         "now": named(_GAUGES),
         "uname": f"node_uname_info{own}",
-        "modes": f"avg by (mode) (rate(node_cpu_seconds_total{own}[{window}]))",
-        "cores": f"1 - rate(node_cpu_seconds_total{idle}[{window}])",
+        "modes": f"avg by (mode) (rate(node_cpu_seconds_total{own}[{window}]))"
+        f" / on () group_left () {_covered(own, window)}",
+        "cores": f"1 - rate(node_cpu_seconds_total{idle}[{window}]) / on () group_left () {_covered(own, window)}",
         "filesystem": named(f"node_filesystem_({_FILESYSTEM})", f'fstype!~"{NO_FILESYSTEM}"'),
         "network": named("node_network_(up|speed_bytes)", f'device!~"{NO_NETWORK}"'),
         "port": named(f"node_infiniband_({_PORT})"),

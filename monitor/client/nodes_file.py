@@ -93,7 +93,7 @@ def _access(fields: Mapping[str, Node], item: Node, folder: Path) -> Access | No
             text = fields[name].text()
             if text is None:
                 return None
-            texts[name] = str(folder / Path(text).expanduser()) if name in _PATHS else text
+            texts[name] = str(folder / os.path.expanduser(text)) if name in _PATHS else text
     insecure = fields["insecure"].boolean() if "insecure" in fields else False
     headers = []
     for key, value in fields["headers"].pairs() if "headers" in fields else ():

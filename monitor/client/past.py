@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from monitor.client import alert_series, discover, queries
@@ -22,6 +21,7 @@ from monitor.client.readings import readings
 from monitor.client.results import Answers, Lens, Results
 from monitor.client.snapshot import Happening, NodeFacts, Reading, Snapshot
 from monitor.client.wire import AlertRow, Capabilities, Frame, ProcessRow, Query, TransitionRow
+from monitor.records import replace
 
 _SHORTEST = 600
 """No range is made shorter than that, in seconds."""

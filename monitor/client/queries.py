@@ -79,6 +79,16 @@ def overview(
     def mean(histogram: str) -> str:
         return f"{rate(f'{histogram}_sum', latency_window)} / {rate(f'{histogram}_count', latency_window)}"
 
+    def covered(over: str) -> str:
+        # How much of the window there are readings of: its clock's seconds count less than 1 until it is full.
+        return f"clamp_max(avg by (instance) (rate({of('node_time_seconds')}[{over}])), 1)"
+
+    def begun(over: str) -> str:
+        # The same, of a daemon that has just begun to read: later a host that is read late says nothing of servers.
+        return f"{covered(over)} unless on (instance) {of('node_time_seconds')} offset {over}"
+
+    idle = of("node_cpu_seconds_total", _IDLE)
+
     def quantile(histogram: str) -> str:
         buckets = rate(f"{histogram}_bucket", latency_window, by=f"{_ENGINE}, le")
         return f"histogram_quantile(0.95, {buckets})"
@@ -110,8 +120,12 @@ def overview(
         "filesystem": of(
             "", f'__name__=~"node_filesystem_(size_bytes|avail_bytes|device_error)",fstype!~"{NO_FILESYSTEM}"'
         ),
-        "cpu": f"1 - avg by (instance) (rate({of('node_cpu_seconds_total', _IDLE)}[{window}]))",
-        "cpus": f"count by (instance) ({of('node_cpu_seconds_total', _IDLE)})",
+        "begun": begun(window),
+        "begun_longer": begun(latency_window),
+        # Without that an idle machine would seem busy for as long as the window is not full.
+        "cpu": f"1 - avg by (instance) (rate({idle}[{window}]))"
+        f" / ({covered(window)} or 0 * count by (instance) ({idle}) + 1)",
+        "cpus": f"count by (instance) ({idle})",
         "disk_read": rate("node_disk_read_bytes_total", window, _DISK, "instance"),
         "disk_write": rate("node_disk_written_bytes_total", window, _DISK, "instance"),
         "net_in": rate("node_network_receive_bytes_total", window, _NETWORK, "instance"),

@@ -176,7 +176,7 @@ class Results:
                     changed = True
                 else:
                     self.instants.setdefault(id, Instant()).apply(result)
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:  # the latter of a time that no clock has
                 raise ClientError(f'frame {frame.seq}, query "{id}": {error}', self._target) from None
         return changed
 

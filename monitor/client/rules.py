@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -13,6 +13,7 @@ from monitor.client.format import clean
 from monitor.client.results import Answers, Lens
 from monitor.client.snapshot import History
 from monitor.client.wire import AlertRow, Query, parse_time
+from monitor.records import replace
 
 MOST_CURVES = 3
 """Comparisons of one rule that are drawn."""

@@ -11,6 +11,9 @@ from typing import TypeAlias
 
 import msgspec
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What an answer is of that is no JSON of its type."""
+
 
 class Node(msgspec.Struct, frozen=True):
     """Who the daemon is, in the labels of its series."""
@@ -199,6 +202,9 @@ class ErrorAnswer(msgspec.Struct, frozen=True, rename={"error_type": "errorType"
 _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))$")
 
 
+_LAST_SECOND = 253_402_300_799
+
+
 def parse_time(text: str) -> int | None:
     """RFC 3339, with any number of decimals, to epoch milliseconds; None for what is no such time."""
     match = _RFC3339.match(text)
@@ -207,8 +213,12 @@ def parse_time(text: str) -> int | None:
     year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
     if year < 1970:  # Go's zero time, 0001-01-01, means "never"
         return None
+    if not 1 <= month <= 12:
+        return None
     seconds = calendar.timegm(time.struct_time((year, month, day, hour, minute, second, 0, 0, 0)))
     if match[8]:
         offset = int(match[9]) * 3600 + int(match[10]) * 60
         seconds += -offset if match[8] == "+" else offset
+    if seconds > _LAST_SECOND:  # of the year 9999: what is beyond cannot be shown
+        return None
     return seconds * 1000 + int((match[7] or "0")[:3].ljust(3, "0"))

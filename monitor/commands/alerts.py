@@ -27,6 +27,7 @@ from monitor.client.alertmanager import AlertClient, ManagedAlert, SilenceRow
 from monitor.client.discover import find
 from monitor.client.errors import ClientError, Refused
 from monitor.client.wire import AlertRow, parse_time
+from monitor.commands.for_programs import json_text
 
 SCHEMA = 1
 _COLORS = {"critical": "red", "warning": "yellow"}
@@ -81,8 +82,7 @@ def run(url: str | None, alertmanager: str | None, *, everything: bool, as_json:
         click.echo(f"gpumon alerts: {error}", err=True)
         return 1
     if as_json:
-        body = msgspec.json.encode({"schema": SCHEMA, "now_ms": picture.now_ms, "alerts": picture.alerts})
-        click.echo(msgspec.json.format(body, indent=2))
+        click.echo(json_text({"schema": SCHEMA, "now_ms": picture.now_ms, "alerts": picture.alerts}, indent=2))
         return 0
     width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 10_000
     click.echo(render(picture, width, everything=everything), nl=False, color=words.wants_color())

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import msgspec
 
 from monitor.client import format as words
 from monitor.client.discover import Found, find, user_state
@@ -26,6 +25,7 @@ from monitor.commands.backtest_feeds import ApiFeed, SharedFeed, StoredFeed, ope
 from monitor.commands.backtest_json import as_json as report_json
 from monitor.commands.backtest_replay import Replay, replay_all
 from monitor.commands.backtest_report import Report, render
+from monitor.commands.for_programs import json_text
 from monitor.commands.times import BadTime, moment
 from monitor.config_values import SYSTEM_STATE
 from monitor.rules.rule_file import RuleSet, load_rules
@@ -90,7 +90,7 @@ def run(
         click.echo(f"gpumon backtest: {error}", err=True)
         return 1
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(report_json(report)), indent=2))
+        click.echo(json_text(report_json(report), indent=2))
     else:
         width = max(60, shutil.get_terminal_size((100, 24)).columns)
         click.echo(render(report, width, everything=everything), nl=False, color=words.wants_color())

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
-import msgspec
 
 from monitor.client.errors import ClientError
 from monitor.commands.check_findings import Finding, of_problems
-from monitor.config import ConfigError
+from monitor.commands.for_programs import json_text
+from monitor.config import NO_CONFIG, ConfigError
 from monitor.config import loads as load_config_text
 from monitor.notify.route import every_route
 from monitor.rules.rule_file import Group, Rule, default_rules_path, load_rules
-from monitor.yaml_reader import Problem, Problems, compose, read_text
+from monitor.yaml_reader import Problem, Problems, compose, read_text, refuse_nothing
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ def _print(checked: Sequence[Checked], found: Sequence[Finding]) -> None:
             click.echo(f"{one.path}: {one.said}")
 
 
-def _json(checked: Sequence[Checked], found: Sequence[Finding], unreachable: str) -> bytes:
+def _json(checked: Sequence[Checked], found: Sequence[Finding], unreachable: str) -> str:
     files = [
         {
             "path": str(one.path),
@@ -80,7 +80,7 @@ def _json(checked: Sequence[Checked], found: Sequence[Finding], unreachable: str
     body: dict[str, object] = {"files": files, "findings": [finding.fields() for finding in found]}
     if unreachable:
         body["error"] = unreachable
-    return msgspec.json.format(msgspec.json.encode(body), indent=2)
+    return json_text(body, indent=2)
 
 
 def _check(path: Path) -> Checked:
@@ -110,6 +110,8 @@ def _read(checked: Checked) -> None:
     from monitor.commands.check_config import look
 
     checked.kind = "configuration"
+    refuse_nothing(text, problems, NO_CONFIG)
+    problems.raise_if_any()
     config = load_config_text(text or "", str(checked.path))
     checked.found += look(config, problems)
     problems.raise_if_any()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -12,8 +12,13 @@ import click
 from monitor import logs
 from monitor.config import Config, ConfigError, loads, parse_listen, why_not_listen
 from monitor.config import load as load_config
+from monitor.records import replace
 from monitor.sources.hardware import Hardware
 from monitor.yaml_reader import Problem
+
+_FILES = 4096
+"""Files that the daemon may have open: its servers, its clients, and what it reads."""
+_FEWEST_FILES = 64
 
 
 def start(
@@ -63,14 +68,34 @@ def _run(
     # httpx brings its own command line where rich is installed, as it is for our screens: 5 MB that a daemon never
     # needs. Where that module cannot be had, httpx goes on without.
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+    # The loop gives the interpreter away with each call of the system, and a thread that computes a query for a
+    # dashboard keeps it for the whole of the default of 5 ms: a scrape of four such calls then takes 20 ms.
+    sys.setswitchinterval(0.0005)
+    _take_files()
     from monitor.api.server import CannotListen
     from monitor.daemon import Options, run
     from monitor.notify.outbox import OutboxRefused
+    from monitor.state_lock import StateInUse
 
     try:
         run(read(), Options(mode, read, simulate, speed, past_seconds, hardware))
-    except (CannotListen, OutboxRefused) as error:
+    except (CannotListen, StateInUse, OutboxRefused) as error:
         click.echo(f"gpumon: {error}", err=True)
+        sys.exit(1)
+
+
+def _take_files() -> None:
+    """Have as many files open as may be; exits 1 where those are too few to watch anything."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < _FEWEST_FILES:
+        click.echo(
+            f"gpumon: at most {most} files may be open here, and it needs {_FEWEST_FILES}, and one more for each "
+            "server and client: raise the limit (`ulimit -Hn`, or `LimitNOFILE=` of the unit)",
+            err=True,
+        )
         sys.exit(1)
 
 

@@ -39,7 +39,8 @@ def _url(context: click.Context, parameter: click.Parameter, value: str | tuple[
 @click.option(
     "--path", default=DEFAULT_PATH, show_default=True, metavar="DIR", help="Where Grafana will find the dashboards."
 )
-def dashboards(output: Path | None, prometheus: str, nodes: tuple[str, ...], path: str) -> None:
+@click.option("--force", is_flag=True, help="Replace provisioning that was changed by hand, too.")
+def dashboards(output: Path | None, prometheus: str, nodes: tuple[str, ...], path: str, *, force: bool) -> None:
     """Write the Grafana dashboards and their provisioning; without -o, list the dashboards.
 
     \b
@@ -50,4 +51,4 @@ def dashboards(output: Path | None, prometheus: str, nodes: tuple[str, ...], pat
     """
     from monitor.commands.dashboards import listing, write
 
-    sys.exit(listing() if output is None else write(output, prometheus, nodes, path))
+    sys.exit(listing() if output is None else write(output, prometheus, nodes, path, force=force))

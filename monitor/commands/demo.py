@@ -89,7 +89,8 @@ async def _print_story(url: str, speed: float) -> int:
 
     width = min(shutil.get_terminal_size((100, 24)).columns, 120)
     click.echo(f"gpumon demo: simulated GPUs and a simulated vLLM; the clock runs {speed:g} times as fast.\n")
-    async with Client(url) as client:
+    # What was simulated of the past is taken in before the first answer, which is as long as a start.
+    async with Client(url, timeout=_START_SECONDS) as client:
         click.echo(render_text(await take_snapshot(client), width))
         click.echo("Waiting for trouble (alerts.yaml as it is shipped):\n")
         fired: dict[str, int] = {}

@@ -13,13 +13,13 @@ from contextlib import aclosing
 from typing import TextIO
 
 import click
-import msgspec
 
 from monitor.client import format as words
 from monitor.client.errors import ClientError
 from monitor.client.events import ConnectionLost
 from monitor.client.feed import live
 from monitor.client.snapshot import Engine, Gpu, Snapshot
+from monitor.commands.for_programs import json_text, output
 
 _MIB = 1024 * 1024
 _HEAD_EVERY = 20
@@ -53,7 +53,7 @@ COLUMNS = (
 def run(url: str | None, *, gpus: str | None, delay: float, count: int, form: str) -> int:
     """Print until interrupted, or ``count`` moments; 0, or 1 where there is nothing to be asked."""
     wanted = None if gpus is None else {one.strip() for one in gpus.split(",") if one.strip()}
-    writer = Writer(sys.stdout, form)
+    writer = Writer(output(sys.stdout) if form == "csv" else sys.stdout, form)
     try:
         return asyncio.run(_follow(url, wanted, delay, count, writer))
     except ClientError as error:
@@ -68,6 +68,11 @@ async def _follow(url: str | None, wanted: set[str] | None, delay: float, count:
             if wanted is not None and picture.gpus and not any(gpu.index in wanted for gpu in picture.gpus):
                 there = ", ".join(gpu.index for gpu in picture.gpus)
                 raise ClientError(f"no GPU {', '.join(sorted(wanted))} is there", "", f"There are {there}")
+            if not shown and not picture.gpus and not picture.engines:
+                why = next((f": {one.reason}" for one in picture.sources if one.name == "nvml" and one.reason), "")
+                click.echo(
+                    f"gpumon dmon: there is no GPU and no server to show{why}. Lines come with the first", err=True
+                )
             writer.write_moment(picture, wanted)
             shown += 1
             if count and shown >= count:
@@ -232,7 +237,7 @@ class Writer:
 
     def write_objects(self, objects: Sequence[dict[str, object]]) -> None:
         """One moment as JSON."""
-        self._out.writelines(msgspec.json.encode(one).decode() + "\n" for one in objects)
+        self._out.writelines(json_text(one) + "\n" for one in objects)
         self._out.flush()
 
     def _line(self, mark: str, row: Sequence[str]) -> None:

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TypeAlias
 
 import click
-import msgspec
 
 from monitor.client.discover import SYSTEM_SOCKET
 from monitor.client.format import clean, count
 from monitor.commands import doctor_gpumon, doctor_node, doctor_telling
 from monitor.commands.config_init import servers_here
 from monitor.commands.doctor_machine import Finding, Machine, ask_daemon, read_setting
+from monitor.commands.for_programs import json_text
 
 Check: TypeAlias = Callable[[Machine], list[Finding]]
 
@@ -111,7 +111,7 @@ def to_json(findings: Sequence[Finding]) -> str:
     """The findings in the schema above."""
     problems, warnings = _counts(findings)
     told = {"schema": 1, "problems": problems, "warnings": warnings, "checks": list(findings)}
-    return msgspec.json.format(msgspec.json.encode(told), indent=2).decode()
+    return json_text(told, indent=2)
 
 
 def _counts(findings: Sequence[Finding]) -> tuple[int, int]:

@@ -25,6 +25,7 @@ from monitor.client.errors import ClientError, Refused
 from monitor.client.prometheus import Described, QueryClient
 from monitor.client.raw_samples import names_of, samples_of
 from monitor.client.sample_formats import Csv, Format, OpenMetrics
+from monitor.commands.for_programs import output as output_of
 from monitor.commands.times import BadTime, moment, span
 
 DEFAULT_SINCE = "1h"
@@ -50,7 +51,7 @@ class Wanted:
             raise BadTime("give --since or --start, not both")
         end_ms = now_ms if self.end is None else moment(self.end, now_ms, "--end")
         if self.start is not None:
-            start_ms = moment(self.start, now_ms, "--start")
+            start_ms = moment(self.start, now_ms, "--start", end_ms)
         else:
             start_ms = end_ms - span(self.since or DEFAULT_SINCE, "--since")
         if start_ms >= end_ms:
@@ -87,7 +88,7 @@ def run(wanted: Wanted, url: str | None, output: Path | None, *, timeout: float 
 def _opened(output: Path | None) -> Iterator[TextIO]:
     """Standard output, or a file that is under another name until all is written."""
     if output is None or str(output) == "-":
-        yield sys.stdout
+        yield output_of(sys.stdout)
         sys.stdout.flush()
         return
     if output.is_dir():

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 
 import click
-import msgspec
 
 from monitor.client import format as words
 from monitor.client.alertmanager import AlertClient, TestResult
 from monitor.client.discover import find
 from monitor.client.errors import ClientError, Refused
+from monitor.commands.for_programs import json_text
 
 
 def test(url: str | None, receiver: str | None, *, as_json: bool) -> int:
@@ -23,7 +23,7 @@ def test(url: str | None, receiver: str | None, *, as_json: bool) -> int:
         click.echo(f"gpumon notify test: {error}", err=True)
         return 1
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(results), indent=2))
+        click.echo(json_text(results, indent=2))
     else:
         for line in _lines(results):
             click.echo(line, color=words.wants_color())

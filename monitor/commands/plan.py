@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 import click
 
+from monitor.commands.for_programs import json_text
 from monitor.planning.advice import Advice, advise
 from monitor.planning.fetch import load
 from monitor.planning.gpus import MIB, BadGpu, Gpu, find, size_of
@@ -64,7 +64,7 @@ def run(asked: Asked, *, as_json: bool) -> int:
         return 1
     advice = advise(seen) if seen is not None else ()
     if as_json:
-        click.echo(json.dumps(_as_json(plan, seen, advice), indent=2, ensure_ascii=False))
+        click.echo(json_text(_as_json(plan, seen, advice), indent=2))
     else:
         for line in _lines(plan, seen, advice):
             click.echo(line)

@@ -106,6 +106,8 @@ class Own(Following):
     def __init__(self, spec: Spec, secrets: Secrets, output: Path) -> None:
         super().__init__(spec, secrets)
         self._output = output
+        self._is_new = False
+        """Whether there was no such folder before."""
         self._process: RunProcess | None = None
 
     async def start(self) -> None:
@@ -113,7 +115,8 @@ class Own(Following):
         stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
         folder = free_folder(self._output.absolute(), f"{stamp}-{slug(spec.name or spec.workload)}")
         self.id = folder.name
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._is_new = not folder.parent.exists()
+        folder.parent.mkdir(parents=True, exist_ok=True)  # where it cannot be made, it is said before anything is asked
         self._process = RunProcess(
             Order(spec, self.id, str(folder), self.secrets),
             by=user(),
@@ -137,7 +140,12 @@ class Own(Following):
             self._process.cancel()
 
     async def bring(self, detail: RunDetail, output: Path) -> Path | None:
-        return output / self.id if detail.files else None
+        if detail.files:
+            return output / self.id
+        if self._is_new:
+            with contextlib.suppress(OSError):
+                self._output.absolute().rmdir()
+        return None
 
     def again(self) -> Own:
         return Own(msgspec.structs.replace(self.spec, yes=True), self.secrets, self._output)

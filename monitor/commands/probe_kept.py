@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import click
-import msgspec
 
 from monitor.client import format as words
 from monitor.client.api import Client
 from monitor.client.errors import ClientError
 from monitor.client.format import ABSENT, clean, clock, fit
 from monitor.client.probes import Probes
+from monitor.commands.for_programs import json_text
 from monitor.commands.probe_following import free_folder, save_files
 from monitor.commands.probe_run import Wrong, running, target
 from monitor.commands.probe_view import headline
@@ -47,7 +47,7 @@ def show_list(daemon: str | None, last: int, *, as_json: bool) -> int:
         listing = await probes.listing()
         rows = listing.runs[:last]
         if as_json:
-            click.echo(msgspec.json.encode(rows))
+            click.echo(json_text(rows))
             return 0
         if not rows:
             click.echo("no run is kept here: `gpumon probe suite --quick` makes one")
@@ -80,7 +80,7 @@ def show(daemon: str | None, name: str, *, as_json: bool) -> int:
     async def work(probes: Probes) -> int:
         detail = await probes.detail((await running(probes, name)).id)
         if as_json:
-            click.echo(msgspec.json.encode(detail))
+            click.echo(json_text(detail))
             return 0
         _print(detail)
         return 0

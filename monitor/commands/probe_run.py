@@ -22,6 +22,7 @@ from monitor.client.errors import ClientError, Refused
 from monitor.client.probes import Listing, Probes
 from monitor.client.slos import SloError, parse_slos
 from monitor.commands import probe_view
+from monitor.commands.for_programs import json_text
 from monitor.commands.probe_following import Daemons, Following, Own
 from monitor.commands.probe_view import View
 from monitor.durations import parse_duration_ms
@@ -342,7 +343,7 @@ async def _finish(detail: RunDetail, following: Following, asked: Asked) -> int:
     folder = await following.bring(detail, asked.output)
     if asked.as_json:
         told = msgspec.to_builtins(detail) | {"folder": str(folder) if folder is not None else None}
-        click.echo(msgspec.json.encode(told))
+        click.echo(json_text(told))
     else:
         probe_view.summary(detail)
         if folder is not None:
@@ -356,5 +357,6 @@ def exit_code(detail: RunDetail) -> int:
     """What a run's end is for a shell."""
     row = detail.row
     if row.state == "done":
-        return DONE if row.valid else FAILED
+        # Without files they could not be written, on a full disk: what was asked for is lost.
+        return DONE if row.valid and detail.files else FAILED
     return {"busy": BUSY, "cancelled": CANCELLED}.get(row.state, FAILED)

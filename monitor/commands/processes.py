@@ -13,13 +13,13 @@ import shutil
 import sys
 
 import click
-import msgspec
 
 from monitor.client import format as words
 from monitor.client.api import Client
 from monitor.client.discover import find
 from monitor.client.errors import ClientError, Refused
 from monitor.client.wire import Processes, ProcessRow
+from monitor.commands.for_programs import json_text
 
 _HEAD = ("GPU", "PID", "user", "memory MiB", "SM", "CPU", "for", "command")
 _RIGHT = {"GPU", "PID", "memory MiB", "SM", "CPU"}
@@ -37,7 +37,7 @@ def run(target: str | None, *, as_json: bool) -> int:
         click.echo(f"gpumon processes: {error}", err=True)
         return 1
     if as_json:
-        click.echo(msgspec.json.encode(answer))
+        click.echo(json_text(answer))
         return 0
     if not answer.processes:
         click.echo("nothing runs on the GPUs")

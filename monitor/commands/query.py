@@ -19,6 +19,7 @@ from monitor.client.errors import ClientError, Refused
 from monitor.client.format import cells, clean, wants_color
 from monitor.client.graph import draw
 from monitor.client.prometheus import QUERY_SECONDS, Evaluated, QueryClient
+from monitor.commands.for_programs import shown
 from monitor.commands.query_output import as_csv, as_json, as_table
 from monitor.commands.times import BadTime, moment, span, step_for
 
@@ -60,7 +61,7 @@ class Asked:
         ``points`` steps, and start and end are put on whole steps. Raises ``BadTime``."""
         end_ms = now_ms if self.end is None else moment(self.end, now_ms, "--end")
         if self.start is not None:
-            start_ms = moment(self.start, now_ms, "--start")
+            start_ms = moment(self.start, now_ms, "--start", end_ms)
         else:
             start_ms = end_ms - (_GRAPH_MS if self.since is None else span(self.since, "--since"))
         if start_ms > end_ms:
@@ -134,7 +135,8 @@ def _coloured(text: str, owner: int) -> str:
 
 def _print(answer: Evaluated, output: str) -> None:
     _remark(answer)
-    click.echo({"json": as_json, "csv": as_csv}.get(output, as_table)(answer), nl=False)
+    text = {"json": as_json, "csv": as_csv}.get(output, as_table)(answer)
+    click.echo(shown(text), nl=False)
 
 
 def _remark(answer: Evaluated) -> None:

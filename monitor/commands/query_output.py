@@ -6,12 +6,11 @@ import csv
 import io
 import time
 
-import msgspec
-
 from monitor.client.format import cells, clean
 from monitor.client.graph import series_name
 from monitor.client.prometheus import Evaluated
 from monitor.client.sample_formats import rfc3339
+from monitor.commands.for_programs import json_text
 
 
 def as_table(answer: Evaluated) -> str:
@@ -29,7 +28,7 @@ def as_table(answer: Evaluated) -> str:
 
 def as_json(answer: Evaluated) -> str:
     """What the server gives under ``data``, indented."""
-    return msgspec.json.format(answer.data, indent=2).decode() + "\n"
+    return json_text(answer.data, indent=2) + "\n"
 
 
 def as_csv(answer: Evaluated) -> str:

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import msgspec
 
 from monitor.client import format as words
 from monitor.client.discover import find
 from monitor.client.errors import ClientError, Refused
 from monitor.client.prometheus import QueryClient
 from monitor.client.reports import ReportRow, Reports, SendReport, Sent
+from monitor.commands.for_programs import json_text, shown
 from monitor.commands.times import BadTime, moment, span
 from monitor.reporting import price
 from monitor.reporting.asked import Asked
@@ -61,7 +61,7 @@ class Wanted:
             start_ms = end_ms - span(self.since, "--since")
         except BadTime:
             try:
-                start_ms = moment(self.since, now_ms, "--since")
+                start_ms = moment(self.since, now_ms, "--since", end_ms)
             except BadTime:
                 raise BadTime(f'--since "{words.clean(self.since, 60)}" is no length of time and no time') from None
         if start_ms >= end_ms:
@@ -129,7 +129,7 @@ def send(wanted: Wanted, receiver: str, url: str | None, *, as_json: bool) -> in
         click.echo(f"gpumon report: {error}", err=True)
         return 1
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(results), indent=2))
+        click.echo(json_text(results, indent=2))
     else:
         for one in results:
             state = "sent" if one.ok else f"FAILED: {words.clean(one.reason)}"
@@ -145,7 +145,7 @@ def show(url: str | None, *, as_json: bool) -> int:
         click.echo(f"gpumon report: {error}", err=True)
         return 1
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
+        click.echo(json_text(rows, indent=2))
         return 0
     if not rows:
         click.echo("no report is scheduled: they stand in gpumon.yaml, below `reports:`")
@@ -223,14 +223,14 @@ def _target(url: str | None) -> str:
 
 def _written(found: Report, form: str) -> str:
     if form == "json":
-        return msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n"
+        return json_text(found, indent=2) + "\n"
     return html(found) if form == "html" else markdown(found)
 
 
 def _write(text: str, output: Path | None) -> None:
     """To standard output, or to a file that has its name only when it is whole."""
     if output is None or str(output) == "-":
-        click.echo(text, nl=False)
+        click.echo(shown(text), nl=False)
         return
     if output.is_dir():
         raise IsADirectoryError(21, "is a directory", str(output))

@@ -12,10 +12,10 @@ import textwrap
 from collections.abc import Callable, Iterable
 
 import click
-import msgspec
 
 from monitor import runbooks
 from monitor.client.format import cut, wants_color
+from monitor.commands.for_programs import json_text
 from monitor.runbooks import Block, Piece
 
 SCHEMA = 1
@@ -59,7 +59,7 @@ def _row(name: str) -> dict[str, str]:
 
 
 def _json(values: dict[str, object]) -> str:
-    return msgspec.json.format(msgspec.json.encode({"schema": SCHEMA, **values}), indent=2).decode()
+    return json_text({"schema": SCHEMA, **values}, indent=2)
 
 
 def _listed(rows: Iterable[dict[str, str]], width: int) -> str:

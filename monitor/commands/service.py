@@ -7,7 +7,6 @@ A plan is made first, from what is on the machine, and is all that ``--dry-run``
 from __future__ import annotations
 
 import importlib.resources
-import json
 import os
 import pwd
 import re
@@ -21,6 +20,7 @@ import click
 
 from monitor import __version__
 from monitor.commands.doctor_machine import Ran, group_exists, run_command
+from monitor.commands.for_programs import json_text
 from monitor.commands.service_steps import Command, Doer, Link, MakeDirectory, Own, Remove, Step, StepFailed, WriteFile
 
 USER = "gpumon"
@@ -308,7 +308,7 @@ def status(system: System, *, as_json: bool = False) -> int:
     rows = _status_rows(system)
     active = dict(rows).get("service", "").startswith("active")
     if as_json:
-        click.echo(json.dumps({"schema": 1, "active": active, **dict(rows)}, ensure_ascii=False))
+        click.echo(json_text({"schema": 1, "active": active, **dict(rows)}))
         return 0 if active else 1
     width = max(len(name) for name, _ in rows)
     for name, value in rows:

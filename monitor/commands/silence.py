@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import click
-import msgspec
 
 from monitor.client import format as words
 from monitor.client.alertmanager import AlertClient, ManagedAlert, NewSilence, SilenceMatcher, SilenceRow
 from monitor.client.discover import find
 from monitor.client.errors import ClientError, Refused
+from monitor.commands.for_programs import json_text
 from monitor.matchers import LabelMatcher, MatcherError, all_match, parse_matcher, parse_matchers
 from monitor.yaml_reader import parse_duration_ms
 
@@ -93,7 +93,7 @@ async def _add(
         )
         ident, warning = await client.add_silence(NewSilence(rows, _rfc3339(starts_ms), _rfc3339(ends_ms), by, comment))
         if as_json:
-            click.echo(msgspec.json.encode({"id": ident, "warning": warning}))
+            click.echo(json_text({"id": ident, "warning": warning}))
             return 0
         begins = f"from {words.clock(starts_ms, date=True)} " if starts_ms > now_ms else ""
         lasts = words.duration((ends_ms - max(starts_ms, now_ms)) / 1000)
@@ -131,7 +131,7 @@ def show(where: Where, *, expired: bool, as_json: bool) -> int:
         return 1
     chosen = [row for row in rows if expired or row.state != "expired"]
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(chosen), indent=2))
+        click.echo(json_text(chosen, indent=2))
         return 0
     if not chosen:
         over = len(rows) - len(chosen)

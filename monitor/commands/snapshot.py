@@ -36,7 +36,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import click
-import msgspec
 
 from monitor.client import format as words
 from monitor.client.api import Client
@@ -45,6 +44,7 @@ from monitor.client.errors import ClientError, Refused
 from monitor.client.feed import take_snapshot
 from monitor.client.snapshot import Alert, Engine, Gpu, Host, Snapshot, Source
 from monitor.client.wire import ProcessRow
+from monitor.commands.for_programs import json_text, shown
 
 SCHEMA = 1
 _GIB = 1024**3
@@ -79,7 +79,7 @@ def print_exposition(url: str | None) -> int:
         cure = " (--prom needs a daemon)" if isinstance(error, Refused) and error.status == 404 else ""
         click.echo(f"gpumon snapshot: {error}{cure}", err=True)
         return 1
-    click.echo(text, nl=False)
+    click.echo(shown(text), nl=False)
     return 0
 
 
@@ -101,12 +101,12 @@ async def _take(url: str | None) -> tuple[Snapshot, tuple[ProcessRow, ...]]:
             raise
 
 
-def to_json(snapshot: Snapshot, processes: Sequence[ProcessRow] = ()) -> bytes:
+def to_json(snapshot: Snapshot, processes: Sequence[ProcessRow] = ()) -> str:
     """The picture without its histories, in the schema above, indented."""
     picture: dict[str, object] = {"schema": SCHEMA, "now_ms": snapshot.now_ms}
     picture.update({name: getattr(snapshot, name) for name in _PARTS})
     picture["processes"] = processes
-    return msgspec.json.format(msgspec.json.encode(picture), indent=2)
+    return json_text(picture, indent=2)
 
 
 def render_text(snapshot: Snapshot, width: int = 100, processes: Sequence[ProcessRow] = ()) -> str:

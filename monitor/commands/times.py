@@ -29,9 +29,9 @@ class BadTime(Exception):
     """What is no time, or no span of time. The text says which option, and what could stand there."""
 
 
-def moment(text: str, now_ms: int, option: str) -> int:
-    """A time in milliseconds. A clock's time without a day is the last one; a time without a zone is the reader's.
-    Raises ``BadTime``."""
+def moment(text: str, now_ms: int, option: str, end_ms: int | None = None) -> int:
+    """A time in milliseconds. A clock's time without a day is the last one, and of a start the last one before the end
+    of its range; a time without a zone is the reader's. Raises ``BadTime``."""
     text = text.strip()
     if text.lower() == "now":
         return now_ms
@@ -48,9 +48,10 @@ def moment(text: str, now_ms: int, option: str) -> int:
         clock = _CLOCK.fullmatch(text)
         if clock is not None:
             hour, minute, second = (int(part or 0) for part in clock.groups())
-            now = datetime.fromtimestamp(now_ms / 1000)  # the reader's own time is meant
-            found = now.replace(hour=hour, minute=minute, second=second, microsecond=0)
-            if found > now:
+            last_ms = now_ms if end_ms is None else min(now_ms, end_ms)
+            last = datetime.fromtimestamp(last_ms / 1000)  # the reader's own time is meant
+            found = last.replace(hour=hour, minute=minute, second=second, microsecond=0)
+            if found > last:
                 found -= timedelta(days=1)
         else:
             found = datetime.fromisoformat(_shortened(text.upper()))

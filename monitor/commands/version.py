@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 import monitor
 from monitor.client.api import Client
 from monitor.client.discover import find
 from monitor.client.errors import ClientError
+from monitor.commands.for_programs import json_text
 
 SCHEMA = 1
 DISTRIBUTION = "gpumon-node"
@@ -41,7 +41,7 @@ def run(url: str | None, *, as_json: bool, driver_file: Path = _DRIVER) -> int:
         "daemon": daemon,
         "dependencies": dependencies(),
     }
-    click.echo(msgspec.json.encode(found).decode() if as_json else _text(found))
+    click.echo(json_text(found) if as_json else _text(found))
     named = url is not None or bool(os.environ.get("GPUMON_URL"))
     return 1 if named and (daemon is None or "error" in daemon) else 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from monitor.dashboards.build import Dashboard, to_json
 ALL: tuple[Dashboard, ...] = (fleet.DASHBOARD, node.DASHBOARD, vllm.DASHBOARD, probes.DASHBOARD)
 READ_TOKEN = "GPUMON_READ_TOKEN"  # noqa: S105
 """The environment variable of Grafana that a node's token comes from."""
+_SIGNED = "# As gpumon wrote it, `gpumon dashboards` replaces it; changed, it is kept: "
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """A node that listens there alone lets everybody read."""
 
@@ -24,12 +26,22 @@ def files(
     that are asked themselves. ``path``: where Grafana finds the dashboards."""
     found = {PurePosixPath("dashboards") / f"{each.uid}.json": text_of(each) for each in ALL}
     below = PurePosixPath("provisioning")
-    found[below / "dashboards" / "gpumon.yaml"] = _PROVIDER.format(path=json.dumps(path))
+    found[below / "dashboards" / "gpumon.yaml"] = _signed(_PROVIDER.format(path=json.dumps(path)))
     sources = [_source("Prometheus of gpumon", "gpumon-prometheus", prometheus)] if prometheus else []
     sources += [_source(f"gpumon {_host(url)}", f"gpumon-{_uid(url)}", url, node=True) for url in nodes]
     if sources:
-        found[below / "datasources" / "gpumon.yaml"] = _SOURCES + "".join(sources)
+        found[below / "datasources" / "gpumon.yaml"] = _signed(_SOURCES + "".join(sources))
     return found
+
+
+def as_written(text: str) -> bool:
+    """Whether a file of the provisioning is as it was written here once, whatever the options were."""
+    body, _, _ = text.rpartition(_SIGNED)
+    return text == _signed(body)
+
+
+def _signed(text: str) -> str:
+    return f"{text}{_SIGNED}{zlib.crc32(text.encode()):08x}\n"
 
 
 def text_of(dashboard: Dashboard) -> str:

@@ -28,7 +28,6 @@ _KEPT = "${datasource:queryparam}&${job:queryparam}&${__url_time_range}"
 TO_NODE = f"/d/gpumon-node/gpumon-node?{_KEPT}&var-instance=${{__value.raw}}"
 TO_SERVER = f"/d/gpumon-vllm/gpumon-vllm?{_KEPT}&var-instance=${{__data.fields.Node}}&var-server=${{__value.raw}}"
 
-SEVERITY_COLORS = {"critical": "red", "warning": "orange"}
 STATES = ((0, "well", "green"), (1, "warning", "orange"), (2, "critical", "red"), (3, "down", "dark-purple"))
 
 

@@ -28,8 +28,9 @@ from typing import Protocol
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import httpx
+import msgspec
 
-from monitor.notify.http import UNSENDABLE, Refused, make_client, reason, reveal, text_of
+from monitor.notify.http import UNSENDABLE, Refused, distrusted, make_client, reason, reveal, text_of
 from monitor.notify.route import Revealing
 from monitor.repeats import Trouble
 from monitor.rules.transition import Alert, Transition
@@ -63,8 +64,7 @@ class Peer(Protocol):
     def insecure_skip_verify(self) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
-class AlertmanagerStatus:
+class AlertmanagerStatus(msgspec.Struct, frozen=True):
     """How sending to one Alertmanager goes."""
 
     url: str
@@ -316,6 +316,9 @@ class Alertmanagers:
                         await self._post(outlet, batch)
                     error = ""
                 except (Refused, TimeoutError, httpx.HTTPError) as failure:
+                    if distrusted(failure) and outlet.client is not None:
+                        self._retired.append(outlet.client)
+                        outlet.client = None
                     error = reason(failure, self._deadline)
                 except Exception as failure:  # a bug must not silence the Alertmanager
                     # Where it happened, and not its text, which may hold a secret.
@@ -357,12 +360,10 @@ class Alertmanagers:
             async with client.stream("POST", url, content=content, headers=headers) as response:
                 if response.is_success:
                     return
-                text = await text_of(response)
+                text = await text_of(response, lambda text: text.replace(token, "***") if token else text)
         except UNSENDABLE:
             # Their texts show the header, and so the token in it.
             raise Refused("its URL or its bearer_token is not valid") from None
-        if token:
-            text = text.replace(token, "***")
         raise Refused(f"HTTP {response.status_code}" + (f": {text}" if text else ""))
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 
 from monitor.notify.groups import Batch
 from monitor.notify.notice import Entry, Graph, Notice
 from monitor.notify.records import Kind, event_id
+from monitor.records import replace
 from monitor.rules.transition import Alert, Transition
 from monitor.samples import Labels, labels_of
 

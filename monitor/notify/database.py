@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
+
+import msgspec
 
 from monitor.notify.records import (
     Delivery,
@@ -22,6 +23,7 @@ from monitor.notify.records import (
     alert_to_json,
     state_of,
 )
+from monitor.notify.rescue import rescue
 from monitor.rules.transition import Alert, Transition
 
 log = logging.getLogger(__name__)
@@ -65,8 +67,7 @@ class SchemaError(Exception):
     """The file is not one that this version can use. The text says what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """A change of state, and what must be sent because of it. ``transitions`` go with their event ids."""
 
     transitions: tuple[tuple[str, Transition], ...]
@@ -76,8 +77,7 @@ class Record:
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(msgspec.Struct, frozen=True):
     """What became of a delivery; ``queued`` after an attempt that failed."""
 
     delivery: Delivery
@@ -85,8 +85,7 @@ class Mark:
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class GroupSent:
+class GroupSent(msgspec.Struct, frozen=True):
     """A group's message arrived: so that its pauses hold over a restart."""
 
     receiver: str
@@ -95,16 +94,14 @@ class GroupSent:
     reminders: int
 
 
-@dataclass(frozen=True, slots=True)
-class KeptSilence:
+class KeptSilence(msgspec.Struct, frozen=True):
     """A silence as text, as it now is; None for one that is forgotten."""
 
     ident: str
     text: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class KeptReport:
+class KeptReport(msgspec.Struct, frozen=True):
     """How it goes with a scheduled report, as text; None for one that is forgotten."""
 
     name: str
@@ -132,17 +129,27 @@ class Database:
     @classmethod
     def open(cls, path: Path, connector: Connect = connect) -> Database:
         """Open the file, or start it, and bring its schema up to date. Raises ``SchemaError`` for another program's
-        file or a newer gpumon's, and ``sqlite3.DatabaseError`` (see ``is_corrupt``) for one that is broken."""
+        file or a newer gpumon's, and ``sqlite3.DatabaseError`` (see ``monitor.corrupt``) for one that is broken."""
         with suppress(FileExistsError):  # where it is a file, the next line says so better
             path.parent.mkdir(parents=True, mode=0o700)
         # Made by us first: SQLite would give it, and with it the log beside it, the mode of the umask.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            is_new = True
+        except FileExistsError:
+            os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+            is_new = False
+            if not os.stat(path).st_size:  # SQLite would begin anew, and say nothing
+                raise sqlite3.DatabaseError("database disk image is malformed: the file is empty") from None
         connection = connector(str(path))
         try:
             database = cls(path, connection)
             database._prepare()
         except BaseException:
             connection.close()
+            if is_new:
+                with suppress(OSError):
+                    os.unlink(path)
             raise
         return database
 
@@ -166,6 +173,9 @@ class Database:
         self._connection.execute("PRAGMA journal_size_limit = 4194304")
         found = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
+            code = re.search(r"error code[ =](\d+)", found)
+            if code and int(code[1]) & 0xFF == sqlite3.SQLITE_IOERR:  # which says nothing of what is in the page
+                raise sqlite3.OperationalError(f"disk I/O error: {found}")
             raise sqlite3.DatabaseError(f"database disk image is malformed: {found}")
         if version < SCHEMA_VERSION:
             with self._transaction():
@@ -322,6 +332,11 @@ class Database:
             execute("DELETE FROM groups WHERE last_sent_ms < ?", (now_ms - keep_ms,))
             return execute("DELETE FROM transitions WHERE id IN (SELECT id FROM old)").rowcount
 
+    def rescue(self, aside: Path) -> dict[str, int]:
+        """Take over what can be read of a broken file: the number of rows by table."""
+        with self._transaction():
+            return rescue(aside, self._connection)
+
     def alerts(self) -> list[Alert]:
         """The alerts as last recorded. One whose text is broken is left out, and said in the log."""
         found = []
@@ -391,32 +406,6 @@ class Database:
         except ValueError as error:
             log.error("%s: the event %s cannot be read and is left out: %s", self.path, ident, error)
             return None
-
-
-def is_corrupt(error: BaseException) -> bool:
-    """Whether the file itself is broken, and not the disk full or the directory closed to us."""
-    if not isinstance(error, sqlite3.DatabaseError):
-        return False
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is not None:
-        return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-    return "malformed" in str(error) or "not a database" in str(error)
-
-
-def move_aside(path: Path, now_ms: int) -> Path:
-    """Rename a broken file, with the log that belongs to it, to ``<name>.corrupt-<time>``. Raises ``OSError``."""
-    stamp = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
-    target = path.with_name(f"{path.name}.corrupt-{stamp}")
-    number = 1
-    while target.exists():
-        number += 1
-        target = path.with_name(f"{path.name}.corrupt-{stamp}-{number}")
-    os.rename(path, target)
-    for suffix in ("-wal", "-shm"):
-        beside = path.with_name(path.name + suffix)
-        if beside.exists():
-            os.rename(beside, target.with_name(target.name + suffix))
-    return target
 
 
 def _text(text: str) -> str:

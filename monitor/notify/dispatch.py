@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import traceback
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
 
 from monitor import logs
@@ -22,6 +22,7 @@ from monitor.notify.queues import Failure, Queue
 from monitor.notify.records import Delivery
 from monitor.notify.route import Route
 from monitor.notify.targets import Sent, Target, Targets, targets_of
+from monitor.records import replace
 from monitor.repeats import Trouble
 from monitor.rules.transition import Alert
 from monitor.samples import Labels
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _MOST_GRAPHS = 2
 _AFTER_A_BUG = 5.0
+_SLOW = 2.0
+"""A target that took so many seconds to fail is left alone for as long, where others of its receiver wait for it."""
 
 Sleep = Callable[[float], Awaitable[None]]
 GraphOf = Callable[[Alert], Graph | None]
@@ -95,7 +98,11 @@ class Dispatcher:
         await asyncio.gather(*workers, return_exceptions=True)
 
     async def close(self, end: float) -> None:
-        """Try everything once more until the loop's time ``end``, and stop."""
+        """Try everything once more until the loop's time ``end``, and stop. Where that is now, nothing is begun: what
+        is cut off at once may have arrived, and would come again from the next start."""
+        if end <= asyncio.get_running_loop().time():
+            await self.stop()
+            return
         now_ms = self._clock()
         for queue in self.queues.values():
             queue.hurry(now_ms)
@@ -202,7 +209,7 @@ class Dispatcher:
             if message is None:
                 message = self._write(queue, part)
                 messages.append((part, message))
-            sends.append(self._send(queue, target, message))
+            sends.append(self._send(queue, target, message, _SLOW if len(targets) > 1 else math.inf))
         # At once, so that a target that hangs delays none of the others.
         results = await asyncio.gather(*sends)
         for (target, part), result in zip(parts, results, strict=True):
@@ -210,17 +217,29 @@ class Dispatcher:
         failed = [result for result in results if result.reason]
         if not failed:
             return None
+        now_ms = self._clock()
         waits = [int(result.retry_after * 1000) for result in failed if result.retry_after is not None]
         return Failure(
             "; ".join(dict.fromkeys(result.reason for result in failed)),
-            max(waits, default=None),
+            min(waits) if len(waits) == len(failed) else None,
             all(result.permanent for result in failed),
             partly=len(failed) < len(results),
+            others=any(queue.rests(target, now_ms) is None for target in targets),
+            untried=all(result.untried for result in results),
         )
 
-    async def _send(self, queue: Queue, target: Target, message: Message) -> Sent:
+    async def _send(self, queue: Queue, target: Target, message: Message, slow: float) -> Sent:
+        """Send, unless the target is to be left alone. Where it took ``slow`` seconds or more to fail, it is."""
+        if rest := queue.rests(target, self._clock()):
+            left_ms, why = rest
+            return Sent("", why, left_ms / 1000, False, 0.0, untried=True)
         try:
-            return await self._targets.send(target, message)
+            result = await self._targets.send(target, message)
+            pause = max(result.retry_after or 0.0, result.seconds if result.seconds >= slow else 0.0)
+            if result.reason and pause:
+                queue.rest(target, self._clock(), int(pause * 1000), result.reason)
+                return replace(result, retry_after=pause)
+            return result
         except Exception as error:  # the other targets must not hear of it again and again
             return Sent("", _unforeseen(f"sending to {queue.name}", error), None, False, 0.0)
 
@@ -283,7 +302,8 @@ class Dispatcher:
             for group in batch.groups:
                 self._outbox.note_group(queue.name, group.key, now_ms, group.reminders)
             return
-        trouble.again(f"a message to {queue.name} failed: {failure.reason}")
+        if not failure.untried:
+            trouble.again(f"a message to {queue.name} failed: {failure.reason}")
         again, overtaken = queue.failed(batch, failure, now_ms, self._jitter())
         for delivery in overtaken:
             self._outbox.mark(delivery, "superseded", now_ms)

@@ -10,7 +10,8 @@ Alertmanager's timing, with two differences that follow from keeping what is owe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from monitor.notify.records import Delivery
 from monitor.notify.route import Route
@@ -32,8 +33,7 @@ def pause_ms(attempts: int, jitter: float) -> int:
     return int(full * (1 - jitter / 2))
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where an alert belongs at a receiver."""
 
     key: str
@@ -42,15 +42,14 @@ class Place:
     route: Route
 
 
-@dataclass(slots=True)
-class Group:
+class Group(msgspec.Struct):
     """What is to be told, and what was, of the alerts that share their messages."""
 
     place: Place
     created_ms: int
-    open: dict[str, Delivery] = field(default_factory=dict)
+    open: dict[str, Delivery] = msgspec.field(default_factory=dict)
     """The latest event that is to be told, by alert key, in the order they came."""
-    firing: set[str] = field(default_factory=set)
+    firing: set[str] = msgspec.field(default_factory=set)
     """Keys of the alerts that fire and that the receiver has heard of, or will."""
     order: int = 0
     """Counts up: what came first goes first, where the times are the same."""
@@ -120,10 +119,13 @@ class Group:
             self.reminders = reminder
         self.flush_ms = now_ms + self.route.group_interval_ms
 
-    def failed(self, now_ms: int, jitter: float, retry_after_ms: int | None) -> int:
-        """A message did not arrive. Gives when the next attempt is."""
-        self.attempts += 1
-        self.flush_ms = now_ms + max(pause_ms(self.attempts, jitter), retry_after_ms or 0)
+    def failed(self, now_ms: int, jitter: float, retry_after_ms: int | None, *, tried: bool = True) -> int:
+        """A message did not arrive; or was not ``tried``, as all are left alone who have yet to take it. Gives when the
+        next attempt is."""
+        self.attempts = max(1, self.attempts + tried)
+        # For longer, the receiver or the target is left alone, and not the group, which others may take.
+        left_ms = min(retry_after_ms or 0, LONGEST_PAUSE_MS)
+        self.flush_ms = now_ms + (max(pause_ms(self.attempts, jitter), left_ms) if tried else max(1, left_ms))
         return self.flush_ms
 
     def hurry(self, now_ms: int) -> None:
@@ -139,8 +141,7 @@ class Group:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """One message to send: events that are news, and known alerts that belong beside them."""
 
     groups: tuple[Group, ...]

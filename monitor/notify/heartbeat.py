@@ -11,11 +11,11 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
 
 import httpx
+import msgspec
 
-from monitor.notify.http import UNSENDABLE, Refused, make_client, reason, reveal
+from monitor.notify.http import UNSENDABLE, Refused, distrusted, make_client, reason, reveal
 from monitor.notify.masking import mask
 from monitor.notify.route import Revealing
 from monitor.repeats import Trouble
@@ -32,8 +32,7 @@ DEADLINE = 10.0
 Sleep = Callable[[float], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class HeartbeatStatus:
+class HeartbeatStatus(msgspec.Struct, frozen=True):
     """How one heartbeat goes."""
 
     number: int
@@ -47,13 +46,12 @@ class HeartbeatStatus:
     """Why it is not called, where gpumon is not well; else ""."""
 
 
-@dataclass(slots=True, eq=False)
-class _Heart:
+class _Heart(msgspec.Struct, eq=False):
     url: Revealing
     last_ok_ms: int | None = None
     last_error: str = ""
     failures: int = 0
-    trouble: Trouble = field(default_factory=lambda: Trouble(log))
+    trouble: Trouble = msgspec.field(default_factory=lambda: Trouble(log))
 
 
 class Heartbeats:
@@ -81,7 +79,9 @@ class Heartbeats:
         self._own_client = client is None
         self._making = asyncio.Lock()
         self._deadline = deadline
+        self._distrusted = False
         self._withheld = ""
+        self._begins = True
         self._trouble = Trouble(log)
         self._changed = asyncio.Event()
         self._closing = False
@@ -102,14 +102,15 @@ class Heartbeats:
                 if self._withheld:
                     wait = LOOK_AGAIN
                 else:
+                    if self._distrusted:  # between the calls: others use the connections too
+                        self._distrusted = False
+                        await self._disconnect()
                     await asyncio.gather(*(self._beat(number, heart) for number, heart in enumerate(self._hearts)))
                     spent = (self._clock() - began_ms) / 1000
                     wait = EVERY - min(max(spent, 0.0), EVERY)
                 await self._rest(wait)
         finally:
-            if self._own_client and self._client is not None:
-                client, self._client = self._client, None
-                await client.aclose()
+            await self._disconnect()
 
     async def close(self) -> None:
         """End ``run``; a call in flight is let end, within its deadline."""
@@ -136,10 +137,11 @@ class Heartbeats:
 
     def _look(self) -> None:
         withheld = self._healthy()
-        if withheld and self._hearts:
-            self._trouble.again(f"heartbeats are withheld: {withheld}")
-        else:
+        if not withheld or not self._hearts:
             self._trouble.over("heartbeats are sent again")
+        elif not self._begins:  # at its begin nothing was read yet, which is no trouble
+            self._trouble.again(f"heartbeats are withheld: {withheld}")
+        self._begins = False
         self._withheld = withheld
 
     async def _rest(self, seconds: float) -> None:
@@ -181,12 +183,18 @@ class Heartbeats:
         except UNSENDABLE:
             return "it is not a URL that can be called"
         except (TimeoutError, httpx.HTTPError) as error:
+            self._distrusted |= distrusted(error)
             return mask(reason(error, self._deadline), url)
         except Exception as error:  # a bug must not end the heartbeats
             # Where it happened, and not its text, which may hold the URL.
             where = "".join(traceback.format_tb(error.__traceback__))
             log.error("a heartbeat failed unforeseen: %s\n%s", type(error).__name__, where)
             return f"unforeseen: {type(error).__name__}"
+
+    async def _disconnect(self) -> None:
+        if self._own_client and self._client is not None:
+            client, self._client = self._client, None
+            await client.aclose()
 
     async def _connected(self) -> httpx.AsyncClient:
         """One client for all: nearly each URL is https. They lie outside, so through a proxy where there is one."""

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
-import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 
 from monitor.notify import secrets
 from monitor.notify.route import Revealing
+from monitor.plain import one_line
+from monitor.trust import authorities
 
 _ERRNO = re.compile(r"\[Errno -?\d+\]\s*")
 _CERTIFICATE = re.compile(r"certificate verify failed: (.+?)(?: \(_ssl|$)")
 _TEXT_READ = 2_000
 _TEXT_SHOWN = 300
+_TEXT_SECONDS = 1.0
 
 UNSENDABLE = (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, UnicodeError)
 """A URL or a header with which there is no request. Their texts show it: where it is a secret, they must not be
@@ -33,12 +37,10 @@ async def make_client(
 
     Certificates are read only where there is TLS: they cost megabytes. With ``proxies`` those of the environment are
     used. Raises ``Refused`` where ``ca_file`` cannot be used."""
-    verify: ssl.SSLContext | bool = False
-    if tls and not insecure:
-        try:
-            verify = await asyncio.to_thread(ssl.create_default_context, cafile=ca_file)
-        except OSError as error:  # ssl.SSLError is one
-            raise Refused(f"ca_file {ca_file}: {error.strerror or error}") from None
+    try:
+        verify = await authorities(ca_file, deadline) if tls and not insecure else False
+    except OSError as error:
+        raise Refused(str(error.strerror)) from None
     return httpx.AsyncClient(
         headers={"User-Agent": "gpumon", "Accept-Encoding": "identity"},
         timeout=deadline,
@@ -56,14 +58,27 @@ async def reveal(secret: Revealing) -> str:
         raise Refused(str(error)) from None
 
 
-async def text_of(response: httpx.Response) -> str:
-    """The beginning of a streamed answer, on one line."""
+async def text_of(response: httpx.Response, hide: Callable[[str], str]) -> str:
+    """The beginning of a streamed answer, on one line of what is printable: what came of it within a moment, as what
+    a server says of its refusal must not delay that it refused. "" for one that is compressed: nobody asked for that,
+    and a little of it may be gigabytes. ``hide`` takes secrets out of it, before it is cut: it would not know a half of
+    one."""
+    if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+        return ""
     read = b""
-    async for chunk in response.aiter_bytes():
-        read += chunk
-        if len(read) >= _TEXT_READ:
-            break
-    return " ".join(read[:_TEXT_READ].decode("utf-8", "replace").split())[:_TEXT_SHOWN]
+    with contextlib.suppress(TimeoutError, httpx.HTTPError):
+        async with asyncio.timeout(_TEXT_SECONDS):
+            async for chunk in response.aiter_bytes():
+                read += chunk
+                if len(read) >= _TEXT_READ:
+                    break
+    return hide(one_line(read[:_TEXT_READ].decode("utf-8", "replace")))[:_TEXT_SHOWN]
+
+
+def distrusted(error: Exception) -> bool:
+    """Whether the server's certificate was not taken. What it is verified by may be replaced then, and is read anew by
+    a new client."""
+    return isinstance(error, httpx.ConnectError) and _CERTIFICATE.search(str(error)) is not None
 
 
 def reason(error: Exception, deadline: float) -> str:

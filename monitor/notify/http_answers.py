@@ -1,4 +1,5 @@
-"""Sees what HTTP servers answer to apprise's plugins, which tell a success from a failure and no more.
+"""Sees what HTTP servers answer to apprise's plugins, which tell a success from a failure and no more. Of what they
+answer it reads no more than anybody needs.
 
 Only the sender's child loads this. The answers of one send are kept apart from those of others by a context variable.
 """
@@ -15,8 +16,13 @@ from typing import Any
 import requests
 
 from monitor.notify.refusals import PERMANENT, seconds_until
+from monitor.plain import one_line
 
-_TEXT_LIMIT = 200
+_TEXT_READ = 4_000
+_MOST = 1 << 20
+"""Bytes that are read of an answer's body, unpacked: an answer of no end must not take all memory."""
+_CHUNK = 4096
+"""Bytes as they come: compressed ones may unpack to a thousand times as many."""
 
 _answers: contextvars.ContextVar[list[Answer] | None] = contextvars.ContextVar("answers", default=None)
 
@@ -30,7 +36,7 @@ class Answer:
     retry_after: float | None = None
     """Seconds."""
     text: str = ""
-    """What the server said is wrong, on one line; "" where it took the request."""
+    """What the server said is wrong, on one line, with the secrets that it repeats; "" where it took the request."""
 
     @property
     def failed(self) -> bool:
@@ -58,7 +64,9 @@ def install() -> None:
     def send(self: requests.Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         seen = _answers.get()
         try:
-            response = plain(self, request, **options)
+            response = plain(self, request, **{**options, "stream": True})
+            if not options.get("stream"):
+                _read(response)
         except requests.RequestException:
             if seen is not None:
                 seen.append(Answer(0))
@@ -69,6 +77,22 @@ def install() -> None:
 
     send.watches = True  # type: ignore[attr-defined]
     requests.Session.send = send  # type: ignore[method-assign]
+
+
+def _read(response: requests.Response) -> None:
+    """Read the beginning of the body, as ``content`` reads all of it. What breaks off on the way is what there is: the
+    status has come, and says whether the message was taken."""
+    body = b""
+    try:
+        for chunk in response.iter_content(_CHUNK):
+            body += chunk
+            if len(body) >= _MOST:
+                break
+    except (requests.RequestException, OSError):
+        pass
+    response.close()
+    response._content = body[:_MOST]  # where requests itself puts it
+    response._content_consumed = True
 
 
 def retry_after_of(answers: Sequence[Answer]) -> float | None:
@@ -93,12 +117,12 @@ def _answer(response: requests.Response) -> Answer:
 
 def _complaint(response: requests.Response) -> str:
     try:
-        content = response.content[:4_000].decode("utf-8", "replace")
+        content = response.content[:_TEXT_READ].decode("utf-8", "replace")
     except (requests.RequestException, RuntimeError):  # RuntimeError: a plugin took it as a stream
         return ""
     try:
         data = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     if isinstance(data, dict):
         # Slack refuses with status 200 and {"ok": false, "error": "channel_not_found"}.
@@ -110,5 +134,5 @@ def _complaint(response: requests.Response) -> str:
         return ""
     if content.lstrip().startswith("<"):
         content = ""  # a proxy's page says nothing that the status does not
-    text = " ".join("".join(c if c.isprintable() else " " for c in content).split())[:_TEXT_LIMIT]
+    text = one_line(content)
     return text or response.reason or f"status {response.status_code}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from monitor.matchers import LabelMatcher, all_match, parse_matchers
 from monitor.rules.transition import Alert
@@ -12,8 +13,7 @@ from monitor.samples import Labels
 _REMEMBERED = 5_000
 
 
-@dataclass(frozen=True, slots=True)
-class InhibitRule:
+class InhibitRule(msgspec.Struct, frozen=True):
     """While an alert fires that the source matchers mean, those that the target matchers mean are not told, where both
     have the same values of the labels ``equal``; an absent label is equal to an empty one."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from monitor.notify.message_chat import markdown_of, slack_of
 from monitor.notify.message_html import html_of
@@ -15,8 +16,7 @@ from monitor.notify.payload import payload_of
 from monitor.notify.wording import NotifyType, Told, format_duration, title_of, told, worst
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """A notification, ready to send."""
 
     event_id: str
@@ -43,7 +43,7 @@ class Message:
     """CommonMark, short, for chats."""
     html: str = ""
     """For a mail; a comment ``<!--graph 0-->`` stands where the picture of ``graphs[0]`` goes."""
-    slack: Sequence[Mapping[str, Any]] = field(default=())
+    slack: Sequence[Mapping[str, Any]] = msgspec.field(default=())
     """Attachments as Slack has them."""
     graphs: tuple[Graph, ...] = ()
     graphs_in_chats: bool = True

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from monitor.notify.message_html import colour_of
-from monitor.notify.message_text import headline
+from monitor.notify.message_text import headline, row
 from monitor.notify.notice import Notice
 from monitor.notify.wording import Told, clean, cut, format_time
 
@@ -104,7 +104,7 @@ def _labels(one: Told) -> str:
 
 def _rest(tolds: Sequence[Told]) -> list[str]:
     rest = tolds[_FULL:]
-    lines = [f"{headline(one)}, since {one.since}" for one in rest[:_LISTED]]
+    lines = [row(one) for one in rest[:_LISTED]]
     return [*lines, f"and {len(rest) - _LISTED} more"] if len(rest) > _LISTED else lines
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from monitor.notify.message_text import headline
+from monitor.notify.message_text import headline, row
 from monitor.notify.notice import Notice
 from monitor.notify.wording import Told, clean, format_time
 
@@ -108,7 +108,7 @@ def _alert(one: Told, *, alone: bool = False, graphs: str = "") -> str:
 
 
 def _rest(tolds: Sequence[Told]) -> str:
-    lines = [f"{escape(headline(one))}, since {escape(one.since)}" for one in tolds[:_LISTED]]
+    lines = [escape(row(one)) for one in tolds[:_LISTED]]
     if len(tolds) > _LISTED:
         lines.append(f"and {len(tolds) - _LISTED} more")
     return f'<p style="margin:14px 0 0">{"<br>".join(lines)}</p>' if lines else ""

@@ -11,6 +11,7 @@ _BRIEF_LIMIT = 300
 _FULL = 8
 """So many alerts are told in full, the others by a line each."""
 _LISTED = 60
+_ROW_LIMIT = 80
 
 
 def body_of(tolds: Sequence[Told], preface: Sequence[str], remarks: Sequence[str]) -> str:
@@ -20,14 +21,30 @@ def body_of(tolds: Sequence[Told], preface: Sequence[str], remarks: Sequence[str
         blocks.append("\n".join(_lines(tolds[0])))
     else:
         blocks += ["\n".join([headline(one), *_lines(one, short=True)]) for one in tolds[:_FULL]]
-        rest = tolds[_FULL:]
-        if rest:
-            lines = [f"{headline(one)}, since {one.since}" for one in rest[:_LISTED]]
-            if len(rest) > _LISTED:
-                lines.append(f"and {len(rest) - _LISTED} more")
-            blocks.append("\n".join(lines))
+        blocks += _rows(tolds[_FULL:], _BODY_LIMIT - sum(len(block) + 2 for block in blocks))
     text = cut("\n\n".join(blocks), _BODY_LIMIT)
     return "\n".join([text, *remarks, f"Event: {', '.join(one.event_id for one in tolds)}"])
+
+
+def _rows(rest: Sequence[Told], room: int) -> list[str]:
+    """A line each, as many as have room, and how many more there are."""
+    lines: list[str] = []
+    for one in rest[:_LISTED]:
+        line = row(one)
+        room -= len(line) + 1
+        if room < len("and 100000 more"):
+            break
+        lines.append(line)
+    if len(lines) < len(rest):
+        lines.append(f"and {len(rest) - len(lines)} more")
+    return ["\n".join(lines)] if lines else []
+
+
+def row(one: Told) -> str:
+    """One of so many that each has a line alone: which it is, since the alerts of a group may all have one name."""
+    labels = ", ".join(f"{name}={value}" for name, value in one.labels if name not in ("severity", "instance"))
+    what = " ".join(next(iter(one.said), labels).split())
+    return f"{headline(one)}: {cut(what, _ROW_LIMIT)}" if what else headline(one)
 
 
 def brief_of(tolds: Sequence[Told]) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import calendar
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+
+import msgspec
 
 from monitor.notify.route import Route
 
@@ -13,8 +14,7 @@ Range = tuple[int, int]
 """Both ends belong to it."""
 
 
-@dataclass(frozen=True, slots=True)
-class TimeInterval:
+class TimeInterval(msgspec.Struct, frozen=True):
     """Times that satisfy every field; a field that is empty is satisfied by any."""
 
     times: tuple[Range, ...] = ()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from monitor.notify.records import Kind, event_id
 from monitor.rules.transition import Alert, Transition
 from monitor.samples import Labels
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One alert in a message."""
 
     transition: Transition
@@ -30,8 +29,7 @@ class Entry:
         return self.transition.alert
 
 
-@dataclass(frozen=True, slots=True)
-class Graph:
+class Graph(msgspec.Struct, frozen=True):
     """The last hour of what a rule compares, or a line of a report, for a picture."""
 
     title: str
@@ -46,8 +44,7 @@ class Graph:
     """How far it goes, for who cannot see it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(msgspec.Struct, frozen=True):
     """A message before it is written."""
 
     ident: str

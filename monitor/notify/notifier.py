@@ -14,6 +14,7 @@ What holds:
 - A receiver that comes to the route hears of the alerts that fire already.
 - A message that failed is tried again after 1 s, 2 s, 4 s, … 5 min, not before a ``Retry-After``, and at once when
   another arrived there; three days after the first attempt its events are dead.
+- A target that asks to be left alone, or took seconds to fail, is left alone for as long: the receiver's others go on.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
 
 from monitor.notify import silences
 from monitor.notify.compose import trial_notice
@@ -37,6 +39,7 @@ from monitor.notify.records import Delivery, Kind, event_id
 from monitor.notify.route import Route, kind_of
 from monitor.notify.silences import Silence, Silences
 from monitor.notify.targets import Sent, Targets, targets_of
+from monitor.records import replace
 from monitor.rules.transition import Alert, Transition
 from monitor.samples import Labels, ScrapeBuilder
 
@@ -49,8 +52,7 @@ _FLUSH_EVERY = 5.0
 Speaks = Callable[[], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class NotifierStatus:
+class NotifierStatus(msgspec.Struct, frozen=True):
     """How notifying goes."""
 
     receivers: tuple[ReceiverStatus, ...]

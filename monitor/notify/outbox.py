@@ -18,10 +18,12 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
+from monitor import threads
 from monitor.notify.database import (
     Change,
     Connect,
@@ -55,8 +57,7 @@ MOST_WAITING = 2_000
 _CLOSE_DEADLINE = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxStatus:
+class OutboxStatus(msgspec.Struct, frozen=True):
     """How recording goes."""
 
     recording_ok: bool
@@ -70,8 +71,7 @@ class OutboxStatus:
     """How often a broken file was moved aside since the start."""
 
 
-@dataclass(slots=True)
-class _Job:
+class _Job(msgspec.Struct):
     """Work for the thread: a change to write, or something to read."""
 
     change: Change | None
@@ -208,8 +208,7 @@ class Outbox:
         if thread is None:
             return
         self._jobs.put(None)
-        await asyncio.to_thread(thread.join, _CLOSE_DEADLINE)
-        if thread.is_alive():
+        if not await threads.ended(thread, _CLOSE_DEADLINE):
             log.error("%s: the disk does not answer; it is left behind", self._path)
 
     def _submit(self, change: Change) -> asyncio.Future[None]:

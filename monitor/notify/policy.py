@@ -6,8 +6,9 @@ Knows the alerts that are, and no queue and no disk.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from monitor.config import Webhook
 from monitor.notify.groups import Place
@@ -42,19 +43,17 @@ class Addressee(Protocol):
     def rate_per_minute(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """What the configuration says of notifications."""
 
     receivers: tuple[Addressee, ...] = ()
     route: Route | None = None
     inhibit_rules: tuple[InhibitRule, ...] = ()
-    time_intervals: Mapping[str, tuple[TimeInterval, ...]] = field(default_factory=dict)
+    time_intervals: Mapping[str, tuple[TimeInterval, ...]] = msgspec.field(default_factory=dict)
     external_url: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Suppression:
+class Suppression(msgspec.Struct, frozen=True):
     """Why an alert is not told."""
 
     silenced_by: tuple[str, ...] = ()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping
-from dataclasses import dataclass, replace
+
+import msgspec
 
 from monitor.notify.groups import Batch, Group, Held, Place, Shown, batch_of, pause_ms
 from monitor.notify.records import Delivery
+from monitor.records import replace
 
 __all__ = ["Queue", "ReceiverStatus", "first_of", "pause_ms"]
 
@@ -28,8 +30,7 @@ async def first_of(*waits: Awaitable[object]) -> None:
             task.cancel()
 
 
-@dataclass(frozen=True, slots=True)
-class ReceiverStatus:
+class ReceiverStatus(msgspec.Struct, frozen=True):
     """How it goes with one receiver, since the start."""
 
     name: str
@@ -51,8 +52,7 @@ class ReceiverStatus:
     """Since when each attempt has failed; None while it is well."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """Why a message did not arrive."""
 
     reason: str
@@ -62,6 +62,10 @@ class Failure:
     """The receiver answered, and does not take this message."""
     partly: bool = False
     """Another of the receiver's targets took it."""
+    others: bool = False
+    """Another of the receiver's targets may be sent to all the same."""
+    untried: bool = False
+    """Nothing was sent: all that have yet to take it are left alone."""
 
 
 class Queue:
@@ -85,6 +89,7 @@ class Queue:
         self._count = 0
         self._tries: deque[int] = deque()
         self._blocked_ms = 0
+        self._resting: dict[Hashable, tuple[int, str]] = {}  # targets that are left alone: until when, and why
         self._failing_since_ms: int | None = None
         self._failures = 0  # in a row
         self._apart = False  # whether the next group goes alone, as one message of all has failed
@@ -173,6 +178,7 @@ class Queue:
     def hurry(self, now_ms: int) -> None:
         """Let everything that waits be tried now."""
         self._blocked_ms = 0
+        self._resting.clear()
         for group in self._groups.values():
             group.hurry(now_ms)
         self._changed.set()
@@ -261,6 +267,18 @@ class Queue:
         since_ms = None if target in self._reached else batch.unreachable_since_ms
         return replace(batch, deliveries=left, unreachable_since_ms=since_ms)
 
+    def rest(self, target: Hashable, now_ms: int, pause_ms: int, why: str) -> None:
+        """Leave this target alone for so long, an hour at most, so that the others do not wait for it."""
+        self._resting[target] = now_ms + min(pause_ms, _LONGEST_BLOCK_MS), why
+
+    def rests(self, target: Hashable, now_ms: int) -> tuple[int, str] | None:
+        """For how many more milliseconds it is left alone, and why; None where it is not."""
+        until_ms, why = self._resting.get(target, (0, ""))
+        if now_ms < until_ms <= now_ms + _LONGEST_BLOCK_MS:
+            return until_ms - now_ms, why
+        self._resting.pop(target, None)  # it is over, or the clock was set back
+        return None
+
     def note(self, batch: Batch, target: Hashable, arrived: bool) -> None:
         """Whether this target took it."""
         if not arrived:
@@ -293,16 +311,17 @@ class Queue:
         self, batch: Batch, failure: Failure, now_ms: int, jitter: float
     ) -> tuple[list[Delivery], list[Delivery]]:
         """It did not arrive. Gives the deliveries as they are queued again, and those that newer ones overtook."""
-        self._settled(now_ms)
-        self._failed += 1
-        self._failures += 1
+        self._settled(None if failure.untried else now_ms)
+        if not failure.untried:
+            self._failed += 1
+            self._failures += 1
         self._last_error = failure.reason
         # What one of them has must not keep the others back: after one of all, the next goes alone, each in its turn.
         self._apart = len(batch.groups) > 1
         self._after_outage_ms = None
         if self._failing_since_ms is None:
             self._failing_since_ms = now_ms
-        if failure.retry_after_ms:
+        if failure.retry_after_ms and not failure.others:
             self._blocked_ms = now_ms + min(failure.retry_after_ms, _LONGEST_BLOCK_MS)
         again: list[Delivery] = []
         overtaken: list[Delivery] = []
@@ -312,16 +331,20 @@ class Queue:
                 if failure.partly:
                     group.sent((), now_ms, batch.reminder)
                     continue
-                group.last_sent_ms = now_ms - group.route.repeat_interval_ms + pause_ms(self._failures, jitter)
+                group.last_sent_ms = now_ms - group.route.repeat_interval_ms + pause_ms(max(1, self._failures), jitter)
         for group in groups:
             mine = [delivery for delivery in batch.deliveries if delivery.key in group.open]
             if mine or group.open:
                 if len(groups) == 1:  # who went alone goes last the next time
                     group.order = self._next()
-                group.failed(now_ms, jitter, failure.retry_after_ms)
+                group.failed(now_ms, jitter, failure.retry_after_ms, tried=not failure.untried)
             for delivery in mine:
                 if group.open[delivery.key].event_id == delivery.event_id:
-                    group.open[delivery.key] = delivery.failed(failure.reason, group.flush_ms, now_ms)
+                    group.open[delivery.key] = (
+                        replace(delivery, next_attempt_ms=group.flush_ms)
+                        if failure.untried
+                        else delivery.failed(failure.reason, group.flush_ms, now_ms)
+                    )
                     again.append(group.open[delivery.key])
         kept = {delivery.event_id for delivery in again}
         for delivery in batch.deliveries:
@@ -379,9 +402,10 @@ class Queue:
         self._count += 1
         return self._count
 
-    def _settled(self, now_ms: int) -> None:
+    def _settled(self, tried_ms: int | None) -> None:
         self._under_way, self._keys_under_way = set(), set()
-        self._tries.append(now_ms)
+        if tried_ms is not None:
+            self._tries.append(tried_ms)
         self._tried.set()
         self._changed.set()
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+import msgspec
+
+from monitor.records import replace
 from monitor.rules.transition import Alert, State, Transition
 
 Kind = Literal["firing", "resolved"]
@@ -20,8 +22,7 @@ def event_id(transition: Transition) -> str:
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:24]
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """One event that is due to one receiver."""
 
     event_id: str

@@ -17,7 +17,7 @@ def seconds_until(header: str) -> float | None:
         return min(float(header[:9]), _LONGEST_WAIT)
     try:
         moment = email.utils.parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

@@ -21,7 +21,6 @@ import logging
 import random
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 from msgspec.structs import replace
@@ -73,8 +72,7 @@ class Going(msgspec.Struct, frozen=True):
     last_sent_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ReportStatus:
+class ReportStatus(msgspec.Struct, frozen=True):
     """One report of the configuration, as the API shows it."""
 
     name: str

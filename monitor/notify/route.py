@@ -7,8 +7,9 @@ of what is only a warning, nor anybody of severity ``none``, unless a route on t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from monitor.matchers import LabelMatcher, all_match, format_matchers, quote
 from monitor.notify.records import Kind
@@ -29,6 +30,11 @@ REPEAT_INTERVAL_MS = 4 * 3_600_000
 class Revealing(Protocol):
     """A secret. Hashable; its ``repr`` does not show it."""
 
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether nothing has to be waited for to have it: it is in no file."""
+        ...
+
     def reveal(self) -> str:
         """The secret, read now. Raises ``ValueError`` with a text that holds no part of it."""
         ...
@@ -36,8 +42,7 @@ class Revealing(Protocol):
     def __hash__(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """A node of the tree, with what it has from its parent filled in. Durations in milliseconds."""
 
     ident: str

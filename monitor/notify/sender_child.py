@@ -37,6 +37,7 @@ _KEPT_SERVICES = 64
 _CONNECT_SHARE = 0.2
 _READ_SHARE = 0.7
 _REASON_LIMIT = 500
+_SAID_LIMIT = 200
 _UNREADABLE = (400, 413, 422)
 """Statuses by which a service says that a message is too long, or not of its form."""
 # Of pictures, after a message that arrived: another message may be waiting. Seconds.
@@ -107,7 +108,12 @@ def _service(url: str, timeout: float) -> Apprise:
         if scheme in known:
             raise _Refused(f"apprise does not accept this {scheme}:// URL: a part of it is missing or wrong")
         raise _Refused(f"apprise knows no service {scheme}://")
+    guessed = apprise.NotifyBase.request_rate_per_sec
     for plugin in service:
+        # 5.5 s between two messages of every service of which apprise knows no pause: mail, PagerDuty, Opsgenie, ntfy
+        # and many more. `rate_limit` and Retry-After bound those; an alarm is not to wait behind the ones before it.
+        if type(plugin).request_rate_per_sec == guessed:
+            plugin.request_rate_per_sec = 0
         # apprise's own 4 seconds call a slow server's success a failure, and we would send it again.
         if "cto=" not in url:
             plugin.socket_connect_timeout = timeout * _CONNECT_SHARE
@@ -153,7 +159,8 @@ def _send(services: _Services, request: dict[str, Any]) -> _Outcome:
     if took >= patience and all(one.status == 0 for one in failed):
         # apprise calls this a connection error, too.
         return _Outcome(f"no answer in {patience:g} s")
-    said = "; ".join(dict.fromkeys(one.text for one in failed if one.text))
+    # Masked before it is cut: a half of a secret would not be known for what it is.
+    said = "; ".join(dict.fromkeys(mask(one.text, url)[:_SAID_LIMIT] for one in failed if one.text))
     return _Outcome(
         f"{reason} The server said: {said}" if said else reason,
         status=failed[-1].status or None if failed else None,
@@ -176,7 +183,7 @@ def _notify(service: Apprise, form: Form, request: dict[str, Any]) -> str:
         attach=list(form.attach) or None,
         log_level=logging.DEBUG,
     )
-    return "" if result else _reason(result)
+    return "" if result else _reason(result, str(request["url"]))
 
 
 def _follow(services: _Services, request: dict[str, Any], form: Form) -> None:
@@ -201,12 +208,13 @@ def _follow(services: _Services, request: dict[str, Any], form: Form) -> None:
         plugin.socket_connect_timeout, plugin.socket_read_timeout = patience
 
 
-def _reason(result: AppriseResult) -> str:
+def _reason(result: AppriseResult, url: str) -> str:
     entries = [entry for service in result for attempt in service.attempts for entry in attempt.logs]
     said = [" ".join(one.message.split()) for one in entries if one.level in ("WARNING", "ERROR", "CRITICAL")]
     # Why a connection broke, or a mail server refused, is in the debug log alone.
     why = [" ".join(one.message.split()) for one in entries if one.message.startswith("Socket Exception: ")]
-    causes = [text.removeprefix("Socket Exception: ")[:200] for text in why if "HTTPConnectionPool" not in text]
+    said_why = [text.removeprefix("Socket Exception: ") for text in why if "HTTPConnectionPool" not in text]
+    causes = [mask(text, url)[:_SAID_LIMIT] for text in said_why]
     return "; ".join(dict.fromkeys([*said, *causes])) or f"apprise says {result.status.name.lower()} and no more"
 
 

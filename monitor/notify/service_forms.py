@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextvars
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -21,6 +21,7 @@ from apprise.attachment.memory import AttachMemory
 from monitor.notify.masking import KEYED_SCHEMES, MAIL_SCHEMES, scheme_of
 from monitor.notify.message_chat import calm
 from monitor.notify.notice import Graph
+from monitor.records import replace
 
 _INLINE_SCHEMES = frozenset(["mailto", "mailtos"])
 """Mails in which apprise can put a picture where the HTML has it; for others it is attached."""

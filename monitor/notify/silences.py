@@ -6,15 +6,14 @@ is how it comes back after a restart. An expired silence is kept for a while, so
 
 from __future__ import annotations
 
-import dataclasses
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import msgspec
 
 from monitor.matchers import LabelMatcher, MatcherError, Op, all_match
+from monitor.records import replace
 from monitor.samples import Labels
 
 State = Literal["pending", "active", "expired"]
@@ -38,8 +37,7 @@ class UnknownSilence(SilenceError):
         self.ident = ident
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
+class Silence(msgspec.Struct, frozen=True):
     """One silence. Times are epoch milliseconds. ``id`` is a UUID, or "" for one that is only asked for."""
 
     id: str
@@ -61,8 +59,7 @@ class Silence:
         return all_match(self.matchers, labels)
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """What a ``set`` changed, all of which is to be kept."""
 
     silence: Silence
@@ -112,15 +109,13 @@ class Silences:
         if before is not None and _may_become(before, wanted, now_ms):
             # An active silence's start is compared in whole seconds, as clients that show no more send it back.
             starts_at_ms = before.starts_at_ms if before.state(now_ms) == "active" else wanted.starts_at_ms
-            return Change(self._put(dataclasses.replace(wanted, starts_at_ms=starts_at_ms, updated_at_ms=now_ms)))
+            return Change(self._put(replace(wanted, starts_at_ms=starts_at_ms, updated_at_ms=now_ms)))
         if len(self._silences) >= MAX_SILENCES:
             raise SilenceError(f"there are {MAX_SILENCES} silences already, with those that ended in the last days")
         replaced = None
         if before is not None and before.state(now_ms) != "expired":
             replaced = self.expire(before.id, now_ms)
-        new = dataclasses.replace(
-            wanted, id=str(uuid.uuid4()), starts_at_ms=max(wanted.starts_at_ms, now_ms), updated_at_ms=now_ms
-        )
+        new = replace(wanted, id=str(uuid.uuid4()), starts_at_ms=max(wanted.starts_at_ms, now_ms), updated_at_ms=now_ms)
         return Change(self._put(new), replaced)
 
     def expire(self, ident: str, now_ms: int) -> Silence:
@@ -131,9 +126,7 @@ class Silences:
         if silence.state(now_ms) == "expired":
             raise SilenceError(f"silence {ident} already expired")
         starts_at_ms = min(silence.starts_at_ms, now_ms)  # one that never began ends as it begins
-        return self._put(
-            dataclasses.replace(silence, starts_at_ms=starts_at_ms, ends_at_ms=now_ms, updated_at_ms=now_ms)
-        )
+        return self._put(replace(silence, starts_at_ms=starts_at_ms, ends_at_ms=now_ms, updated_at_ms=now_ms))
 
     def silenced_by(self, labels: Labels, now_ms: int) -> tuple[str, ...]:
         """The ids of the active silences that mean these labels, sorted."""
@@ -147,11 +140,6 @@ class Silences:
         if not meant:
             return ()
         return tuple(ident for ident in meant if self._silences[ident].state(now_ms) == "active")
-
-    def next_change_ms(self, now_ms: int) -> int | None:
-        """When a silence next begins or ends; None where all stays as it is."""
-        moments = [at for one in self._silences.values() for at in (one.starts_at_ms, one.ends_at_ms) if at > now_ms]
-        return min(moments, default=None)
 
     def prune(self, now_ms: int, retention_ms: int = RETENTION_MS) -> tuple[str, ...]:
         """Forget what ended so long ago; the ids of those."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from monitor.config import Webhook
 from monitor.notify import secrets
@@ -30,8 +31,7 @@ class WebhookTaker(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True):
     """What came back from one target. ``reason`` is "" where it took the message."""
 
     target: str
@@ -41,6 +41,8 @@ class Sent:
     permanent: bool
     """It answered, and will never take this message."""
     seconds: float
+    untried: bool = False
+    """It was left alone."""
 
 
 class Targets:

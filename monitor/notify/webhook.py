@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
+import msgspec
 
 from monitor import __version__
 from monitor.config import Webhook
-from monitor.notify.http import Refused, make_client, reason, reveal, text_of
+from monitor.notify.http import Refused, distrusted, make_client, reason, reveal, text_of
 from monitor.notify.masking import mask
 from monitor.notify.message import Message
 from monitor.notify.payload import cut
@@ -27,13 +28,20 @@ DEADLINE = 20.0
 _Kind = tuple[bool, Path | None, bool]
 
 
+class _Shared(msgspec.Struct, eq=False):
+    """A client, for all webhooks that are verified alike."""
+
+    client: httpx.AsyncClient
+    sends: int = 0
+    retired: bool = False
+
+
 class WebhookSender:
     """Sends to webhooks, any number at once. ``deadline`` is for a whole send, in seconds. ``await close()`` last."""
 
     def __init__(self, *, deadline: float = DEADLINE) -> None:
         self._deadline = deadline
-        self._clients: dict[_Kind, httpx.AsyncClient] = {}
-        self._making = asyncio.Lock()
+        self._clients: dict[_Kind, _Shared] = {}
 
     async def send(self, webhook: Webhook, message: Message) -> None:
         """Send, once. Raises ``SendFailed`` where it was not taken, or nobody knows whether it was."""
@@ -42,25 +50,32 @@ class WebhookSender:
             headers = {name: await reveal(value) for name, value in webhook.headers}
             if webhook.bearer_token is not None:
                 headers["Authorization"] = f"Bearer {await reveal(webhook.bearer_token)}"
-            client = await self._client(url, webhook)
+            shared = await self._shared(url, webhook)
         except Refused as error:
             raise SendFailed(str(error)) from None
         secrets = [*headers.values(), *(value.removeprefix("Bearer ") for value in headers.values())]
+        shared.sends += 1
         try:
             async with asyncio.timeout(self._deadline):
-                await self._post(client, url, headers, webhook, message, secrets)
+                await self._post(shared.client, url, headers, webhook, message, secrets)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, UnicodeError):
             # Their texts show what is wrong with the header or the URL, and so the secret in it.
             raise SendFailed("the webhook's URL or a header of it is not valid", permanent=True) from None
         except (TimeoutError, httpx.HTTPError) as error:
+            if distrusted(error):
+                self._retire(shared)
             raise SendFailed(_masked(reason(error, self._deadline), url, secrets)) from None
+        finally:
+            shared.sends -= 1
+            if shared.retired and not shared.sends:
+                await shared.client.aclose()
 
     async def close(self) -> None:
         """Close the connections; sends that run fail."""
         clients = list(self._clients.values())
         self._clients.clear()
-        for client in clients:
-            await client.aclose()
+        for shared in clients:
+            await shared.client.aclose()
 
     async def _post(
         self,
@@ -86,7 +101,7 @@ class WebhookSender:
                 return
             if 300 <= status < 400:
                 raise SendFailed(f"the server answers {status}, a redirect, and those are not followed")
-            said = _masked(await text_of(response), url, secrets)
+            said = await text_of(response, lambda text: _masked(text, url, secrets))
             after = response.headers.get("Retry-After")
             raise SendFailed(
                 f"the server answers {status}" + (f": {said}" if said else ""),
@@ -94,17 +109,24 @@ class WebhookSender:
                 permanent=status in PERMANENT,
             )
 
-    async def _client(self, url: str, webhook: Webhook) -> httpx.AsyncClient:
+    async def _shared(self, url: str, webhook: Webhook) -> _Shared:
         kind = (url.lower().startswith("https:"), webhook.ca_file, webhook.insecure_skip_verify)
-        async with self._making:
-            client = self._clients.get(kind)
-            if client is None:
-                tls, ca_file, insecure = kind
-                client = await make_client(
-                    tls=tls, deadline=self._deadline, ca_file=ca_file, insecure=insecure, proxies=True
-                )
-                self._clients[kind] = client
-            return client
+        tls, ca_file, insecure = kind
+        while (shared := self._clients.get(kind)) is None:
+            client = await make_client(
+                tls=tls, deadline=self._deadline, ca_file=ca_file, insecure=insecure, proxies=True
+            )
+            if kind in self._clients:  # another send was as far
+                await client.aclose()
+            else:
+                self._clients[kind] = _Shared(client)
+        return shared
+
+    def _retire(self, shared: _Shared) -> None:
+        """Let the next send have a new client. This one is closed with its last send: another webhook may trust its
+        server by the same authorities."""
+        shared.retired = True
+        self._clients = {kind: one for kind, one in self._clients.items() if one is not shared}
 
 
 def _masked(text: str, url: str, secrets: list[str]) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
+
+import msgspec
 
 from monitor.notify.notice import Entry
 from monitor.rules.transition import Transition
@@ -31,9 +32,12 @@ _VALUES_SHOWN = 4
 
 # Whole escape sequences first, so that "ESC[31m" does not leave "[31m" behind: CSI, OSC with its end, other ones.
 _ESCAPES = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|\x9b[0-?]*[ -/]*[@-~]|\x1b[ -~]?")
-# C0 but tab and newline, DEL, C1, line and paragraph separators, marks of direction, halves of surrogate pairs.
+# C0 but tab and newline, DEL, C1, line and paragraph separators, marks of direction, halves of surrogate pairs, and
+# what has no width, with which two texts look alike (but for the two joiners, which scripts and emoji need).
 _CONTROLS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+    "\xad\u034f\u115f\u1160\u180b-\u180e\u200b\u2060-\u2065\u206a-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb"
+    "\U000e0000-\U000e0fff]"
 )
 _SPACES = re.compile(r"\s+")
 
@@ -45,8 +49,7 @@ SEVERITIES = ("critical", "warning", "info", "none")
 """The worst first; others are worse than info and better than a warning."""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(msgspec.Struct, frozen=True):
     """One alert of a message in words, all of them clean."""
 
     status: Status

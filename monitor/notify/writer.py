@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, cast
 
+from monitor.corrupt import is_corrupt, move_aside
 from monitor.notify.database import (
     Change,
     Connect,
@@ -23,10 +23,9 @@ from monitor.notify.database import (
     Mark,
     Record,
     SchemaError,
-    is_corrupt,
-    move_aside,
 )
 from monitor.notify.records import Delivery
+from monitor.records import replace
 from monitor.repeats import Trouble
 from monitor.rules.transition import Alert
 
@@ -62,6 +61,7 @@ class Writer:
         self._since_prune = _PRUNE_EVERY
         # What the file must hold, for when it has to be started anew; deliveries by receiver and alert key.
         self._anew = False
+        self._aside: Path | None = None
         self._alerts: Record | None = None
         self._open: dict[tuple[str, str], Delivery] = {}
         self._silences: dict[str, KeptSilence] = {}
@@ -98,13 +98,7 @@ class Writer:
     def read(self, read: Callable[[Database], T]) -> tuple[T | None, OutboxError | None]:
         """What ``read`` gives, or what went wrong."""
         try:
-            try:
-                found = read(self._opened())
-            except sqlite3.DatabaseError as error:
-                if not is_corrupt(error):
-                    raise
-                self._set_aside(error)
-                found = read(self._opened())
+            found = self._with_file(read)
         except Exception as error:
             self._fail(error)
             return None, self._error(error)
@@ -149,13 +143,24 @@ class Writer:
             self._database = None
 
     def _apply(self, changes: Sequence[Change]) -> None:
+        self._with_file(lambda database: database.apply(changes))
+
+    def _with_file(self, work: Callable[[Database], T]) -> T:
+        """Do something with the file, or with a new one where it is broken."""
         try:
-            self._opened().apply(changes)
+            return work(self._opened())
+        except sqlite3.DatabaseError as error:
+            if not is_corrupt(error):
+                raise
+        # A disk that fails makes a sound file look broken. Opening it looks at all of it, and sets it aside if it is.
+        self.close()
+        try:
+            return work(self._opened())
         except sqlite3.DatabaseError as error:
             if not is_corrupt(error):
                 raise
             self._set_aside(error)
-            self._opened().apply(changes)
+        return work(self._opened())
 
     def _opened(self) -> Database:
         """The file, opened now if it is not open. One that is broken is moved aside first."""
@@ -172,21 +177,28 @@ class Writer:
                 self._set_aside(error)
                 database = Database.open(self._path, self._connector)
             try:
+                if self._aside is not None:
+                    self._rescue(database, self._aside)
                 if self._anew:
                     database.apply(self._known())
             except BaseException:
                 database.close()
                 raise
-            self._anew = False
+            self._anew, self._aside = False, None
             self._database = database
         return self._database
 
     def _set_aside(self, error: sqlite3.DatabaseError) -> None:
         self.close()
-        moved = move_aside(self._path, self._clock())
+        moved = self._aside = move_aside(self._path, self._clock(), keep_older=True)
         self._anew = True
         self.corrupt_files += 1
         log.error("%s is broken (%s): moved to %s, and a new one is started", self._path, error, moved)
+
+    def _rescue(self, database: Database, aside: Path) -> None:
+        rows = database.rescue(aside)
+        text = ", ".join(f"{count} {table}" for table, count in rows.items()) or "nothing"
+        log.warning("%s: taken over from the broken file: %s", self._path, text)
 
     def _known(self) -> list[Change]:
         known: list[Change] = [] if self._alerts is None else [self._alerts]

@@ -27,7 +27,7 @@ def load(where: str, *, timeout: float = 20.0) -> Model:
     ``org/name`` on the hub (``$HF_ENDPOINT``, with ``$HF_TOKEN`` for gated ones). Raises ``BadModel``."""
     if where.startswith(("http://", "https://")):
         return _from_url(where, where, timeout, {})
-    path = Path(where).expanduser()
+    path = Path(os.path.expanduser(where))
     if path.exists():
         return _from_path(path)
     if not _NAME.fullmatch(where) or where.endswith(".json"):
@@ -63,7 +63,7 @@ def _weights_in(folder: Path) -> int | None:
 def _total(text: str) -> int | None:
     try:
         found = json.loads(text)["metadata"]["total_size"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return int(found) if isinstance(found, (int, float)) and found > 0 else None
 

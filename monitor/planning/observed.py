@@ -7,11 +7,13 @@ daemon or a Prometheus keeps.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf, isfinite
 from typing import TypeAlias
 
 from prometheus_client.parser import text_string_to_metric_families
+
+from monitor.records import replace
 
 Rows: TypeAlias = Sequence[tuple[Mapping[str, str], float]]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from monitor.planning.gpus import Gpu
 from monitor.planning.memory import Kv, Layout, Share, blocks_of_request, kv_of, share, token_bytes
 from monitor.planning.model import BadModel, Model
+from monitor.records import replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from monitor.plain import one_line
 from monitor.probes.accuracy_text import PARAGRAPHS, TEXT, TEXT_ID
 from monitor.probes.schema import Accuracy
 
@@ -196,7 +197,7 @@ async def _post(post: Post, path: str, body: dict[str, Any]) -> tuple[int, str]:
 def _json(text: str) -> dict[str, Any]:
     try:
         body = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _Cannot(f"its answer is no JSON: {error}") from error
     if not isinstance(body, dict):
         raise _Cannot("its answer is no object")
@@ -210,4 +211,4 @@ def _message(text: str) -> str:
         found = {}
     error = found.get("error", found)
     message = error.get("message") if isinstance(error, dict) else None
-    return " ".join(str(message or text).split())[:200] or "(no text)"
+    return one_line(str(message or text), 200) or "(no text)"

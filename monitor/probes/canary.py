@@ -13,17 +13,19 @@ import json
 import logging
 import time
 import uuid
-from dataclasses import dataclass
 from typing import Literal
 
 import httpx
+import msgspec
 
 from monitor import logs
+from monitor.plain import one_line
 from monitor.samples import Scrape, ScrapeBuilder
 from monitor.sources import vllm_http
 from monitor.sources.source import SourceDown
 from monitor.sources.vllm import VllmSource
 from monitor.sources.vllm_health import PROBE_DURATION, EngineSource
+from monitor.trust import Trust
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +53,7 @@ _MAX_BYTES = 1 << 20
 Kind = Literal["answered", "silent", "broken", "shed", "refused"]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What came of one canary."""
 
     kind: Kind
@@ -171,7 +172,7 @@ class CanarySource:
         deadline_seconds: float = 10.0,
         still_seconds: float = 30.0,
         model: str = "",
-        api_key: str | None = None,
+        api_key: str | vllm_http.Key | None = None,
         ca_file: str | None = None,
         insecure_skip_verify: bool = False,
     ) -> None:
@@ -183,7 +184,7 @@ class CanarySource:
         self._configured_model = model
         self._model = model
         self._api_key = api_key
-        self._tls = (ca_file, insecure_skip_verify)
+        self._trust = Trust(ca_file, insecure_skip_verify=insecure_skip_verify)
         self._still_ms = round(still_seconds * 1000)
         self._judgement = Judgement(self._still_ms)
         self._flight: asyncio.Task[Outcome] | None = None
@@ -259,12 +260,8 @@ class CanarySource:
             return Outcome(kind, reason, time.perf_counter() - began)
 
         try:
-            client = vllm_http.make_client(
-                self._base,
-                deadline=self._patience,
-                api_key=self._api_key,
-                ca_file=self._tls[0],
-                insecure_skip_verify=self._tls[1],
+            client = await vllm_http.make_client(
+                self._base, self._trust, deadline=self._patience, api_key=self._api_key
             )
         except SourceDown as error:
             return outcome("refused", str(error))
@@ -283,6 +280,8 @@ class CanarySource:
             except TimeoutError:
                 return outcome("silent", f"no token in {self._patience:g} s")
             except httpx.HTTPError as error:
+                if vllm_http.distrusted(error):
+                    self._trust.forget()
                 return outcome("silent", vllm_http.reason(error, self._patience))
         return outcome(*_judge(status, words))
 
@@ -341,4 +340,4 @@ def _message(body: bytes) -> str:
         return ""
     error = found.get("error", found) if isinstance(found, dict) else None
     text = error.get("message") if isinstance(error, dict) else None
-    return " ".join(text.split())[:200] if isinstance(text, str) else ""
+    return one_line(text, 200) if isinstance(text, str) else ""

@@ -201,8 +201,8 @@ class Client:
         except TimeoutError as error:
             raise CannotStart(f"{self._base} did not answer {path} within {self._timeout_s:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            why = without_secrets(api.text_of(error), self._secrets)
-            raise CannotStart(f"{self._base} gave no answer to {path}: {why}") from error
+            why = without_secrets(_connect_text(error), self._secrets)
+            raise CannotStart(f"{self._base} gave no answer to {path}: {why}", why) from error
         if len(content) > _MAX_JSON:
             raise CannotStart(f"{self._base} gave too long an answer to {path}: more than {_MAX_JSON >> 20} MiB")
         text = content.decode(errors="replace")
@@ -430,9 +430,19 @@ def _json(path: str, reply: Reply) -> Any:
         raise CannotStart(f"{path}: the answer is no JSON: {api.text_of(error)}") from error
 
 
-def _connect_text(error: aiohttp.ClientError) -> str:
-    """What the system says, rather than all that aiohttp says of it."""
+def _connect_text(error: aiohttp.ClientError | OSError) -> str:
+    """What the system says, and what to do, rather than all that aiohttp says of it."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        told = getattr(error.certificate_error, "verify_message", "") or api.text_of(error.certificate_error)
+        return f"its certificate is not taken: {told}: give --ca with whose it has to come from, or --insecure"
     cause = getattr(error, "os_error", None)
-    if not isinstance(cause, OSError) or isinstance(cause, socket.gaierror | ssl.SSLError) or not cause.errno:
-        return api.text_of(cause if isinstance(cause, OSError) else error)
-    return os.strerror(cause.errno)
+    match cause:
+        case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "RECORD_LAYER_FAILURE"):
+            return "it speaks no TLS: write http:// in place of https://"
+        case ssl.SSLError():
+            return f"no TLS with it: {cause.reason or api.text_of(cause)}"
+        case socket.gaierror():
+            return f"{cause.strerror}: is its host's name right?"
+        case OSError() if cause.errno:
+            return os.strerror(cause.errno)
+    return api.text_of(cause if isinstance(cause, OSError) else error)

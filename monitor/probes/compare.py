@@ -14,37 +14,23 @@ of a server to the next they do not see, repeats within one run neither.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import msgspec
 
-from monitor.probes import intervals, saturation, statistics
-from monitor.probes.conditions import violations as violations
-from monitor.probes.figures import FIGURES, Better, about, headline_step, memory_used, repeats
-from monitor.probes.intervals import Estimate
-from monitor.probes.schema import Accuracy, Change, Comparison, Record, Result, Slo, Step
+from monitor.probes import intervals, saturation
+from monitor.probes.compare_loads import REPEATS, Load, Pair, Side, match_loads
+from monitor.probes.figures import FIGURES, Better, about
+from monitor.probes.schema import Accuracy, Change, Comparison, Result
 
-_REPEATS = 3
-"""From so many on they are the values themselves."""
-_LATENCIES = ("ttft", "tpot", "itl", "e2el")
-_QUANTILES = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
-_COUNTED: dict[str, Callable[[Record, Sequence[Slo]], float]] = {
-    "output_throughput": lambda one, _: one.output_tokens or 0,
-    "total_throughput": lambda one, _: (one.output_tokens or 0) + (one.prompt_tokens or 0),
-    "request_throughput": lambda one, _: 1,
-    "goodput": statistics.good,
-}
-"""What of a request each kind of throughput counts."""
 _GROUPED = tuple(name for name in FIGURES if name.split("_")[0] in ("ttft", "tpot", "e2el"))
 
 
 def compare(before: Result, after: Result) -> Comparison:
     """``after`` beside ``before``. It takes a second or two for the largest, and is the same each time."""
-    left, right = _Side(before), _Side(after)
-    matched = _match(left, right)
+    left, right = Side(before), Side(after)
+    matched = match_loads(left, right)
     changes = [*_whole(left, right, matched), *(change for pair in matched for change in _of_loads(*pair))]
     names = _names(before, after)
     return Comparison(
@@ -61,196 +47,10 @@ def _names(before: Result, after: Result) -> tuple[str, str]:
     return names if names[0] != names[1] else (before.id, after.id)
 
 
-# -- one side -------------------------------------------------------------------------------------------------------
-
-
-class _Load:
-    """One step with its repeats. Those that do not count are left out where others do."""
-
-    def __init__(self, steps: Sequence[Step], slos: Sequence[Slo]) -> None:
-        self.all = tuple(steps)
-        self.steps = tuple(step for step in steps if not step.invalid) or self.all
-        self.slos = slos
-
-    @property
-    def workload(self) -> str:
-        return self.all[0].workload
-
-    @property
-    def name(self) -> str:
-        return self.all[0].name
-
-    @property
-    def parameters(self) -> Mapping[str, float | int | str]:
-        return self.all[0].parameters
-
-    def group(self, name: str) -> _Load | None:
-        """Only the requests of one group, as if they had been a step by themselves."""
-        steps = [
-            msgspec.structs.replace(
-                step,
-                metrics=step.groups[name],
-                groups={},
-                steady=None,
-                records=None if step.records is None else tuple(one for one in step.records if one.group == name),
-            )
-            for step in self.steps
-            if name in step.groups
-        ]
-        return _Load(steps, self.slos) if steps else None
-
-    @cached_property
-    def full(self) -> bool:
-        """Whether it is known of each step how much came while all places were taken, for half of its time or more."""
-        return all(
-            step.steady is not None
-            and step.steady.end_s - step.steady.begin_s >= step.metrics.duration_s / 2
-            and step.metrics.output_throughput > 0
-            for step in self.steps
-        )
-
-    def value(self, name: str, full: bool = False) -> float | None:
-        """The mean over the repeats. ``full``: throughput is that of while all places were taken."""
-        values = self._values_of(name, full)
-        return math.fsum(values) / len(values) if values else None
-
-    def _values_of(self, name: str, full: bool) -> list[float]:
-        scaled = full and name in _COUNTED
-        return [
-            value * (_fuller(step) if scaled else 1.0)
-            for step in self.steps
-            if (value := FIGURES[name].of(step)) is not None
-        ]
-
-    def count(self, name: str) -> int:
-        """How many values it is made of."""
-        metric = name.split("_")[0]
-        if metric in _LATENCIES:
-            return sum(getattr(step.metrics, metric).n for step in self.steps)
-        return sum(step.metrics.completed for step in self.steps)
-
-    def estimate(self, name: str, full: bool = False) -> Estimate | None:
-        """How sure it is; None where it cannot be told."""
-        if name == "memory_used_bytes":
-            return None
-        if len(self.steps) >= _REPEATS:
-            return intervals.of_values(self._values_of(name, full))
-        metric, _, statistic = name.partition("_")
-        if metric in _LATENCIES:
-            sample = self._sample(metric)
-            if statistic == "mean":
-                return intervals.of_mean(sample)
-            return intervals.of_percentile(sample, _QUANTILES[statistic])
-        closed = all("concurrency" in step.parameters for step in self.steps)
-        if not closed:
-            # At a rate that is asked, what comes out is what was put in.
-            return None
-        counted = _COUNTED.get(name)
-        if counted is None:
-            return None
-        # Of requests that follow each other in so many places, throughput is what they give by how long they take; how
-        # it went up and down meanwhile says how much of it is chance of when the step began and ended.
-        pairs = [
-            (
-                math.fsum(counted(one, self.slos) for one in block),
-                math.fsum((one.e2el_s or 0) + one.waited_s for one in block),
-            )
-            for block in self._blocks
-        ]
-        flow = intervals.of_values([value for step in self.steps for value in saturation.pieces_of(step)])
-        return intervals.wider(intervals.of_ratio(pairs), flow)
-
-    @cached_property
-    def _blocks(self) -> list[list[Record]]:
-        return [block for step in self.steps for block in intervals.blocks(step.records or ())]
-
-    @cached_property
-    def _samples(self) -> dict[str, list[list[float]]]:
-        return {}
-
-    def _sample(self, metric: str) -> list[list[float]]:
-        if metric not in self._samples:
-            factor = intervals.thinning(sum(len(one.itl_s) for block in self._blocks for one in block))
-            made = [[value for one in block for value in _values(one, metric, factor)] for block in self._blocks]
-            self._samples[metric] = [block for block in made if block]
-        return self._samples[metric]
-
-
-def _fuller(step: Step) -> float:
-    """How much more came in a second while all places were taken."""
-    return step.steady.metrics.output_throughput / step.metrics.output_throughput if step.steady is not None else 1.0
-
-
-def _values(record: Record, metric: str, factor: int) -> Sequence[float]:
-    match metric:
-        case "ttft":
-            value = record.ttft_s
-        case "tpot":
-            value = statistics.tpot_s(record)
-        case "itl":
-            return intervals.thin(record.itl_s, factor)
-        case _:
-            value = record.e2el_s
-    return () if value is None else (value,)
-
-
-@dataclass
-class _Side:
-    """A result and its loads."""
-
-    result: Result
-
-    @cached_property
-    def loads(self) -> list[_Load]:
-        slos = self.result.spec.slos
-        return [_Load(steps, slos) for steps in repeats(self.result.steps).values()]
-
-    @cached_property
-    def top(self) -> _Load | None:
-        """The load that stands for the whole."""
-        step = headline_step(self.result)
-        return next((load for load in self.loads if step is not None and step in load.all), None)
-
-    @property
-    def memory(self) -> float | None:
-        """The most in any step."""
-        return max((used for step in self.result.steps if (used := memory_used(step)) is not None), default=None)
-
-
-_Pair = tuple[_Load, _Load]
-
-
-def _match(left: _Side, right: _Side) -> list[_Pair]:
-    found: list[_Pair] = []
-    free = list(right.loads)
-    rest: list[_Load] = []
-    for load in left.loads:
-        other = next((one for one in free if (one.workload, one.name) == (load.workload, load.name)), None)
-        if other is None:
-            rest.append(load)
-        else:
-            free.remove(other)
-            found.append((load, other))
-    for load in rest:
-        other = next((one for one in free if one.workload == load.workload and _alike(load, one)), None)
-        if other is not None:
-            free.remove(other)
-            found.append((load, other))
-    if not found and len(left.loads) == len(right.loads) == 1:
-        found.append((left.loads[0], right.loads[0]))
-    order = {id(load): index for index, load in enumerate(left.loads)}
-    return sorted(found, key=lambda pair: order[id(pair[0])])
-
-
-def _alike(one: _Load, other: _Load) -> bool:
-    common = one.parameters.keys() & other.parameters.keys()
-    return bool(common) and all(one.parameters[name] == other.parameters[name] for name in common)
-
-
 # -- changes --------------------------------------------------------------------------------------------------------
 
 
-def _of_loads(before: _Load, after: _Load) -> Iterator[Change]:
+def _of_loads(before: Load, after: Load) -> Iterator[Change]:
     for name in FIGURES:
         yield from _change(before.workload, before.name, name, before, after)
     for group in dict.fromkeys(group for step in before.steps for group in step.groups):
@@ -260,7 +60,7 @@ def _of_loads(before: _Load, after: _Load) -> Iterator[Change]:
                 yield from _change(before.workload, f"{before.name}, {group}", name, one, other)
 
 
-def _change(workload: str, step: str, name: str, before: _Load, after: _Load) -> Iterator[Change]:
+def _change(workload: str, step: str, name: str, before: Load, after: Load) -> Iterator[Change]:
     # How long the last requests run alone, at the end of a step, is chance of how many there were.
     full = before.full and after.full
     left, right = before.value(name, full), after.value(name, full)
@@ -304,7 +104,7 @@ def _made(
     return Change(workload, step, name, unit, better, before, after, change, low, high, verdict, n_before, n_after)
 
 
-def _whole(left: _Side, right: _Side, matched: Sequence[_Pair]) -> Iterator[Change]:
+def _whole(left: Side, right: Side, matched: Sequence[Pair]) -> Iterator[Change]:
     workload = left.result.workload
     seen: set[str] = set()
     if left.top is not None and right.top is not None:
@@ -368,7 +168,7 @@ def paired(before: Accuracy, after: Accuracy) -> bool:
 # -- what makes them unlike -----------------------------------------------------------------------------------------
 
 
-def _notes(left: _Side, right: _Side, matched: Sequence[_Pair], changes: Sequence[Change]) -> Iterator[str]:
+def _notes(left: Side, right: Side, matched: Sequence[Pair], changes: Sequence[Change]) -> Iterator[str]:
     before, after = left.result, right.result
     for word, one, other in (
         ("model", before.facts.model or before.spec.model, after.facts.model or after.spec.model),
@@ -401,7 +201,7 @@ def _notes(left: _Side, right: _Side, matched: Sequence[_Pair], changes: Sequenc
     yield from _multiplicity(changes)
 
 
-def _doubts(word: str, side: _Side) -> Iterator[str]:
+def _doubts(word: str, side: Side) -> Iterator[str]:
     result = side.result
     for why in result.invalid or dict.fromkeys(why for step in result.steps for why in step.invalid):
         yield f"{word} does not count: {why}"
@@ -415,12 +215,12 @@ def _doubts(word: str, side: _Side) -> Iterator[str]:
         tried = failed + sum(step.metrics.completed for step in result.steps)
         yield f"{word}: {failed:,} of {tried:,} requests failed, and are in none of the latencies"
     if result.steps and all(step.records is None for step in result.steps):
-        several = any(len(load.steps) >= _REPEATS for load in side.loads)
+        several = any(len(load.steps) >= REPEATS for load in side.loads)
         if not several:
             yield f"{word} has no single requests (`vllm bench serve` keeps them with --save-detailed): no intervals"
 
 
-def _unmatched(left: _Side, right: _Side, matched: Sequence[_Pair]) -> Iterator[str]:
+def _unmatched(left: Side, right: Side, matched: Sequence[Pair]) -> Iterator[str]:
     used = {id(load) for pair in matched for load in pair}
     for word, side in (("before", left), ("after", right)):
         alone = [load.name for load in side.loads if id(load) not in used]

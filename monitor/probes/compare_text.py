@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from monitor.paper.markdown import escape, markdown_table
+from monitor.plain import one_line
 from monitor.probes.report_tables import NONE, gigabytes, number
 from monitor.probes.schema import Change, Comparison
 
@@ -87,7 +88,7 @@ def text(comparison: Comparison, *, every: bool = False) -> str:
 
 
 def _text(comparison: Comparison, every: bool) -> Iterator[str]:
-    yield f"{_line(comparison.before)} → {_line(comparison.after)}"
+    yield f"{one_line(comparison.before)} → {one_line(comparison.after)}"
     yield ""
     parts = rows(comparison, every)
     table = [list(_COLUMNS), *(_cells(change) for _, changes in parts for change in changes)]
@@ -95,31 +96,26 @@ def _text(comparison: Comparison, every: bool) -> Iterator[str]:
     yield _columns(_COLUMNS, widths)
     for where, changes in parts:
         yield ""
-        yield _line(where) if where else "whole run"
+        yield one_line(where) if where else "whole run"
         for change in changes:
             yield _columns(_cells(change), widths)
     yield ""
     yield LEGEND
     if comparison.notes:
         yield ""
-        yield from (f"! {_line(note)}" for note in comparison.notes)
+        yield from (f"! {one_line(note)}" for note in comparison.notes)
     if comparison.differences:
         yield ""
         yield "different of what was asked, of server and node:"
         width = max(len(name) for name in comparison.differences)
         for name, (before, after) in comparison.differences.items():
-            yield f"  {_line(name).ljust(width)}  {_line(before) or NONE} → {_line(after) or NONE}"
+            yield f"  {one_line(name).ljust(width)}  {one_line(before) or NONE} → {one_line(after) or NONE}"
 
 
 def _columns(cells: Sequence[str], widths: Sequence[int]) -> str:
     first = f"  {cells[0].ljust(widths[0])}"
     middle = [cell.rjust(width) for cell, width in zip(cells[1:-1], widths[1:-1], strict=True)]
     return "  ".join((first, *middle, cells[-1])).rstrip()
-
-
-def _line(words: str) -> str:
-    """On one line, and nothing in it that a terminal would take for a command."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())
 
 
 def markdown(comparison: Comparison, *, every: bool = False) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from monitor import plain
 from monitor.probes.context import Ask
 from monitor.probes.schema import Outcome, Record
 
@@ -176,4 +177,4 @@ def text_of(error: BaseException) -> str:
 
 def one_line(text: str) -> str:
     """In one line, and not too long."""
-    return " ".join(text.split())[:_ERROR_CHARS]
+    return plain.one_line(text, _ERROR_CHARS)

@@ -19,7 +19,12 @@ class BadOptions(ProbeError):
 
 
 class CannotStart(ProbeError):
-    """The server cannot be asked this: it does not answer, serves no model, has no priority scheduling, …"""
+    """The server cannot be asked this: it does not answer, serves no model, has no priority scheduling, … ``why`` is
+    what a connection failed of, alone."""
+
+    def __init__(self, words: str, why: str = "") -> None:
+        super().__init__(words)
+        self.why = why
 
 
 class Busy(CannotStart):

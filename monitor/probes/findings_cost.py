@@ -118,6 +118,10 @@ def _money(value: float, unit: str) -> str:
     return f"{unit}{written}" if len(unit) == 1 else f"{written} {unit}".strip()
 
 
+_LEAST_SHARE = 0.001
+"""The smallest that is told in percent: nothing is above 0.0 %."""
+
+
 def memory(result: Result) -> list[Finding]:
     """What the GPUs' memory and the KV cache held at the most."""
     steps = counted(result)
@@ -131,7 +135,7 @@ def memory(result: Result) -> list[Finding]:
     if kv is not None:
         tokens = result.facts.kv_cache_tokens
         room = f", that is about {kv * tokens:,.0f} of {tokens:,} tokens" if tokens else ""
-        said.append(f"the KV cache was never above {percent(kv)}{room}")
+        said.append(f"the KV cache was never above {percent(max(kv, _LEAST_SHARE))}{room}")
     if not said:
         return []
     text = "; ".join(said)

@@ -96,14 +96,16 @@ def _prompt(measured: Sequence[Cell]) -> list[Finding]:
     line = fit(firsts)
     if line is not None:
         longest = firsts[-1][0]
+        fits = f"a line through {len(firsts)} prompt lengths (R² {line.r2:.2f})"
         text = (
-            f"By a line through {len(firsts)} prompt lengths (R² {line.r2:.2f}), TTFT is {ms(max(line.base, 0.0))} and "
-            f"{ms(1000 * line.slope)} for each 1,000 tokens"
+            f"By {fits}, TTFT is {ms(max(line.base, 0.0))} and {ms(1000 * line.slope)} for each 1,000 tokens"
+            if line.slope > 0
+            else f"TTFT does not grow with the prompt up to {longest:,.0f} tokens, by {fits}"
         )
         here, there = line.base + line.slope * longest, line.base + line.slope * 2 * longest
         if not exact and here > 0 and line.slope > 0:
             text += f", so twice {longest:,.0f} would take {times(there / here)} as long (not measured)"
-        if line.r2 < 0.9:
+        if line.r2 < 0.9 and line.slope > 0:
             text += "; the line fits badly"
         said.append(text)
         values |= {"ttft_base_ms": line.base, "ttft_ms_per_1000_tokens": 1000 * line.slope, "ttft_r2": line.r2}

@@ -18,15 +18,17 @@ import re
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from monitor import threads
 from monitor.probes.errors import ProbeError
 from monitor.probes.schema import ENDED, RunDetail, RunRow
 
 log = logging.getLogger(__name__)
+
+_places = threads.Places()
 
 ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9][a-z0-9._-]{0,80}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
@@ -43,8 +45,7 @@ class InTheWay(ProbeError):
     """It cannot be done now: a run is going on, or a result is a baseline."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """What is kept. Baselines count in neither, and stay."""
 
     runs: int = 100
@@ -134,7 +135,10 @@ class Kept:
     async def detail(self, id: str) -> RunDetail:
         """All of a run but its records, with the row as the index has it. Raises ``NoSuchRun``."""
         entry = self.entry(id)
-        found = await asyncio.to_thread(self.summary, id)
+        try:
+            found = await _places.apart(self.summary, id)
+        except OSError as error:  # no thread could be had
+            raise NoSuchRun(f"the summary of {id} cannot be read now: {error.strerror}") from None
         if found is None:
             raise NoSuchRun(f"the summary of {id} is not there any more, or cannot be read: {self.directory}/{id}.json")
         return msgspec.structs.replace(found, row=entry.row)
@@ -147,10 +151,14 @@ class Kept:
             return None
 
     async def file(self, id: str, name: str) -> Path:
-        """One of the files that a run lists. Raises ``NoSuchRun``."""
+        """One of the files that a run lists. Raises ``NoSuchRun``, ``ProbeError``."""
         detail = await self.detail(id)
         path = self.folder(id) / name
-        if name not in detail.files or not await asyncio.to_thread(_is_within, path, self.folder(id)):
+        try:
+            is_there = name in detail.files and await _places.apart(_is_within, path, self.folder(id))
+        except OSError as error:  # no thread could be had
+            raise ProbeError(f"{id} cannot be looked at now: {error.strerror}") from None
+        if not is_there:
             names = ", ".join(detail.files) or "none"
             raise NoSuchRun(f"{id} has no file {name[:80]!r}; it has {names}")
         return path
@@ -175,7 +183,7 @@ class Kept:
         id = entry.row.id
         baseline = self.entries[id].row.baseline if id in self.entries else ""
         entry.row = msgspec.structs.replace(entry.row, baseline=baseline, progress=None)
-        entry.bytes = await asyncio.to_thread(_bytes_of, self.folder(id))
+        entry.bytes = await _places.apart(_bytes_of, self.folder(id))
         try:
             # First, so that who sees it in the list can have it.
             await self._write({f"{id}.json": msgspec.json.encode(msgspec.structs.replace(detail, row=entry.row))})
@@ -185,7 +193,7 @@ class Kept:
         for one in gone:
             del self.entries[one]
         await self._write()
-        await asyncio.to_thread(self._remove, gone)
+        await _places.apart(self._remove, gone)
         return gone
 
     async def baseline(self, id: str, name: str) -> RunRow:
@@ -214,7 +222,7 @@ class Kept:
             raise InTheWay(f"{id} is the baseline {entry.row.baseline!r}: take that name from it first")
         del self.entries[id]
         await self._write()
-        await asyncio.to_thread(self._remove, [id])
+        await _places.apart(self._remove, [id])
 
     def _too_many(self) -> list[str]:
         """Those that are over the limits, the oldest first; never the newest."""
@@ -237,7 +245,7 @@ class Kept:
                 index = msgspec.json.encode(_Index(list(self.entries.values())))
                 files = {_INDEX: msgspec.json.format(index, indent=1)}
             try:
-                await asyncio.to_thread(self._write_files, files)
+                await _places.apart(self._write_files, files)
             except OSError as error:
                 self.problem = f"results cannot be kept in {self.directory}: {error.strerror}"
                 raise

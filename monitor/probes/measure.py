@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -32,6 +32,7 @@ from monitor.probes.schema import (
 )
 from monitor.probes.target import Target
 from monitor.probes.workloads.open_loop import DUE, from_due
+from monitor.records import replace
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ import asyncio
 import json
 import os
 import re
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from monitor import threads
 from monitor.sources.host import default_model_caches
 
 PATIENCE_S = 2.0
@@ -74,6 +74,9 @@ async def look(model: str, patience_s: float = PATIENCE_S) -> int | None:
         except RuntimeError:
             return  # the loop has ended meanwhile: nobody wants to know
 
-    threading.Thread(target=work, name="model size", daemon=True).start()
+    try:
+        threads.start(work, "model size")
+    except OSError:  # the size is a reading among others: the run goes on without it
+        return None
     done, _ = await asyncio.wait({found}, timeout=patience_s)
     return found.result() if done else None

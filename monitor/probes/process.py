@@ -15,7 +15,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -25,6 +24,7 @@ from monitor.probes.schema import (
     Done,
     Facts,
     Known,
+    Level,
     Message,
     Note,
     Order,
@@ -49,8 +49,7 @@ _STDERR_LINES = 20
 _STDERR_LINE = 400
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(msgspec.Struct, frozen=True):
     """Seconds that a run is given."""
 
     cancelled: float = 40.0
@@ -339,6 +338,11 @@ class RunProcess:
             self.state = "lost"
             self.error = self._why_lost(code)
             log.warning("probe %s is lost: %s", self.order.id, self.error)
+        self._touch()
+
+    def say(self, text: str, level: Level = "info") -> None:
+        """Add a note, as if the run had said it."""
+        self.notes.append(Note(_now_ms(), text, level))
         self._touch()
 
     def _why_lost(self, code: int | None) -> str:

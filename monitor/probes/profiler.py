@@ -11,11 +11,12 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
 
+from monitor.plain import one_line
 from monitor.probes import traces
 from monitor.probes.errors import CannotStart, ProbeError
 from monitor.probes.schema import Level
@@ -38,6 +39,16 @@ SWITCH_ON = (
     'start it with --profiler-config \'{"profiler": "torch", "torch_profiler_dir": "/some/folder"}\' '
     "(vLLM before 0.13: with VLLM_TORCH_PROFILER_DIR=/some/folder in its environment)"
 )
+
+
+_RUNS = "the server's torch profiler runs"
+_WRITTEN = "the torch profile was written"
+
+
+def was_left_on(said: Iterable[str]) -> bool:
+    """Whether one that has said so much, and no more, has started the profiler and not stopped it."""
+    lines = list(said)
+    return any(line.startswith(_RUNS) for line in lines) and not any(line.startswith(_WRITTEN) for line in lines)
 
 
 class NotSwitchedOn(CannotStart):
@@ -95,12 +106,12 @@ async def _post(post: Post, path: str, seconds: float) -> tuple[int, str]:
 
 def _words(text: str) -> str:
     """The message in an answer, on one line."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         body = json.loads(text)
         error = body.get("error") if isinstance(body, dict) else None
         if isinstance(error, dict) and isinstance(error.get("message"), str):
             text = error["message"]
-    return " ".join(text.split())[:200] or "(no text)"
+    return one_line(text, 200) or "(no text)"
 
 
 class Profiler:
@@ -172,7 +183,7 @@ class Profiler:
                 await stop(self._post)
             raise
         self._guard = asyncio.create_task(self._watch())
-        self._say(f"the server's torch profiler runs, for {self._seconds:g} s at most: it slows the server down")
+        self._say(f"{_RUNS}, for {self._seconds:g} s at most: it slows the server down")
 
     async def end(self) -> None:
         """Stop it now, and wait until the trace is written; also where it has ended already. What goes wrong stands in
@@ -247,7 +258,7 @@ class Profiler:
         found = await asyncio.to_thread(self._folder.files_since, self.began_s or begun)
         self.traces = found or ((self._folder.path,) if self._folder.path else ())
         self.told = self._where(answer, found)
-        self._say(f"the torch profile was written in {took:.1f} s; {self.told}")
+        self._say(f"{_WRITTEN} in {took:.1f} s; {self.told}")
 
     def _where(self, answer: str, found: tuple[str, ...]) -> str:
         if found:

@@ -16,6 +16,7 @@ from monitor.probes.redact import without_secrets
 from monitor.probes.schema import Secrets
 from monitor.sources import vllm_http
 from monitor.sources.source import SourceDown
+from monitor.trust import Trust
 
 _TEXT = 4_000
 _WAIT_SECONDS = 40.0
@@ -26,12 +27,11 @@ _WAIT_SECONDS = 40.0
 async def posting(url: str, secrets: Secrets) -> AsyncIterator[Post]:
     """What a profiler sends its requests with. Raises ``ProbeError`` for a certificate that cannot be used."""
     try:
-        client = vllm_http.make_client(
+        client = await vllm_http.make_client(
             url,
+            Trust(secrets.ca_file, insecure_skip_verify=secrets.insecure_skip_verify),
             deadline=STOP_SECONDS,
             api_key=secrets.api_key,
-            ca_file=secrets.ca_file,
-            insecure_skip_verify=secrets.insecure_skip_verify,
         )
     except SourceDown as error:
         raise ProbeError(str(error)) from None

@@ -153,8 +153,3 @@ def by_weights(
     read = weights_bytes * steps_per_s / gpus
     operations = 2 * weights_bytes / bytes_per_parameter * tokens_per_s / gpus
     return Estimate(operations / top.flops, read / top.bandwidth, operations / read, top.ridge, "weights")
-
-
-def batch_at_ridge(top: Peak, bytes_per_parameter: float = 2.0) -> float:
-    """Tokens in a step from which on computing limits, and not reading the weights: without the KV cache."""
-    return top.ridge * bytes_per_parameter / 2

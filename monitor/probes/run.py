@@ -14,7 +14,6 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,6 +42,7 @@ from monitor.probes.schema import (
 from monitor.probes.simulated import simulated_server
 from monitor.probes.target import Target
 from monitor.probes.workloads import Workload, workload
+from monitor.records import replace
 
 __all__ = ["Run", "RunContext", "Stop"]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import sys
 import time
@@ -20,18 +21,22 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from monitor import told
+from monitor import threads, told
 from monitor.probes import process
 from monitor.probes.errors import BadOptions, ProbeError
 from monitor.probes.kept import Entry, InTheWay, Kept, Limits
 from monitor.probes.names import resolve, slug
 from monitor.probes.process import RunProcess
+from monitor.probes.profiler import was_left_on
 from monitor.probes.profiles import Profiles
 from monitor.probes.schema import Comparison, Order, RunDetail, RunRow, Secrets, Spec, Step
 from monitor.probes.servers import Server, choose
+from monitor.repeats import Trouble
 from monitor.samples import Event
 
 log = logging.getLogger(__name__)
+
+_places = threads.Places()
 
 T = TypeVar("T")
 
@@ -205,8 +210,8 @@ class Runs:
         if not server.known or server.simulated:
             return given
         try:
-            ours = await asyncio.to_thread(server.secrets)
-        except ValueError as error:
+            ours = await _places.apart(server.secrets)
+        except (ValueError, OSError) as error:
             raise ProbeError(f"the key of {server.name} cannot be had: {error}") from None
         return Secrets(
             given.api_key or ours.api_key,
@@ -228,6 +233,9 @@ class Runs:
         """Until it has ended; then keep what came of it."""
         try:
             await one.wait()
+            if one.state == "lost" and was_left_on(note.text for note in one.notes):
+                one.say("its process is gone: the server is told to stop its torch profiler", "warning")
+                self._spawn(self._stop_profiler(one), f"stopping the profiler of {one.server}")
         finally:
             entry.row = one.row
             entry.capacity = capacity(one.steps) if one.row.state == "done" else None
@@ -246,6 +254,13 @@ class Runs:
             del self._live[one.order.id]
             self.changed += 1
             self._tell(told.probe_over(self._now_ms(), one.row))
+
+    async def _stop_profiler(self, one: RunProcess) -> None:
+        try:
+            said = await self.profiles.stop(one.server, one.order.spec.url, one.order.secrets)
+            log.info("the torch profiler that %s left on: %s", one.order.id, said)
+        except ProbeError as error:
+            log.error("the torch profiler that %s left on may run on: %s", one.order.id, error)
 
     def cancel(self, id: str) -> RunRow:
         """Tell a run to end. Raises ``NoSuchRun``, ``InTheWay`` where it has ended."""
@@ -270,7 +285,7 @@ class Runs:
         return sorted(found, key=lambda row: (row.began_ms, row.id), reverse=True)
 
     async def detail(self, id: str) -> RunDetail:
-        """One run. Raises ``NoSuchRun``."""
+        """One run. Raises ``NoSuchRun``, ``ProbeError``."""
         one = self._live.get(id)
         if one is not None and not one.ended:
             return one.detail
@@ -278,8 +293,13 @@ class Runs:
         if id in self._unkept:
             return self._unkept[id]
         row = self.kept.entry(id).row
-        if row.state == "lost" and not await asyncio.to_thread(self.kept.summary, id):
-            return RunDetail(row, Spec(row.workload, "", row.server, row.model, row.name))
+        if row.state == "lost":
+            try:
+                found = await _places.apart(self.kept.summary, id)
+            except OSError as error:  # no thread could be had
+                raise ProbeError(f"the summary of {id} cannot be read now: {error.strerror}") from None
+            if not found:
+                return RunDetail(row, Spec(row.workload, "", row.server, row.model, row.name))
         return await self.kept.detail(id)
 
     async def _until_kept(self, id: str) -> None:
@@ -374,14 +394,23 @@ class Runs:
     async def _recover(self, orphans: Sequence[str], unknown: Sequence[str]) -> None:
         """Take in what is on disk and not in the index: results of a daemon that was killed, whose runs may still be
         writing them, and those of an index that was lost."""
-        await asyncio.to_thread(self.kept.clear)
+        with contextlib.suppress(OSError):  # no thread could be had: the next start clears it
+            await _places.apart(self.kept.clear)
         limit = time.monotonic() + _RECOVER_SECONDS
         waiting = dict.fromkeys((*orphans, *unknown))
+        trouble = Trouble(log)
         while waiting:
             for id in list(waiting):
-                if await self._take_in(id, last=time.monotonic() > limit):
+                try:
+                    settled = await self._take_in(id, last=time.monotonic() > limit)
+                except OSError as error:
+                    trouble.again(f"the result {id} cannot be looked at now: {error.strerror}")
+                    break
+                if settled:
                     del waiting[id]
                     self.changed += 1
+            else:
+                trouble.over("results are looked at again")
             if waiting:
                 await asyncio.sleep(1.0)
         if orphans:
@@ -389,10 +418,11 @@ class Runs:
                 await self.kept.save()
 
     async def _take_in(self, id: str, *, last: bool) -> bool:
-        """Whether nothing more is to be expected of it."""
-        detail = await asyncio.to_thread(self.kept.summary, id)
+        """Whether nothing more is to be expected of it. Raises ``OSError`` where no thread or process can be had for
+        now."""
+        detail = await _places.apart(self.kept.summary, id)
         folder = self.kept.folder(id)
-        if detail is None and await asyncio.to_thread(folder.is_dir):
+        if detail is None and await _places.apart(folder.is_dir):
             try:
                 detail = await self._ask_aside("summary", [str(folder)], RunDetail)
             except ProbeError as error:
@@ -410,6 +440,8 @@ class Runs:
         try:
             await self.kept.put(entry, detail)
         except OSError as error:
+            if error.errno == errno.EAGAIN:
+                raise
             log.error("%s could not be kept: %s", id, error)
         return True
 

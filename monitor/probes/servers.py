@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+import msgspec
 
 from monitor.probes.errors import BadOptions
 from monitor.probes.schema import Secrets
@@ -13,8 +14,7 @@ from monitor.probes.schema import Secrets
 _LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1|0\.0\.0\.0|::", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(msgspec.Struct, frozen=True):
     """One that can be probed."""
 
     name: str

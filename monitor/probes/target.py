@@ -7,24 +7,28 @@ API takes, and whether it has other work.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ipaddress
 import json
 import math
-import os
 import random
 import re
+import socket
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 
 from monitor import __version__
+from monitor.plain import one_line
 from monitor.probes.accuracy_text import TEXT
 from monitor.probes.context import Ask
 from monitor.probes.errors import CannotStart
 from monitor.probes.prompts import Prompts
 from monitor.probes.schema import Facts, Record, Spec
+from monitor.records import replace
 
 MANY_SCRIPTS = (
     "Größe, façade, señor, naïveté, łódka, åska, İstanbul; ΑΒΓΔ αλφάβητο; Привет, как дела? Здравствуйте; "
@@ -54,6 +58,8 @@ _RUNNING = ("vllm:num_requests_running", "sglang:num_running_reqs")
 _WAITING = ("vllm:num_requests_waiting", "sglang:num_queue_reqs")
 _GENERATED = ("vllm:generation_tokens_total", "vllm:generation_tokens", "sglang:generation_tokens_total")
 _CACHE_CONFIG = "vllm:cache_config_info"
+_CLOUDS = {"169.254.169.254", "169.254.170.2", "fd00:ec2::254", "100.100.100.200", "metadata.google.internal"}
+"""Where a machine in a cloud asks for its own credentials, and would do so for whoever may start a probe."""
 
 
 class Http(Protocol):
@@ -98,11 +104,25 @@ def address(url: str) -> str:
     try:
         parts = urlsplit(base)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        # After either of them no path of ours would be one: what was named would be called, whatever it is.
+        valid = valid and not {"?", "#"} & set(base)
     except ValueError:
         valid = False
     if not valid:
         raise CannotStart(f"{url!r} is no server's address: write it as http://127.0.0.1:8000")
+    if _numeric(parts.hostname or "") in _CLOUDS:
+        raise CannotStart(f"{parts.hostname} is where a cloud keeps its machines' secrets: no server is probed there")
     return base
+
+
+def _numeric(host: str) -> str:
+    """A host as it would be reached: an address in its usual form, however it was written; else the name."""
+    with contextlib.suppress(OSError):
+        return socket.inet_ntoa(socket.inet_aton(host))  # 0xa9fea9fe and 2852039166, too
+    with contextlib.suppress(ValueError):
+        found = ipaddress.IPv6Address(host)
+        return str(found.ipv4_mapped or found)
+    return host.rstrip(".")
 
 
 async def find(http: Http, spec: Spec) -> Target:
@@ -150,17 +170,14 @@ async def _models(http: Http, spec: Spec) -> list[dict[str, Any]]:
     except TimeoutError as error:
         raise CannotStart(f"{url} gave no answer within {_SECONDS:g} s: does the server still load?") from error
     except CannotStart as error:
-        system = getattr(error.__cause__, "os_error", None)  # aiohttp's, whose own words are for developers
-        number = system.errno if isinstance(system, ConnectionError) else None
-        why = os.strerror(number) if number else error.__cause__ or error
-        raise CannotStart(f"no server answers at {address(spec.url)}: {why}") from error
+        raise CannotStart(f"no server answers at {address(spec.url)}: {error.why or error}", error.why) from error
     if status in (401, 403):
         raise CannotStart(f"{url} does not let us in (HTTP {status}): give the server's API key with --api-key-file")
     if status != 200:
         raise CannotStart(f"{url} answers HTTP {status}: {words(text)}; is this an OpenAI-compatible server?")
     try:
         models = [model for model in json.loads(text)["data"] if isinstance(model.get("id"), str)]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CannotStart(f"{url} does not say which models it serves: is this an OpenAI-compatible server?") from None
     if not models:
         raise CannotStart(f"{url} serves no model now")
@@ -201,7 +218,7 @@ async def _version(http: Http, owner: str, metrics: str) -> str:
     text = await _text(http, "/version")
     try:
         said = json.loads(text or "")["version"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return owner if owner not in ("", "system", "user", "organization-owner") else ""
     is_vllm = owner == "vllm" or "vllm:" in metrics
     return f"vLLM {said}" if is_vllm else f"{owner} {said}".strip()
@@ -260,7 +277,7 @@ async def _tokenize(http: Http, model: str, text: str, add_special: bool = False
     answer = await _text(http, "/tokenize", {"model": model, "prompt": text, "add_special_tokens": add_special})
     try:
         ids = json.loads(answer or "")["tokens"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return ids if isinstance(ids, list) and all(isinstance(one, int) and one >= 0 for one in ids) else None
 
@@ -422,6 +439,6 @@ def words(text: str) -> str:
         error = body.get("error", body) if isinstance(body, dict) else None
         said = error.get("message") if isinstance(error, dict) else error
         text = said if isinstance(said, str) else text
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
-    return " ".join(text.split())[:200] or "(no text)"
+    return one_line(text, 200) or "(no text)"

@@ -10,10 +10,10 @@ import os
 import re
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 import psutil
 
 from monitor.sources import procfs
@@ -32,8 +32,7 @@ _SLACK_S = 2.0
 """Files may be dated a little before the clock was read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
+class Folder(msgspec.Struct, frozen=True):
     """Where traces go."""
 
     path: str = ""
@@ -97,7 +96,7 @@ def from_arguments(arguments: Sequence[str]) -> str:
         elif name == "--profiler-config":
             try:
                 config = json.loads(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(config, dict) and isinstance(config.get(_KEY), str):
                 found = config[_KEY]

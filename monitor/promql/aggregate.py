@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from monitor.promql.errors import PromQLError
 from monitor.promql.frame import Context, Derived, Frame, Row, SeriesLabels
@@ -28,8 +29,7 @@ def grouping_names(without: bool, names: Sequence[str]) -> frozenset[str]:
     return frozenset((*names, NAME)) if without else frozenset(names)
 
 
-@dataclass(frozen=True, slots=True)
-class _Groups:
+class _Groups(msgspec.Struct, frozen=True):
     labels: SeriesLabels
     members: tuple[tuple[int, ...], ...]
     """For each group the indices of its series."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from monitor.promql import gomath
 from monitor.promql.errors import PromQLError
 from monitor.promql.frame import (
+    Budget,
     Context,
     Derived,
     Frame,
@@ -102,8 +104,7 @@ def signature_of(matching: Matching) -> Callable[[Labels], Labels]:
     return lambda labels: tuple(pair for pair in labels if pair[0] not in ignored)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pairs:
+class _Pairs(msgspec.Struct, frozen=True):
     """All pairs of series that can meet, grouped by their signature."""
 
     simple: tuple[tuple[int, int], ...]
@@ -133,10 +134,12 @@ class Matched(VectorNode):
         self._swapped = matching.card == "one-to-many"
         self._signature = signature_of(matching)
         self._pairs = Derived(self._pair)
+        self._budget: Budget | None = None
 
     def evaluated(self, context: Context) -> Frame:
         left, right = self._left.frame(context), self._right.frame(context)
         many, one = (right, left) if self._swapped else (left, right)
+        self._budget = context.budget
         pairs = self._pairs(many.labels, one.labels)
         value = self._value
         rows: list[Row] = []
@@ -177,6 +180,9 @@ class Matched(VectorNode):
         results: dict[Labels, int] = {}
         for many_side, one_side in groups:
             for i in many_side:
+                # Where nothing tells them apart there are as many pairs as one side times the other.
+                if len(one_side) > 1 and self._budget is not None:
+                    self._budget.take(len(one_side))
                 for j in one_side:
                     labels = self._result(many[i], one[j])
                     place[i, j] = results.setdefault(labels, len(results))
@@ -253,8 +259,7 @@ class Matched(VectorNode):
         return present[0] if present else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Signatures:
+class _Signatures(msgspec.Struct, frozen=True):
     """The signatures of both sides as small numbers, and for ``or`` the labels of all."""
 
     left: tuple[int, ...]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 Kind = Literal["bad_data", "execution", "timeout"]
 
@@ -37,8 +38,7 @@ class PromQLError(Exception):
         return f"{where}parse error: {self.message}"
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """How much one query may take; beyond it, it is refused with a ``PromQLError``."""
 
     max_samples: int = 5_000_000

@@ -7,10 +7,11 @@ a clock.
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
+
+import msgspec
 
 from monitor.promql.errors import DEFAULT_LIMITS, Limits, PromQLError
-from monitor.promql.frame import POINT_BYTES, SAMPLE_BYTES, Budget, Context
+from monitor.promql.frame import POINT_BYTES, SAMPLE_BYTES, Budget, Context, Shared
 from monitor.promql.nodes import ScalarNode, VectorNode
 from monitor.promql.plan import Plan
 from monitor.promql.selectors import Instant, RangeNode
@@ -19,22 +20,24 @@ from monitor.samples import Labels
 from monitor.selector import Storage
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """The value of an instant query: ``type`` says which of the fields holds it."""
 
     type: ValueType
-    vector: list[tuple[Labels, float]] = field(default_factory=list)
+    vector: list[tuple[Labels, float]] = msgspec.field(default_factory=list)
     """In the order that the expression gives (``sort``, ``topk``), else in that of the store's labels."""
     scalar: float = 0.0
-    matrix: list[tuple[Labels, list[tuple[int, float]]]] = field(default_factory=list)
+    matrix: list[tuple[Labels, list[tuple[int, float]]]] = msgspec.field(default_factory=list)
     """Sorted by labels; epoch milliseconds and values."""
     string: str = ""
 
 
-def instant(plan: Plan, storage: Storage, at_ms: int, limits: Limits = DEFAULT_LIMITS) -> Result:
-    """Evaluate a plan at one time. Raises ``PromQLError``."""
-    context = Context(storage, (at_ms,), at_ms, at_ms, Budget(limits))
+def instant(
+    plan: Plan, storage: Storage, at_ms: int, limits: Limits = DEFAULT_LIMITS, shared: Shared | None = None
+) -> Result:
+    """Evaluate a plan at one time. With ``shared``, what it has in common with others is taken from there. Raises
+    ``PromQLError``."""
+    context = Context(storage, (at_ms,), at_ms, at_ms, Budget(limits), shared)
     root = plan.root
     if isinstance(root, VectorNode):
         frame = root.frame(context)
@@ -62,10 +65,12 @@ def _matrix(root: RangeNode, context: Context) -> list[tuple[Labels, list[tuple[
     return out
 
 
-def vector(plan: Plan, storage: Storage, at_ms: int, limits: Limits = DEFAULT_LIMITS) -> list[tuple[Labels, float]]:
+def vector(
+    plan: Plan, storage: Storage, at_ms: int, limits: Limits = DEFAULT_LIMITS, shared: Shared | None = None
+) -> list[tuple[Labels, float]]:
     """Evaluate a plan as a rule does: a number is a vector of one sample without labels, and a range or a string is an
     error. Raises ``PromQLError``."""
-    result = instant(plan, storage, at_ms, limits)
+    result = instant(plan, storage, at_ms, limits, shared)
     if result.type == "vector":
         return result.vector
     if result.type == "scalar":

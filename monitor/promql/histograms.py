@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from monitor.promql.frame import Context, Derived, Frame, Relabelled, Row, SeriesLabels, drop_name, fold, relabel
 from monitor.promql.gomath import INF, NAN, div
@@ -19,8 +20,7 @@ _TOLERANCE = 1e-12
 _SMALLEST = 2.2250738585072014e-308
 
 
-@dataclass(frozen=True, slots=True)
-class _Histograms:
+class _Histograms(msgspec.Struct, frozen=True):
     """The histograms among the series: each a list of (upper bound, index of the series), sorted by bound."""
 
     buckets: tuple[tuple[tuple[float, int], ...], ...]

@@ -151,6 +151,8 @@ class _Lexer:
             self.tokens.append(Token("end", "", self.at))
         except _Bad as bad:
             self.tokens.append(Token("error", str(bad), bad.at))
+        finally:
+            del self.state  # which refers to this lexer: those of a start's rules would never be let go
         return self.tokens
 
     def _emit(self, kind: Kind, text: str) -> None:

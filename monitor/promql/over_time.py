@@ -239,8 +239,13 @@ class OverTime(VectorNode):
         self._parameter = parameter
         # last_over_time is the same metric still; all others make another of it.
         self._names = Derived(relabel if name == "last_over_time" else nameless)
+        self._metric = over.metric if parameter is None else ""
+        self._key = (name, over.key)
 
     def evaluated(self, context: Context) -> Frame:
+        return context.once(self._metric, self._key, self._evaluated)
+
+    def _evaluated(self, context: Context) -> Frame:
         windows = self._over.windows(context)
         if self._of_minutes is not None and rollable(windows):
             return self._rolled(context, windows, self._of_minutes)

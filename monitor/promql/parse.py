@@ -6,8 +6,6 @@ checked afterwards, by ``monitor.promql.check``, as Prometheus does: of two erro
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from monitor.go_regex import RegexError, to_python
 from monitor.promql.check import COMPARISONS, SET_OPERATORS, Checker, why_not
 from monitor.promql.cursor import Cursor
@@ -41,6 +39,7 @@ from monitor.promql.tree import (
     moved,
     when_of,
 )
+from monitor.records import replace
 from monitor.samples import NAME
 from monitor.selector import Matcher, MatchOp
 

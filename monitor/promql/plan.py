@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from monitor.promql.aggregate import CountValues, Extremes, Quantile, Reduced
 from monitor.promql.binary import Matched, Numbers, SetOperation, WithNumber
@@ -63,8 +64,7 @@ SUBQUERY_STEP_MS = 60_000
 """The step of a subquery that says none: Prometheus' default ``evaluation_interval``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """A query that is ready to be evaluated, over and over. Keeps what it derived from the store it was last given;
     used from one thread."""
 
@@ -75,8 +75,6 @@ class Plan:
     lookback_ms: int
     reach_ms: int
     """How far before the time of an evaluation the query looks at most, ``@`` aside."""
-    is_selector: bool
-    """Whether it is an instant selector by itself: its samples have times of their own then."""
     root: VectorNode | ScalarNode | RangeNode | str
     expr: Expr
 
@@ -110,7 +108,7 @@ def plan_of(
         case "string":
             root = builder.string(expr)
     reach = builder.reach(expr)
-    return Plan(text, kind, tuple(builder.selectors), lookback_ms, reach, isinstance(bare(expr), Selector), root, expr)
+    return Plan(text, kind, tuple(builder.selectors), lookback_ms, reach, root, expr)
 
 
 def absent_labels(expr: Expr) -> Labels:
@@ -121,9 +119,8 @@ def absent_labels(expr: Expr) -> Labels:
     if not isinstance(inner, Selector):
         return ()
     # A matcher later on for the same label can undo it. Prometheus' storage has put them into an order of its own by
-    # then: those that only exclude come last, where another already demands the label.
-    demanded = {m.name for m in inner.matchers if not m.matches("")}
-    ordered = sorted(inner.matchers, key=lambda m: m.name in demanded and m.op in ("!=", "!~") and m.matches(""))
+    # then: those that only exclude come last, where another demands the label; and of the other labels none is fixed.
+    ordered = sorted(inner.matchers, key=lambda m: m.op in ("!=", "!~") and m.matches(""))
     fixed: dict[str, str] = {}
     seen: set[str] = set()
     for matcher in ordered:
@@ -191,7 +188,7 @@ class _Builder:
             case Number(value):
                 return Constant(value)
             case Negation(inner):
-                return NegatedScalar(self.scalar(inner, outer=not is_invariant(expr)))
+                return NegatedScalar(self.scalar(inner, outer=False))  # as invariant as this is
             case Binary(op, left, right):
                 outer = not is_invariant(expr)
                 return Numbers(op, self.scalar(left, outer=outer), self.scalar(right, outer=outer))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -15,8 +15,8 @@ from monitor.promql.frame import Context, Frame, Row, SeriesLabels, transpose
 from monitor.promql.nodes import VectorNode
 from monitor.promql.rolled import WORTH_MS, newest_of, on_minutes
 from monitor.promql.tree import Selector, When
-from monitor.samples import is_stale
-from monitor.selector import MINUTE_MS, Minutes, Reset, Series, Storage
+from monitor.samples import NAME, is_stale
+from monitor.selector import MINUTE_MS, Matcher, Minutes, Reset, Series, Storage
 
 
 class Column:
@@ -61,21 +61,26 @@ class Selection:
         return self._labels, self._series
 
 
-def moment(when: When, context: Context, step_ms: int) -> int:
-    """The time that a selector looks at, at a step."""
-    if when.at is None:
-        return step_ms - when.offset_ms
-    if isinstance(when.at, int):
-        return when.at - when.offset_ms
-    return (context.start_ms if when.at == "start" else context.end_ms) - when.offset_ms
+def metric_of(selection: Selection) -> str:
+    """The one metric whose samples decide what a selector gives; "" where there may be several, or more counts."""
+    if selection.when.at is not None:
+        return ""
+    return next((m.value for m in selection.matchers if m.name == NAME and m.op == "="), "")
+
+
+def key_of(matchers: Sequence[Matcher]) -> Hashable:
+    """The same for the same matchers, and cheap to look up."""
+    return tuple((m.name, m.op, m.value) for m in matchers)
 
 
 def moments(when: When, context: Context) -> Sequence[int]:
     """The time that a selector looks at, at each step."""
-    if when.at is None:
-        offset = when.offset_ms
+    at, offset = when.at, when.offset_ms
+    if at is None:
         return [step - offset for step in context.steps] if offset else context.steps
-    return [moment(when, context, 0)] * len(context.steps)
+    if not isinstance(at, int):
+        at = context.start_ms if at == "start" else context.end_ms
+    return [at - offset] * len(context.steps)
 
 
 class Instant(VectorNode):
@@ -84,8 +89,13 @@ class Instant(VectorNode):
     def __init__(self, selection: Selection, lookback_ms: int) -> None:
         self.selection = selection
         self.lookback_ms = lookback_ms
+        self._metric = metric_of(selection)
+        self._key = ("", key_of(selection.matchers), lookback_ms, selection.when.offset_ms)
 
     def evaluated(self, context: Context) -> Frame:
+        return context.once(self._metric, self._key, self._evaluated)
+
+    def _evaluated(self, context: Context) -> Frame:
         labels, series = self.selection.resolve(context.storage)
         context.budget.cells(len(series), len(context.steps))
         times = moments(self.selection.when, context)
@@ -108,7 +118,7 @@ class Instant(VectorNode):
         """For each series that has a sample at the first step: its index, the sample's own time and its value."""
         _, series = self.selection.resolve(context.storage)
         context.budget.take(len(series))
-        found = self._newest(series, moment(self.selection.when, context, context.steps[0]))
+        found = self._newest(series, moments(self.selection.when, context)[0])
         return [(i, *sample) for i, sample in enumerate(found) if sample is not None]
 
     def _newest(self, series: Sequence[Series], at_ms: int) -> list[tuple[int, float] | None]:
@@ -172,6 +182,10 @@ class RangeNode(ABC):
     """What stands in brackets: the samples of a stretch of time, for each step."""
 
     range_ms: int
+    metric = ""
+    """The one metric that is looked at; "" where there may be several, or more than its samples counts."""
+    key: Hashable = None
+    """With the metric: two that have the same give the same at the same time."""
 
     @abstractmethod
     def columns(self, context: Context) -> tuple[SeriesLabels, Iterable[Column]]:
@@ -195,8 +209,11 @@ class RangeOf(RangeNode):
     def __init__(self, selection: Selection, range_ms: int, *, resets: bool) -> None:
         self.selection = selection
         self.range_ms = range_ms
+        self.metric = metric_of(selection)
+        self.key = (key_of(selection.matchers), range_ms, selection.when.offset_ms)
         self._resets = resets
         self._labels: SeriesLabels = ()
+        self._series: Sequence[Series] = ()
         self._scans: list[_Scan] = []
 
     def columns(self, context: Context) -> tuple[SeriesLabels, Iterable[Column]]:
@@ -211,8 +228,10 @@ class RangeOf(RangeNode):
 
     def _resolve(self, context: Context) -> tuple[SeriesLabels, int, int]:
         labels, series = self.selection.resolve(context.storage)
-        if labels is not self._labels or any(a.series is not b for a, b in zip(self._scans, series, strict=True)):
-            self._labels, self._scans = labels, [_Scan(one, resets=self._resets) for one in series]
+        if series is not self._series:
+            self._series = series
+            if labels is not self._labels or any(a.series is not b for a, b in zip(self._scans, series, strict=True)):
+                self._labels, self._scans = labels, [_Scan(one, resets=self._resets) for one in series]
         windows = self.windows(context)
         context.budget.cells(len(series), len(context.steps))
         return labels, windows[0][0], windows[-1][1]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from monitor.promql.tree import ValueType
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(msgspec.Struct, frozen=True):
     """What a function takes and gives. ``variadic``: how many of the last argument may be added to or left out of the
     call (0: none; 1: the last may be left out; -1: the last may come any number of times)."""
 
@@ -75,9 +74,6 @@ EXPERIMENTAL = _names(
 
 NATIVE_HISTOGRAMS = _names("histogram_avg histogram_count histogram_stddev histogram_stdvar histogram_sum")
 """Of use for native histograms only, which no source of ours gives."""
-
-NOT_CALLS = _names("and or unless atan2 by without on ignoring group_left group_right bool offset")
-"""Keywords that a parenthesis may follow without its being a call."""
 
 TIME_DEPENDENT = _names(
     "day_of_month day_of_week day_of_year days_in_month hour minute month year predict_linear time timestamp"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+import msgspec
+
+from monitor.records import replace
 from monitor.selector import Matcher
 
 ValueType = Literal["scalar", "vector", "matrix", "string"]
@@ -18,31 +21,26 @@ DOCUMENTED: dict[ValueType, str] = {
 """The types by the names that Prometheus' documentation and messages use."""
 
 
-@dataclass(frozen=True, slots=True)
-class When:
+class When(msgspec.Struct, frozen=True):
     """The ``offset`` and ``@`` of a selector or a subquery. ``at`` is epoch milliseconds, or a border of the query."""
 
     offset_ms: int = 0
     at: int | Literal["start", "end"] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
+class Number(msgspec.Struct, frozen=True):
     value: float
 
 
-@dataclass(frozen=True, slots=True)
-class String:
+class String(msgspec.Struct, frozen=True):
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class Paren:
+class Paren(msgspec.Struct, frozen=True):
     inner: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Negation:
+class Negation(msgspec.Struct, frozen=True):
     """Unary minus; a unary plus leaves no trace."""
 
     inner: Expr
@@ -58,16 +56,14 @@ class Selector:
     """The offset of its first character in the text; None where it was not read from one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(msgspec.Struct, frozen=True):
     """``selector[5m]``."""
 
     selector: Selector
     range_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Subquery:
+class Subquery(msgspec.Struct, frozen=True):
     """``expr[1h:5m]``; ``step_ms`` is None where the text has none."""
 
     inner: Expr
@@ -76,15 +72,13 @@ class Subquery:
     when: When
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     name: str
     arguments: tuple[Expr, ...]
     returns: ValueType
 
 
-@dataclass(frozen=True, slots=True)
-class Aggregate:
+class Aggregate(msgspec.Struct, frozen=True):
     """``sum by (a) (expr)``. ``parameter`` is the k, the quantile or the label's name where the operator takes one."""
 
     op: str
@@ -94,8 +88,7 @@ class Aggregate:
     grouping: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Matching:
+class Matching(msgspec.Struct, frozen=True):
     """How a binary operator pairs the samples of two vectors."""
 
     card: Literal["one-to-one", "many-to-one", "one-to-many", "many-to-many"] = "one-to-one"

@@ -18,8 +18,8 @@ KINDS = frozenset(
     [
         *("xid", "sxid", "gpu_lost", "gpu_init_failed", "oom_kill", "server_restarted", "server_log", "server_gone"),
         *("source_down", "source_up", "source_flapping", "daemon_started", "daemon_stopped", "config_reloaded"),
-        *("silence_set", "silence_ended", "probe_started", "probe_ended", "probe_failed", "clock_back"),
-        "history_problem",
+        *("silence_set", "silence_ended", "probe_started", "probe_ended", "probe_failed"),
+        *("clock_back", "clock_forward", "slept", "history_problem"),
     ]
 )
 _RANK = {"critical": 0, "page": 0, "error": 0, "warning": 1, "info": 3, "none": 4}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 _CURRENCY = r"[^ \t\r\n0-9./,+-]{1,4}"
 _NUMBER = r"[0-9]{1,9}(\.[0-9]{1,9})?"
@@ -21,8 +22,7 @@ class BadPrice(ValueError):
     """What is no price. The text says what could stand there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
+class Price(msgspec.Struct, frozen=True):
     """Of electricity, or of an hour of a GPU."""
 
     amount: float

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from monitor.rules.rule_file import Rule
 from monitor.rules.templates import Context, Template, TemplateError
@@ -19,8 +20,7 @@ class RuleError(Exception):
     """An evaluation whose result cannot be used."""
 
 
-@dataclass(slots=True)
-class ActiveAlert:
+class ActiveAlert(msgspec.Struct):
     """An alert that is pending or firing."""
 
     key: str
@@ -59,15 +59,14 @@ def fingerprint(group: str, rule: str, ordinal: int, labels: Labels) -> str:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-@dataclass(slots=True)
-class Alerts:
+class Alerts(msgspec.Struct):
     """The alerts of one rule."""
 
     group: str
     rule: Rule
     ordinal: int = 0
-    active: dict[Labels, ActiveAlert] = field(default_factory=dict)
-    ended: dict[Labels, Transition] = field(default_factory=dict)
+    active: dict[Labels, ActiveAlert] = msgspec.field(default_factory=dict)
+    ended: dict[Labels, Transition] = msgspec.field(default_factory=dict)
     """How the alerts ended that did so lately."""
 
     def frozen(self) -> list[Alert]:
@@ -117,7 +116,7 @@ class Alerts:
                 continue
             if labels in results or alert.state == "firing":
                 self._advance(alert, now_ms)
-        self._forget(now_ms - retention_ms)
+        self.forget(now_ms - retention_ms)
         if 0 < limit < len(self.active):
             error = f"exceeded limit of {limit} with {len(self.active)} alerts"
             return [*ended, *self._drop(before, now_ms, error)], error
@@ -195,7 +194,8 @@ class Alerts:
         self.active.clear()
         return out
 
-    def _forget(self, before_ms: int) -> None:
+    def forget(self, before_ms: int) -> None:
+        """Let go of how alerts ended that did so before then."""
         for labels, transition in list(self.ended.items()):
             if transition.at_ms < before_ms:
                 del self.ended[labels]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
+
+import msgspec
 
 from monitor.promql.errors import PromQLError
 from monitor.promql.evaluate import vector
+from monitor.promql.frame import Shared
 from monitor.promql.plan import Plan, plan
 from monitor.rules.alerting import ActiveAlert, Alerts, Gone, RuleError
+from monitor.rules.reach import ALERTS
 from monitor.rules.rule_file import Group, Rule, RuleSet
 from monitor.rules.template_functions import CallError
 from monitor.rules.templates import Context, Sample
@@ -24,8 +27,7 @@ _NEVER = 2**62
 _MOST_QUERIES = 200
 
 
-@dataclass(frozen=True, slots=True)
-class RuleStatus:
+class RuleStatus(msgspec.Struct, frozen=True):
     """A rule as ``/api/v1/rules`` shows it."""
 
     rule: Rule
@@ -39,8 +41,7 @@ class RuleStatus:
     alerts: tuple[Alert, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class GroupStatus:
+class GroupStatus(msgspec.Struct, frozen=True):
     """A group as ``/api/v1/rules`` shows it."""
 
     name: str
@@ -52,11 +53,12 @@ class GroupStatus:
     rules: tuple[RuleStatus, ...]
 
 
-@dataclass(slots=True)
-class _RuleState:
+class _RuleState(msgspec.Struct):
     alerts: Alerts
-    series: set[Labels] = field(default_factory=set)
+    series: set[Labels] = msgspec.field(default_factory=set)
     """What the last evaluation gave: what is not in the next one ends there."""
+    recorded: dict[Labels, Labels] = msgspec.field(default_factory=dict)
+    """Of a recording rule, the series that each sample of its last evaluation became."""
     matched: bool = False
     health: Health = "unknown"
     last_error: str = ""
@@ -68,14 +70,15 @@ class _RuleState:
         return self.alerts.rule
 
 
-@dataclass(slots=True)
-class _GroupState:
+class _GroupState(msgspec.Struct):
     group: Group
     interval_ms: int
     rules: list[_RuleState]
     due_ms: int | None = None
     last_evaluation_ms: int | None = None
     duration_seconds: float = 0.0
+    begun: bool = False
+    """Whether some of its rules are evaluated, and the rest not yet."""
 
 
 class Engine:
@@ -96,7 +99,11 @@ class Engine:
         how long after ``restore`` an alert stays whose expression gives nothing, as sources may not have answered yet.
         ``timer`` gives seconds, and only measures how long evaluations take."""
         self.failures = 0
-        """Evaluations that failed, since the start."""
+        """Evaluations of rules that failed, since the start."""
+        self.evaluations = 0
+        """Evaluations of groups, since the start."""
+        self.late = 0
+        """Those among them that came an interval late or more, so that others were left out."""
         self._default_interval_ms = default_interval_ms
         self._external_labels = dict(external_labels or {})
         self._external_url = external_url
@@ -124,34 +131,52 @@ class Engine:
         Results of recording rules, ``ALERTS`` and ``ALERTS_FOR_STATE`` are in ``storage`` before the next rule is
         evaluated. A rule that fails keeps its state, and the others go on.
         """
-        transitions = [alerts.end(alert, now_ms, "rule removed") for alerts, alert in self._removed]
-        self._removed.clear()
-        for group in self._groups:
+        return [one for changed in self.steps(now_ms, storage, gone) for one in changed]
+
+    def steps(
+        self, now_ms: int, storage: Appendable, gone: Gone | None = None
+    ) -> Generator[list[Transition], None, None]:
+        """What ``step`` does, a rule at a time, for who has other things to do between two of them. It ends early where
+        it is left, or at a ``reload``: what is still due stays so, but for the rest of a group that was begun; after a
+        ``reload`` that group is due as a whole."""
+        yield [alerts.end(alert, now_ms, "rule removed") for alerts, alert in self._take_removed()]
+        groups = self._groups
+        shared = Shared()
+        for group in groups:
             late = now_ms - group.due_ms if group.due_ms is not None else 0
             if late < -group.interval_ms:  # the clock went back
                 group.due_ms, late = now_ms, 0
             if late >= 0:
                 # Evaluations that were missed are left out; the others stay on the group's own beat.
                 group.due_ms = now_ms + group.interval_ms - late % group.interval_ms
-                transitions += self._evaluate_group(group, now_ms, storage, gone)
+                self.evaluations += 1
+                self.late += late >= group.interval_ms
+                for changed in self._evaluate_group(group, now_ms, storage, gone, shared):
+                    yield changed
+                    if groups is not self._groups:
+                        return
         if self._orphans:
             # A rule that only moved to another group has gone on with its series by now.
             for labels in self._orphans.difference(*(state.series for state in self._states())):
                 storage.append(labels, now_ms, STALE)
             self._orphans.clear()
-        return transitions
+
+    def _take_removed(self) -> list[tuple[Alerts, ActiveAlert]]:
+        removed, self._removed = self._removed, []
+        return removed
 
     def _evaluate_group(
-        self, group: _GroupState, now_ms: int, storage: Appendable, gone: Gone | None
-    ) -> list[Transition]:
-        started = self._timer()
-        out: list[Transition] = []
+        self, group: _GroupState, now_ms: int, storage: Appendable, gone: Gone | None, shared: Shared
+    ) -> Iterator[list[Transition]]:
         at_ms = now_ms - group.group.query_offset_ms
+        took = 0.0
+        group.begun = True
         for state in group.rules:
-            rule_started = self._timer()
+            started = self._timer()
+            changed: list[Transition] = []
             try:
-                transitions, error_text = self._evaluate(state, now_ms, at_ms, group.group.limit, storage, gone)
-                out += transitions
+                result = vector(state.rule.plan, storage, at_ms, shared=shared)
+                changed, error_text = self._apply(state, result, now_ms, at_ms, group.group.limit, storage, gone)
                 if error_text:
                     self._failed(state, error_text)
                 else:
@@ -162,11 +187,18 @@ class Engine:
             except Exception as error:  # whatever it is, the other rules must go on
                 self._failed(state, f"{type(error).__name__}: {error}")
                 self._hold(state, at_ms, storage)
-            state.duration_seconds = self._timer() - rule_started
+            for name in (state.rule.name,) if state.rule.records else ALERTS:
+                shared.forget(name)
+            state.duration_seconds = self._timer() - started
             state.last_evaluation_ms = now_ms
-        group.duration_seconds = self._timer() - started
+            took += state.duration_seconds  # and nothing of what is done between two rules
+            if state is not group.rules[-1]:
+                yield changed
+        group.duration_seconds = took
         group.last_evaluation_ms = now_ms
-        return out
+        group.begun = False
+        if group.rules:
+            yield changed
 
     def _failed(self, state: _RuleState, error: str) -> None:
         state.health, state.last_error = "err", error
@@ -178,16 +210,26 @@ class Engine:
         if not state.rule.records:
             self._append(state, _alert_series(state.alerts.active.values()), at_ms, storage)
 
-    def _evaluate(
-        self, state: _RuleState, now_ms: int, at_ms: int, limit: int, storage: Appendable, gone: Gone | None
+    def _apply(
+        self,
+        state: _RuleState,
+        result: Sequence[tuple[Labels, float]],
+        now_ms: int,
+        at_ms: int,
+        limit: int,
+        storage: Appendable,
+        gone: Gone | None,
     ) -> tuple[list[Transition], str]:
         rule = state.rule
-        result = vector(rule.plan, storage, at_ms)
         if not state.matched:
             selectors = rule.plan.selectors
             state.matched = not selectors or any(storage.select(matchers) for matchers in selectors)
         if rule.records:
-            self._append(state, _recorded(rule, result, limit), at_ms, storage)
+            self._append(state, _recorded(state, result, limit), at_ms, storage)
+            return [], ""
+        if not result and not state.alerts.active and not state.series:  # as nearly always
+            if state.alerts.ended:
+                state.alerts.forget(now_ms - self._retention_ms)
             return [], ""
         # As in Prometheus, templates ask at the time itself, whatever the group's query_offset is.
         context = Context(
@@ -308,7 +350,10 @@ class Engine:
         """Take other rules. A rule that is the same by group, name and labels keeps its alerts, as in Prometheus; the
         alerts of one that is gone end at the next step."""
         old = {self._identity(state): state for state in self._states()}
-        beats = {(group.group.path, group.group.name, group.interval_ms): group.due_ms for group in self._groups}
+        beats = {
+            (group.group.path, group.group.name, group.interval_ms): None if group.begun else group.due_ms
+            for group in self._groups
+        }
         counts: Counter[tuple[str, str, bool, tuple[tuple[str, str], ...]]] = Counter()
         groups: list[_GroupState] = []
         for group in rules.groups:
@@ -368,14 +413,19 @@ def _removed_rule(name: str) -> Rule:
     return Rule(name, records=False, expr="vector(0)", plan=plan("vector(0)"))
 
 
-def _recorded(rule: Rule, result: Sequence[tuple[Labels, float]], limit: int) -> list[tuple[Labels, float]]:
+def _recorded(state: _RuleState, result: Sequence[tuple[Labels, float]], limit: int) -> list[tuple[Labels, float]]:
     """The series that a recording rule makes."""
+    rule, before = state.rule, state.recorded
+    state.recorded = known = {}
     out: dict[Labels, float] = {}
     for sample, value in result:
-        pairs = dict(sample)
-        pairs.update((name, template.text) for name, template in rule.labels.items())
-        pairs[NAME] = rule.name
-        labels = labels_of(pairs)
+        labels = before.get(sample)
+        if labels is None:
+            pairs = dict(sample)
+            pairs.update((name, template.text) for name, template in rule.labels.items())
+            pairs[NAME] = rule.name
+            labels = labels_of(pairs)
+        known[sample] = labels
         if labels in out:
             raise RuleError("vector contains metrics with the same labelset after applying rule labels")
         out[labels] = value

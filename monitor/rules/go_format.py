@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias, Union
+
+import msgspec
 
 from monitor.rules.go_time import Duration, Named, Time
 
@@ -29,16 +30,14 @@ _ESCAPES = {
 _PLAIN_BELOW = 6  # a shortest %g of a million or more is written with an exponent
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(msgspec.Struct, frozen=True):
     """One element of what ``query`` gives."""
 
     labels: Mapping[str, str]
     value: float
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(msgspec.Struct, frozen=True):
     """What a template is given: its ``.``."""
 
     labels: Mapping[str, str]

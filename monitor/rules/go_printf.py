@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from monitor.rules.go_format import (
     MOST_CHARACTERS,
@@ -117,7 +117,8 @@ class _Printer:
             return f"{bad}%!{verb}(MISSING)"
         value = self.values[self.used]
         self.used += 1
-        return bad + _one(verb, flags, width, precision, value)
+        # With %v a plus asks for the names of fields, and for no sign.
+        return bad + _one(verb, flags.replace("+", "") if verb == "v" else flags, width, precision, value)
 
     def turn_to(self, index: str | None) -> None:
         """Take the value of an index, ``[2]``, next."""
@@ -133,13 +134,17 @@ class _Printer:
 
 def _one(verb: str, flags: str, width: int | None, precision: int | None, value: Value) -> str:
     """One value by one verb, padded."""
+    if isinstance(value, Mapping) and verb != "T":
+        pairs = ((_one(verb, flags, width, precision, part) for part in (key, value[key])) for key in sorted(value))
+        return f"map[{' '.join(map(':'.join, pairs))}]"
     if isinstance(value, Named | Duration) and verb not in "vsxXqT":
         value = value.number if isinstance(value, Named) else value.ns
     elif isinstance(value, Named | Duration | Time) and verb != "T":
         value = format_value(value)
     text = _plain(verb, flags, precision, value)
     if text is None:
-        return f"%!{verb}({'<nil>' if value is None else f'{type_name(value)}={shown(value)}'})"
+        inside = "<nil>" if value is None else f"{type_name(value)}={_one('v', flags, width, precision, value)}"
+        return f"%!{verb}({inside})"
     number = isinstance(value, int | float) and not isinstance(value, bool) and verb not in "cqUT"
     if number and not text.startswith(("-", "+")):
         text = ("+" if "+" in flags else " " if " " in flags else "") + text

@@ -4,8 +4,9 @@ UTC."""
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+
+import msgspec
 
 _SECOND = 1_000_000_000
 _MOST = 2**63
@@ -37,8 +38,7 @@ class TimeError(ValueError):
     """What cannot be represented."""
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(msgspec.Struct, frozen=True):
     """A number with a name: a month or a day of the week."""
 
     number: int
@@ -46,8 +46,7 @@ class Named:
     type: str
 
 
-@dataclass(frozen=True, slots=True)
-class Time:
+class Time(msgspec.Struct, frozen=True):
     """A moment: nanoseconds since the epoch."""
 
     ns: int
@@ -147,8 +146,7 @@ class Time:
         return part[0] + digits if digits else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Duration:
+class Duration(msgspec.Struct, frozen=True):
     """A span in nanoseconds."""
 
     ns: int

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, TypeAlias
+
+import msgspec
 
 from monitor.promql.errors import DEFAULT_LIMITS, Limits, PromQLError
 from monitor.promql.evaluate import range_query
@@ -34,6 +35,7 @@ from monitor.promql.tree import (
     bare,
     type_of,
 )
+from monitor.records import replace
 from monitor.rules.rule_file import Rule
 from monitor.samples import NAME, Labels
 from monitor.selector import Matcher, Storage
@@ -50,8 +52,7 @@ _SWAPPED: Mapping[str, Literal["many-to-one", "one-to-many"]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
+class Curve(msgspec.Struct, frozen=True):
     """A line to draw, and the line that it is held against."""
 
     title: str
@@ -65,8 +66,7 @@ class Curve:
     """Whether the alert is for values above the threshold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Compared:
+class Compared(msgspec.Struct, frozen=True):
     """One comparison of a rule."""
 
     value: Expr
@@ -81,8 +81,7 @@ class Compared:
     """Where value and threshold are in the rule's text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(msgspec.Struct, frozen=True):
     """One comparison of a rule in PromQL, for whoever draws it elsewhere."""
 
     expr: str
@@ -95,8 +94,7 @@ class Comparison:
     """The labels that are left out of that."""
 
 
-@dataclass(frozen=True, slots=True)
-class GraphPlan:
+class GraphPlan(msgspec.Struct, frozen=True):
     """What can be drawn for the alerts of a rule."""
 
     comparisons: tuple[Compared, ...]

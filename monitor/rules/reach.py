@@ -6,8 +6,9 @@ For whoever evaluates rules over a past: that much has to be at hand before the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from monitor.promql.plan import LOOKBACK_MS
 from monitor.promql.tree import Aggregate, Binary, Call, Expr, Negation, Paren, Range, Selector, Subquery, When, type_of
@@ -20,8 +21,7 @@ Matchers: TypeAlias = tuple[Matcher, ...]
 ALERTS = ("ALERTS", "ALERTS_FOR_STATE")
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(msgspec.Struct, frozen=True):
     """One selector of a rule: it looks at most ``reach_ms`` back from an evaluation, or back to ``from_ms`` where an
     ``@`` binds it to a time."""
 

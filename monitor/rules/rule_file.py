@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from monitor.promql.errors import PromQLError
 from monitor.promql.plan import Plan, plan
 from monitor.rules.durations import duration_problem
@@ -15,7 +17,16 @@ from monitor.rules.places import Place, place, places
 from monitor.rules.rule_fields import FILE, GROUP, RULE
 from monitor.rules.templates import Template, TemplateError
 from monitor.samples import NAME
-from monitor.yaml_reader import ConfigError, Node, Problem, Problems, compose, parse_duration_ms, read_text
+from monitor.yaml_reader import (
+    ConfigError,
+    Node,
+    Problem,
+    Problems,
+    compose,
+    parse_duration_ms,
+    read_text,
+    refuse_nothing,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +57,7 @@ class Rule:
         return self.name, self.records, tuple(sorted((name, text.text) for name, text in self.labels.items()))
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(msgspec.Struct, frozen=True):
     """Rules that are evaluated together, in order."""
 
     name: str
@@ -60,8 +70,7 @@ class Group:
     """The most alerts or series of one of its rules; 0 for no limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class RuleSet:
+class RuleSet(msgspec.Struct, frozen=True):
     """All rules there are."""
 
     groups: tuple[Group, ...] = ()
@@ -91,7 +100,8 @@ def load_rules(paths: Iterable[Path | str], *, ignore_unknown_fields: bool = Fal
     for path in paths:
         problems = Problems(str(path))
         text = read_text(path, problems)
-        if text is not None:
+        refuse_nothing(text, problems, "where no rules are meant, write groups: []")
+        if text:
             groups.extend(_File(text, problems, lenient=ignore_unknown_fields).groups())
         found.extend(problems.found)
     if found:
@@ -160,11 +170,12 @@ class _File:
             return None
         before = len(self.problems.found)
         fields = self.fields(node, RULE.names)
+        told = len(self.problems.found)
         alert = self.name(fields.get("alert"))
         record = self.name(fields.get("record"))
         if alert and record:
             fields["record"].problem("only one of 'record' and 'alert' must be set")
-        elif not alert and not record:
+        elif not alert and not record and told == len(self.problems.found):
             node.problem("one of 'record' or 'alert' must be set")
         expr, planned = self.expression(fields.get("expr"), node)
         hold = self.duration(fields.get("for"))
@@ -203,7 +214,7 @@ class _File:
         problem = duration_problem(text) if text is not None else None
         if text is None or problem is not None:
             if problem is not None:
-                node.problem(problem)
+                node.problem(f"{problem}: write it as 30s, 5m or 1h30m")
             return None
         return parse_duration_ms(text)
 

@@ -6,8 +6,9 @@ The text is known to be good: the parser has read it. So a light scan is enough:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+from monitor.records import replace
 from monitor.yaml_reader import parse_duration_ms
 
 _TOKEN = re.compile(

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote_plus, urlsplit
+
+import msgspec
 
 from monitor.go_regex import RegexError
 from monitor.rules import template_numbers as numbers
@@ -37,8 +38,7 @@ class CallError(ValueError):
     """A function that could not do what it was called for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """What functions may know besides their arguments."""
 
     query: Query

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from monitor.rules.go_format import Sample, Value, type_name
 from monitor.rules.go_time import Duration, Time
 from monitor.rules.template_lex import TemplateError
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(msgspec.Struct, frozen=True):
     """A function with the kinds of its arguments: ``any``, ``string``, ``int``, ``sample``, ``vector``, ``time`` or
     ``duration``. ``rest`` is the kind of any further ones."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 
 class TemplateError(ValueError):
@@ -17,8 +18,7 @@ class TemplateError(ValueError):
         self.position = position
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(msgspec.Struct, frozen=True):
     """A word or sign inside of an action."""
 
     kind: str
@@ -158,7 +158,7 @@ def number(text: str, position: int | None = None) -> int | float:
                 raise ValueError(text)
             return found
         value = int(plain, 8 if len(digits) > 1 and digits.startswith("0") else 10)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise TemplateError(f'illegal number syntax: "{text}"', position) from error
     if abs(value) >= 2**63:
         raise TemplateError(f'integer overflow: "{text}"', position)

@@ -51,7 +51,6 @@ class _Parser:
         self.definitions: dict[str, tuple[Node, ...]] = {}
         self.tokens: list[Token] = []
         self.at = 0
-        self.end = len(text)
         self.depth = 0
         self.loops = 0
 
@@ -188,7 +187,7 @@ class _Parser:
         token = self.peek()
         if token is not None:
             return token.position
-        return self.tokens[-1].position + len(self.tokens[-1].text) if self.tokens else self.end
+        return self.tokens[-1].position + len(self.tokens[-1].text)
 
     def pipeline(self, context: str, *, loop: bool = False) -> Pipeline:
         begin = self.place()

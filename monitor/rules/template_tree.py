@@ -6,14 +6,14 @@ operand's first field, a call's that of the function.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
+
+import msgspec
 
 from monitor.rules.go_format import quote
 
 
-@dataclass(frozen=True, slots=True)
-class Constant:
+class Constant(msgspec.Struct, frozen=True):
     """A literal: text, number, truth value or nil."""
 
     value: str | float | int | bool | None
@@ -22,31 +22,27 @@ class Constant:
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class Dot:
+class Dot(msgspec.Struct, frozen=True):
     """``.``"""
 
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(msgspec.Struct, frozen=True):
     """``$name``"""
 
     name: str
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(msgspec.Struct, frozen=True):
     """A function's name."""
 
     name: str
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(msgspec.Struct, frozen=True):
     """``operand.Field.Field``"""
 
     operand: Operand
@@ -54,16 +50,14 @@ class Chain:
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """``first argument argument``"""
 
     operands: tuple[Operand, ...]
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class Pipeline:
+class Pipeline(msgspec.Struct, frozen=True):
     """``$a, $b := command | command``"""
 
     commands: tuple[Command, ...]
@@ -76,22 +70,19 @@ class Pipeline:
 Operand: TypeAlias = Constant | Dot | Variable | Function | Chain | Pipeline
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(msgspec.Struct, frozen=True):
     """What stands between the actions."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Print:
+class Print(msgspec.Struct, frozen=True):
     """``{{ pipeline }}``"""
 
     pipeline: Pipeline
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(msgspec.Struct, frozen=True):
     """``if``, ``with`` or ``range``, with what follows ``else``."""
 
     kind: Literal["if", "with", "range"]
@@ -100,15 +91,13 @@ class Branch:
     otherwise: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(msgspec.Struct, frozen=True):
     """``break`` or ``continue``"""
 
     kind: Literal["break", "continue"]
 
 
-@dataclass(frozen=True, slots=True)
-class Include:
+class Include(msgspec.Struct, frozen=True):
     """``{{ template "name" pipeline }}``"""
 
     name: str
@@ -121,12 +110,11 @@ Placed: TypeAlias = Operand | Command | Include
 """What an error can be at."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(msgspec.Struct, frozen=True):
     """A whole template: what it prints, and what it defines."""
 
     body: tuple[Node, ...]
-    definitions: dict[str, tuple[Node, ...]] = field(default_factory=dict)
+    definitions: dict[str, tuple[Node, ...]] = msgspec.field(default_factory=dict)
 
 
 def written(part: Placed) -> str:

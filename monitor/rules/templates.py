@@ -8,7 +8,8 @@ bounded. Errors are worded as Go words them, with the place that Go gives.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from monitor.rules.go_format import (
     MOST_CHARACTERS,
@@ -65,8 +66,7 @@ class _Left(Exception):  # a way out of a loop, not an error
         self.kind = kind
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(msgspec.Struct, frozen=True):
     """A label's or annotation's text, read once and expanded at every evaluation."""
 
     text: str

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from monitor.samples import Labels
 
 State = Literal["inactive", "pending", "firing"]
 
 
-@dataclass(frozen=True, slots=True)
-class Alert:
+class Alert(msgspec.Struct, frozen=True):
     """An alert that is active, as ``/api/v1/alerts`` shows it. Also what is kept over a restart."""
 
     key: str
@@ -32,8 +32,7 @@ class Alert:
     """Since when its expression has no longer held, while ``keep_firing_for`` holds it up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(msgspec.Struct, frozen=True):
     """An alert changed its state."""
 
     alert: Alert

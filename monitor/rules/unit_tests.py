@@ -11,13 +11,14 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from monitor.go_regex import to_python
 from monitor.promql.errors import PromQLError
 from monitor.promql.evaluate import instant
 from monitor.promql.plan import plan
+from monitor.records import replace
 from monitor.rules.engine import Engine
 from monitor.rules.go_format import format_float, quote
 from monitor.rules.go_time import Duration

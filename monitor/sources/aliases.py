@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from monitor.samples import NAME, Family, Labels, Shape, label, labels_of
 
@@ -88,8 +89,7 @@ _FOREIGN = (("sglang", re.compile(r"^sglang[:_](.+)"), SGLANG), ("tgi", re.compi
 _PARTS = ("", "_bucket", "_count", "_sum", "_total")
 
 
-@dataclass(frozen=True, slots=True)
-class Translation:
+class Translation(msgspec.Struct, frozen=True):
     """How a scrape of one shape becomes one of today's vLLM: ``shape.series[i]`` is number ``picks[i]`` of it."""
 
     shape: Shape
@@ -103,8 +103,7 @@ class Translation:
         return values if self.picks is None else [values[i] for i in self.picks]
 
 
-@dataclass(frozen=True, slots=True)
-class _Today:
+class _Today(msgspec.Struct, frozen=True):
     name: str
     engine_type: str
     changes: int

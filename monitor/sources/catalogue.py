@@ -68,7 +68,7 @@ class Note(NamedTuple):
 _HOST, _SYS, _OWN, _ENGINE = "2 s", "10 s", "1 s", "5 s"
 _LOG = "2 s"
 _CANARY = "30 s, where the engine stands still"
-_SCRAPE = "1 s; no oftener than 100 times its duration"
+_SCRAPE = "1 s; no oftener than 100 times its duration, up to 15 s"
 _PARALLEL = "tensor_parallel_size pipeline_parallel_size data_parallel_size"
 _XID = "gpu UUID pci_bus_id"
 
@@ -178,6 +178,7 @@ NOTES = (
         "none",
     ),
     Note("gpumon", "gpumon_silences", "state", "gpumon", _OWN, "none"),
+    Note("gpumon", "gpumon_config_last_reload_successful", "", "gpumon", _OWN, "none"),
     Note("gpumon", "gpumon_rule_failing", "rule_group rule", "gpumon", _OWN, "none"),
     Note("gpumon", "gpumon_latency_target_seconds", "metric quantile", "gpumon.yaml", _OWN, "none"),
     Note("gpumon", "gpumon_probe_running", "server probe", "load tests", _OWN, "none"),
@@ -190,6 +191,7 @@ NOTES = (
     Note("gpumon", "gpumon_process_resident_memory_bytes", "", "/proc/self/statm", _OWN, "20 µs"),
     Note("gpumon", "gpumon_simulated", "", "gpumon", _OWN, "none"),
     Note("gpumon", "gpumon_rule_evaluation_failures_total", "", "gpumon", _OWN, "none"),
+    Note("gpumon", "gpumon_rule_evaluations_*", "", "gpumon", _OWN, "none"),
     Note("gpumon", "gpumon_history_written_bytes_total", "", "/proc/self/task", _OWN, "20 µs"),
     Note("gpumon", "gpumon_history_*", "", "history.sqlite", _OWN, "none"),
     Note("gpumon", "gpumon_store_series_refused_total", "source server", "gpumon", _OWN, "none"),

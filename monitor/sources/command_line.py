@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+import msgspec
 
 HIDDEN = "…"
 
 Kind: TypeAlias = Literal["vllm", "sglang", "tgi"]
 
-_PYTHON = re.compile(r"^(python|pypy)[0-9.]*$")
+_PYTHON = re.compile(r"^(python|pypy)[0-9.]*\Z")
 _NAMES: dict[Kind, str] = {"vllm": "vllm serve", "sglang": "sglang serve", "tgi": "text-generation-router"}
 _PORTS: dict[Kind, int] = {"vllm": 8000, "sglang": 30000, "tgi": 3000}
 
@@ -25,8 +26,7 @@ _VLLM_SERVERS = {"vllm.entrypoints.openai.api_server", "vllm.entrypoints.api_ser
 _SGLANG_SERVERS = {"sglang.launch_server", "sglang.srt.entrypoints.http_server"}
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(msgspec.Struct, frozen=True):
     """A command that serves a model."""
 
     kind: Kind
@@ -42,8 +42,7 @@ class Launch:
         return _NAMES[self.kind]
 
 
-@dataclass(frozen=True, slots=True)
-class Title:
+class Title(msgspec.Struct, frozen=True):
     """What a process of vLLM or SGLang calls itself: ``VLLM::Worker_DP0_TP1``."""
 
     text: str
@@ -55,7 +54,7 @@ class Title:
 
 _TITLE = re.compile(
     r"^[A-Za-z0-9.-][A-Za-z0-9_.-]{0,31}::(EngineCore|Worker|APIServer|DPCoordinator|scheduler|detokenizer|tokenizer"
-    r"|data_parallel_controller)((?:_(?:DP|PP|PCP|TP|DCP|EP|CP|MOE_EP)?[0-9]{1,5})*)$"
+    r"|data_parallel_controller)((?:_(?:DP|PP|PCP|TP|DCP|EP|CP|MOE_EP)?[0-9]{1,5})*)\Z"
 )
 _RANK = re.compile(r"_(DP|PP|PCP|TP|DCP|EP|CP|MOE_EP|)([0-9]+)")
 
@@ -91,8 +90,7 @@ def launch_of(arguments: Sequence[str]) -> Launch | None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
+class _Head(msgspec.Struct, frozen=True):
     """The beginning of a command line that names the program."""
 
     shown: tuple[str, ...]
@@ -161,9 +159,9 @@ def _flags(arguments: Sequence[str]) -> dict[str, str]:
 
 # -- what may be shown -------------------------------------------------------------------------------------------------
 
-_PROGRAM = re.compile(r"^[A-Za-z][A-Za-z0-9_.+-]{0,39}$")
-_SCRIPT = re.compile(r"^[A-Za-z][A-Za-z0-9_]{0,39}(\.py)?$")
-_MODULE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,39}(\.[A-Za-z_][A-Za-z0-9_]{0,39}){0,7}$")
+_PROGRAM = re.compile(r"^[A-Za-z][A-Za-z0-9_.+-]{0,39}\Z")
+_SCRIPT = re.compile(r"^[A-Za-z][A-Za-z0-9_]{0,39}(\.py)?\Z")
+_MODULE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,39}(\.[A-Za-z_][A-Za-z0-9_]{0,39}){0,7}\Z")
 _PYTHON_FLAGS = {"-u", "-B", "-E", "-I", "-O", "-OO", "-P", "-S", "-s"}
 
 _SECRET = re.compile(
@@ -179,10 +177,10 @@ def looks_secret(text: str) -> bool:
     return bool(_SECRET.search(text) or _LONG.search(text) or _UUID.search(text))
 
 
-_NUMBER = re.compile(r"^-?[0-9]{1,12}(\.[0-9]{1,6})?[kKmMgGtT]?$")
-_WORD = re.compile(r"^[A-Za-z][A-Za-z0-9_.-]{0,31}$")
-_HOST = re.compile(r"^[0-9A-Fa-f:.]{2,39}$|^localhost$")
-_MODEL = re.compile(r"^[A-Za-z0-9/~][A-Za-z0-9_.+/-]{0,159}$")
+_NUMBER = re.compile(r"^-?[0-9]{1,12}(\.[0-9]{1,6})?[kKmMgGtT]?\Z")
+_WORD = re.compile(r"^[A-Za-z][A-Za-z0-9_.-]{0,31}\Z")
+_HOST = re.compile(r"^[0-9A-Fa-f:.]{2,39}\Z|^localhost\Z")
+_MODEL = re.compile(r"^[A-Za-z0-9/~][A-Za-z0-9_.+/-]{0,159}\Z")
 _NOTHING = re.compile(r"(?!)")
 """Matches nothing: the flag is shown, its value never."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,7 @@ MAX_ANSWER = 4 << 20
 """Bytes of a list of containers; a longer one is given up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Container:
+class Container(msgspec.Struct, frozen=True):
     """Where a process runs."""
 
     runtime: str
@@ -76,15 +74,14 @@ def group_of(cgroup: str) -> str:
     return "" if path == "/" else path[:_LONGEST]
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(msgspec.Struct, frozen=True):
     """A container that a docker or podman runs."""
 
     id: str
     name: str
     command: str
     """Its entry point and arguments. May hold keys: never shown."""
-    ports: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    ports: Mapping[int, tuple[str, int]] = msgspec.field(default_factory=dict)
     """Its TCP ports that are reached from here: the address and the port on this machine."""
 
 
@@ -121,7 +118,7 @@ async def published(socket: Path, deadline: float = 1.0) -> Sequence[Published]:
                 raise ValueError(f"{socket}: the answer has more than {MAX_ANSWER >> 20} MiB")
     try:
         rows = msgspec.json.decode(body, type=list[dict[str, Any]])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{socket}: no list of containers: {error}") from None
     return [_published(row) for row in rows if isinstance(row.get("Id"), str)]
 

@@ -13,7 +13,6 @@ import re
 import shlex
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -47,8 +46,7 @@ _FAMILY: dict[Kind, re.Pattern[bytes]] = {
 _KEY: dict[Kind, str] = {"vllm": "version", "sglang": "model_path", "tgi": "model_id"}
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """A server that answered."""
 
     url: str
@@ -227,7 +225,7 @@ def _is(kind: Kind, path: str, body: bytes) -> bool:
         return bool(_FAMILY[kind].search(body))
     try:
         answer = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return isinstance(answer, dict) and isinstance(answer.get(_KEY[kind]), str)
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-
-from prometheus_client.parser import text_string_to_metric_families
+from contextlib import suppress
 
 from monitor.samples import Family, Labels, Shape, label, make_labels
 
@@ -20,12 +19,25 @@ _SUFFIXES = {
     "info": ("_info",),
 }
 _KINDS = {"unknown": "untyped", "info": "gauge", "stateset": "gauge"}  # OpenMetrics' words for them
+_COMMENT = ord("#")
 _LEFT_OUT = ("python_gc_",)
 _LABEL = rb'[a-zA-Z_][a-zA-Z0-9_]*="[^"\\\n]*"'
 _PLAIN = re.compile(rb"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{((?:" + _LABEL + rb"(?:," + _LABEL + rb")*,?)?)\})?")
+_LINE = re.compile(
+    # A name (none where it stands quoted within the braces) and labels; a value; perhaps a time.
+    rb"[ \t]*+((?:[a-zA-Z_:][a-zA-Z0-9_:]*+)?"
+    rb'(?:[ \t]*+\{(?:[^"{}]|"(?:[^"\\]|\\.)*+")*+\})?)'
+    rb'[ \t]*+([^ \t{}"=]++)(?:[ \t]++[-+0-9.eE]++)?[ \t]*+'
+)
 _PAIR = re.compile(r'([^=,]+)="([^"]*)"')
 MAX_SERIES = 20_000
 """A server with more is refused: a real one has some hundreds, and the store would give each of them room."""
+MAX_LINES = 10 * MAX_SERIES
+"""With comments and empty lines: to look at millions takes seconds, in which nothing else is done."""
+MAX_LINE_BYTES = 64 << 10
+_MOST_HELP = 512
+"""Bytes of a name and what is said of it: the longest of vLLM has 320. Of a server whose names are ever new, 50,000 of
+them are in memory and in the history's file."""
 
 
 class ExpositionError(ValueError):
@@ -51,63 +63,73 @@ class ExpositionReader:
 
         Raises ``ExpositionError``; nothing of such a body is taken.
         """
-        if body.count(b"\n") > self._max_series:
+        lines = body.count(b"\n")
+        if lines > MAX_LINES:
+            raise ExpositionError(f"{lines} lines are too many: {MAX_LINES} at most are taken of one server")
+        if lines > self._max_series:
             self._refuse_explosion(body)  # before anything of it is parsed or remembered
+        try:
+            return self._read(body)
+        finally:
+            if len(self._known) > 4 * len(self._lines) + 1000:  # series that come and go must not pile up
+                self._known.clear()
+
+    def _read(self, body: bytes) -> list[float]:
         if b" # {" in body:  # exemplars of OpenMetrics follow the value
             body = b"\n".join(line.partition(b" # {")[0] for line in body.split(b"\n"))
         known = self._known
         series: list[Labels] = []
-        values: list[float] = []
+        texts: list[bytes] = []
+        lines: list[bytes] = []
         new_series = series.append
-        new_value = values.append
+        new_text = texts.append
+        new_line = lines.append
         for line in body.split(b"\n"):
-            if line[:1] == b"#" or not line:
+            if not line or line[0] == _COMMENT:
                 continue
             key, _, value = line.rpartition(b" ")
             try:
                 labels = known[key]
             except KeyError:
                 labels, key, value = self._learn(line, key, value, body)
-            if labels is None:
-                continue
-            try:
-                new_value(float(value))
-            except ValueError:
-                raise _error(line, body) from None
-            new_series(labels)
+            if labels is not None:
+                new_series(labels)
+                new_text(value)
+                new_line(line)
+        values = _numbers(texts, lines, body)
         if series != self._lines:
             self._lines = series
             self.shape = Shape(series, self._families(body, series))
-            if len(known) > 4 * len(series) + 1000:  # series that come and go must not pile up
-                known.clear()
         return values
 
     def _learn(self, line: bytes, key: bytes, value: bytes, body: bytes) -> tuple[Labels | None, bytes, bytes]:
         """A line that was not seen before: its series (None for one that is left out), its key and its value."""
+        if len(line) > MAX_LINE_BYTES:
+            most = f"{MAX_LINE_BYTES >> 10} KiB at most are taken"
+            raise ExpositionError(f"line {_number(line, body)} is too long: {len(line)} bytes, and {most}")
         if key.isascii() and (found := _PLAIN.fullmatch(key)):
             pairs = _PAIR.findall((found[2] or b"").decode())
             if len(dict(pairs)) == len(pairs):
                 kept = self._known[key] = self._series(found[1].decode(), dict(pairs))
                 return kept, key, value
-        try:
-            samples = [s for family in text_string_to_metric_families(line.decode() + "\n") for s in family.samples]
+        found = _LINE.fullmatch(line)
+        if not found:
+            raise _error(line, body)
+        text, value = found.groups()
+        if text in self._known:
+            return self._known[text], text, value
+        # Here, since few pages have such a line, and it takes a start 10 ms and the daemon 2 MB.
+        from prometheus_client.parser import text_string_to_metric_families
+
+        try:  # with a value of ours: that parser passes over what stands between a value and a time
+            samples = [s for family in text_string_to_metric_families(text.decode() + " 1\n") for s in family.samples]
         except (ValueError, IndexError, KeyError) as error:
             raise _error(line, body) from error
         if len(samples) != 1:
             raise _error(line, body)
-        sample = samples[0]
-        if sample.timestamp is not None:
-            # The time stands after the value; without it the line is like any other.
-            key, _, value = key.rpartition(b" ")
-            if key in self._known:
-                return self._known[key], key, value
-            remember = False
-        else:
-            remember = True
-        labels = self._series(sample.name, sample.labels)
-        if remember:
-            self._known[key] = labels
-        return labels, key, value
+        labels = self._series(samples[0].name, samples[0].labels)
+        self._known[text] = labels
+        return labels, text, value
 
     def _series(self, name: str, labels: Mapping[str, str]) -> Labels | None:
         if name.endswith("_created") or name.startswith(_LEFT_OUT):
@@ -126,7 +148,7 @@ class ExpositionReader:
         helps: dict[str, str] = {}
         for line in body.split(b"\n"):
             if line[:7] in (b"# TYPE ", b"# HELP "):
-                name, _, text = line[7:].decode(errors="replace").partition(" ")
+                name, _, text = line[7 : 7 + _MOST_HELP].decode(errors="replace").partition(" ")
                 (kinds if line[2:3] == b"T" else helps)[name] = text.strip()
         names = {label(labels, "__name__") for labels in series}
         families = {}
@@ -141,7 +163,28 @@ class ExpositionReader:
         return families
 
 
+def _numbers(texts: list[bytes], lines: list[bytes], body: bytes) -> list[float]:
+    """The values of lines: at once, and one by one where any is odd."""
+    # An underscore may stand between digits for Python, and not here.
+    if b"_" not in b" ".join(texts):
+        with suppress(ValueError):
+            return list(map(float, texts))
+    return [_odd_value(text, line, body) for text, line in zip(texts, lines, strict=True)]
+
+
+def _odd_value(text: bytes, line: bytes, body: bytes) -> float:
+    """The value of a line, perhaps one that has a tab before its time."""
+    for one in (text, found[2] if (found := _LINE.fullmatch(line)) and found[1] else b""):
+        if b"_" not in one:
+            with suppress(ValueError):
+                return float(one)
+    raise _error(line, body)
+
+
 def _error(line: bytes, body: bytes) -> ExpositionError:
-    number = body.split(b"\n").index(line) + 1
     shown = "".join(c if c.isprintable() else "?" for c in line[:60].decode(errors="replace"))
-    return ExpositionError(f'not Prometheus text: line {number}: "{shown}"')
+    return ExpositionError(f'not Prometheus text: line {_number(line, body)}: "{shown}"')
+
+
+def _number(line: bytes, body: bytes) -> int:
+    return body.split(b"\n").index(line) + 1

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 MIB = 1 << 20
 MOST = 16
@@ -19,8 +20,7 @@ KV_TOKENS = 1_190_000
 """What the KV cache of an engine of 70 billion parameters on four H200 holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Board:
+class Board(msgspec.Struct, frozen=True):
     """A kind of GPU. MHz, W, C, bytes."""
 
     name: str
@@ -103,8 +103,7 @@ _BESIDE = 6e9
 """Bytes of each GPU that an engine keeps for its activations and graphs."""
 
 
-@dataclass(frozen=True, slots=True)
-class EngineFacts:
+class EngineFacts(msgspec.Struct, frozen=True):
     """What does not change of an engine."""
 
     model: str
@@ -129,8 +128,7 @@ ENGINES = (
 """Those of eight H200."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hardware:
+class Hardware(msgspec.Struct, frozen=True):
     """A node's GPUs, all of a kind."""
 
     count: int = 8

@@ -1,7 +1,7 @@
 """The machine itself: CPU, memory, file systems, disks and network, in node_exporter's names, labels and units.
 
-The same names must mean the same numbers. So psutil is asked where it gives exactly node_exporter's (disks, networks,
-the boot time), and the rest is read from ``/proc``, as node_exporter does: psutil adds reclaimable slab to ``Cached``,
+The same names must mean the same numbers. So psutil is asked where it gives exactly node_exporter's (disks, networks),
+and the rest is read from ``/proc``, as node_exporter does: psutil adds reclaimable slab to ``Cached``,
 numbers CPUs by their place in a list, which is wrong once one is offline, and counts swapped bytes instead of pages.
 ``psutil.PROCFS_PATH`` says where ``/proc`` is: in a container, a mount of the host's.
 """
@@ -127,7 +127,7 @@ class HostSource:
         mounts = first(self._mounts(), MAX_MOUNTS, "file systems", left_out)
         spaces = await self._spaces.read(mounts, self.deadline * 0.8)
         stat = self._read("stat")
-        if stat is None:
+        if not stat:
             raise SourceDown(f"cannot read {self._proc}/stat")
         self._add_stat(stat)
         self._add_load()
@@ -175,15 +175,19 @@ class HostSource:
     def _add_stat(self, stat: str) -> None:
         add = self._builder.add
         cpus: dict[str, list[float]] = {}
+        booted: float | None = None
         for line in stat.splitlines():
             if line.startswith("cpu") and line[3] != " ":
                 columns = line.split()
                 cpu = columns[0][3:]
                 seconds = [int(column) / self._tick for column in columns[1 : 1 + len(MODES)]]
                 cpus[cpu] = _forward(self._cpus.get(cpu), seconds)
+            elif line.startswith("btime "):
+                booted = float(line.split()[1])
             else:
                 host_kernel.add_stat(self._builder, line)
-        add("node_boot_time_seconds", psutil.boot_time())
+        if booted is not None:
+            add("node_boot_time_seconds", booted)
         self._cpus = cpus
         for cpu, seconds in cpus.items():
             for mode, value in zip(MODES, seconds, strict=False):
@@ -191,7 +195,7 @@ class HostSource:
 
     def _add_load(self) -> None:
         text = self._read("loadavg")
-        if text is not None:
+        if text:
             for minutes, value in zip((1, 5, 15), text.split()[:3], strict=True):
                 self._builder.add(f"node_load{minutes}", float(value))
 

@@ -11,7 +11,6 @@ import contextlib
 import functools
 import os
 import re
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TypeAlias, TypeVar
 
 import psutil
 
+from monitor import threads
 from monitor.samples import ScrapeBuilder
 
 MAX_DISKS = 64
@@ -269,10 +269,14 @@ class Background:
             # A daemon thread: one that hangs must not hold up the end of the program.
             ended = asyncio.Event()
             tell = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, ended.set)
-            threading.Thread(target=self._run, args=(tell,), name="gpumon-sys", daemon=True).start()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(patience):
-                    await ended.wait()
+            try:
+                threads.start(functools.partial(self._run, tell), "gpumon-sys")
+            except OSError:  # none can be had now: it is tried again when it is time
+                self._busy = False
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(patience):
+                        await ended.wait()
         return self._rows if self._clock() - self._done < 3 * self._every else []
 
     def _run(self, tell: Callable[[], object]) -> None:

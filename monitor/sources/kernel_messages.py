@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+import msgspec
 
 from monitor.sources.xid import describe
 
@@ -50,8 +51,7 @@ HINTS = (b"NVRM: ", b"SXid (", b"Killed process ", b"oom-kill:")
 """Every message that says something holds one of these."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """What one message says. Texts are clean and short."""
 
     kind: Kind

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 MAX_RECORDS = 2000
 """Records of ``/dev/kmsg`` that one poll reads, and messages of the journal that wait for one."""
@@ -26,8 +27,7 @@ class CannotRead(Exception):
     """The kernel's messages cannot be had this way. Its text says why, for a person."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """One message of the kernel."""
 
     text: str

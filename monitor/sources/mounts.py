@@ -13,8 +13,11 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
+
+from monitor import threads
 
 PATIENCE = 0.25
 """Seconds for all mounts together, before those that are behind a slow one are asked in threads of their own."""
@@ -32,8 +35,7 @@ _HIDDEN_POINTS = re.compile(
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(msgspec.Struct, frozen=True):
     """One line of the mount table."""
 
     device: str
@@ -42,8 +44,7 @@ class Mount:
     readonly: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Space:
+class Space(msgspec.Struct, frozen=True):
     """How much a file system holds, in bytes."""
 
     size: float
@@ -128,6 +129,8 @@ class SpaceReader:
                 if not await _ended(calls, min(PATIENCE, deadline)):
                     calls += [_Call(self._statvfs, [point]) for point in calls[0].abandon()]
                     await _ended(calls, ends - time.monotonic())
+        except OSError as error:  # no thread can be had
+            return dict.fromkeys((m.mountpoint for m in mounts), error)
         finally:
             self._stuck |= {call.point: call for call in calls if call.point and call.point not in call.answers}
         answers: dict[str, Answer] = {m.mountpoint: None for m in mounts}
@@ -151,7 +154,7 @@ class _Call:
         self._lock = threading.Lock()
         self._loop = asyncio.get_running_loop()
         # A daemon thread: one that hangs must not hold up the end of the program.
-        threading.Thread(target=self._run, name="gpumon-statvfs", daemon=True).start()
+        threads.start(self._run, "gpumon-statvfs")
 
     def abandon(self) -> list[str]:
         """Let it ask no more than the mount in hand; gives the mounts that it has not begun with."""

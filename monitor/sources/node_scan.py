@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import pwd
-import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
+from monitor import threads
 from monitor.sources import procfs
 from monitor.sources.command_line import Launch, Title, launch_of, redact, title_of
 from monitor.sources.containers import Container, container_of, group_of
@@ -26,8 +28,7 @@ _TELLING = (b"vllm", b"sglang", b"text-generation", b"::")
 """What stands in the command line of every process that is looked at closer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """A process that serves, is a part of vLLM, or was asked for."""
 
     pid: int
@@ -44,8 +45,7 @@ class Seen:
     cgroup: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(msgspec.Struct, frozen=True):
     """A process that serves a model, whether it listens already or not."""
 
     pid: int
@@ -63,14 +63,13 @@ class Server:
         return tuple(dict.fromkeys(port for _, port in self.addresses)) or (self.launch.port,)
 
 
-@dataclass(frozen=True, slots=True)
-class Scan:
+class Scan(msgspec.Struct, frozen=True):
     """What one look found."""
 
-    seen: Mapping[int, Seen] = field(default_factory=dict)
-    servers: Mapping[int, Server] = field(default_factory=dict)
+    seen: Mapping[int, Seen] = msgspec.field(default_factory=dict)
+    servers: Mapping[int, Server] = msgspec.field(default_factory=dict)
     """By PID."""
-    ancestors: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    ancestors: Mapping[int, tuple[int, ...]] = msgspec.field(default_factory=dict)
     """Of each process in ``seen``, the nearest first."""
 
     def server_of(self, pid: int) -> Server | None:
@@ -139,9 +138,10 @@ def _user(uid: int | None) -> str:
     if uid not in _users:
         _users[uid] = str(uid)
         # The name may come from a directory server that does not answer: then it is the number for now.
-        asking = threading.Thread(target=_ask_user, args=(uid,), name="gpumon-user", daemon=True)
-        asking.start()
-        asking.join(USER_PATIENCE)
+        try:
+            threads.start(functools.partial(_ask_user, uid), "gpumon-user").join(USER_PATIENCE)
+        except OSError:  # none can be had now: it is asked the next time
+            return _users.pop(uid)
     return _users[uid]
 
 

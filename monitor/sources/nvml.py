@@ -19,7 +19,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -52,8 +51,7 @@ def _kill(transport: asyncio.SubprocessTransport) -> None:
     transport.kill()
 
 
-@dataclass
-class _Failed:
+class _Failed(msgspec.Struct):
     """A GPU that is left alone, and when it is looked at again."""
 
     reason: str

@@ -76,7 +76,10 @@ class Names:
             self._users[uid] = str(uid)
             # The name may come from a directory server that does not answer: the GPUs do not wait for it.
             look = threading.Thread(target=self._look_up, args=(uid,), daemon=True)
-            look.start()
+            try:
+                look.start()
+            except RuntimeError:  # no thread can be had now: it is looked up the next time
+                return self._users.pop(uid)
             look.join(0.05)
         return self._users[uid]
 

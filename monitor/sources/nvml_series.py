@@ -7,8 +7,9 @@ to the next, and ends with its GPU.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+import msgspec
 
 from monitor.samples import GpuProcess, Scrape, ScrapeBuilder
 from monitor.sources.nvml_frame import Facts, Frame, GpuFacts, GpuValues, Joined
@@ -32,14 +33,13 @@ THROTTLE_REASONS = (
 clocks that somebody set are no throttling."""
 
 
-@dataclass
-class _Held:
+class _Held(msgspec.Struct):
     """What was read of a GPU at its slower cadences."""
 
-    slow: Mapping[str, float] = field(default_factory=dict)
-    links: list[tuple[int, Pairs]] = field(default_factory=list)
-    gpm: Mapping[str, float] = field(default_factory=dict)
-    mig: dict[int, Mapping[str, float]] = field(default_factory=dict)
+    slow: Mapping[str, float] = msgspec.field(default_factory=dict)
+    links: list[tuple[int, Pairs]] = msgspec.field(default_factory=list)
+    gpm: Mapping[str, float] = msgspec.field(default_factory=dict)
+    mig: dict[int, Mapping[str, float]] = msgspec.field(default_factory=dict)
 
 
 class NvmlSeries:
@@ -91,13 +91,15 @@ class NvmlSeries:
                 continue
             held = self._held.setdefault(values.index, _Held())
             if values.slow is not None:
-                held.slow = values.slow
+                held.slow = self._known_of(values.slow)
             if values.links is not None:
                 held.links = [(state, (("link", str(link)),)) for link, state in enumerate(values.links)]
             if values.gpm is not None:
-                held.gpm = values.gpm
+                held.gpm = self._known_of(values.gpm)
             instances = values.mig or []
-            held.mig = {row.id: held.mig.get(row.id, {}) if row.gpm is None else row.gpm for row in instances}
+            held.mig = {
+                row.id: held.mig.get(row.id, {}) if row.gpm is None else self._known_of(row.gpm) for row in instances
+            }
 
     def scrape(
         self, frame: Frame, now_ms: int, *, restarts: int, left_behind: int, failed: Mapping[int, str] | None = None
@@ -189,6 +191,10 @@ class NvmlSeries:
             add("DCGM_FI_DEV_CLOCKS_EVENT_REASONS", values.reasons, labels)
             for bit, with_reason in self._throttle[known.uuid]:
                 add("gpumon_gpu_throttle_active", 1 if values.reasons & bit else 0, with_reason)
+
+    def _known_of(self, readings: Mapping[str, float]) -> Mapping[str, float]:
+        """Without what a reader of another version has: a package may be replaced below a daemon that runs."""
+        return {name: value for name, value in readings.items() if self._builder.has(name)}
 
     def _add_held(self, known: GpuFacts, values: GpuValues) -> None:
         add, labels = self._builder.add, self._labels[known.uuid]

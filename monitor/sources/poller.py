@@ -8,23 +8,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from monitor import logs
 from monitor.clock import Clock
 from monitor.repeats import Trouble
 from monitor.samples import Scrape
+from monitor.sources.patience import patiently
 from monitor.sources.source import Source, SourceAbsent, SourceDown
 
 log = logging.getLogger(__name__)
 
 _ABSENT_RETRY = 30.0
 """Seconds between looks for what is not on this machine."""
+_LEAD = 0.05
+"""Seconds that a reading has before the rules look at it; a tenth of its interval at most."""
+_APART = 0.015
+"""Seconds from one server's place to the next, on average: what a scrape takes, with what is made of it."""
 
 
-@dataclass(slots=True)
-class SourceStatus:
+class SourceStatus(msgspec.Struct):
     """What is known of a source."""
 
     source: str
@@ -35,7 +41,7 @@ class SourceStatus:
     reason: str = "not asked yet"
     last_success_ms: int | None = None
     poll_seconds: float | None = None
-    facts: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -45,7 +51,9 @@ class SourceStatus:
 
 class Poller:
     """``on_scrape(status, scrape)`` gets each scrape, ``on_down(status, at_ms)`` each poll that gave none; both run on
-    the loop and may not wait."""
+    the loop and may not wait. ``servers`` tells how many sources are read of servers, which share their moments;
+    ``rules_began`` when rules were first evaluated, by ``time.monotonic``, and None where they are not: what is read
+    just before them is told an interval earlier than what is read just after."""
 
     def __init__(
         self,
@@ -53,8 +61,12 @@ class Poller:
         clock: Clock,
         on_scrape: Callable[[SourceStatus, Scrape], None],
         on_down: Callable[[SourceStatus, int], None],
+        servers: Callable[[], int] = lambda: 1,
+        rules_began: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._source = source
+        self._servers = servers
+        self._rules_began = rules_began
         self._clock = clock
         self._on_scrape = on_scrape
         self._on_down = on_down
@@ -66,10 +78,13 @@ class Poller:
         """Poll until cancelled."""
         try:
             await self._source.open()
+            beat = time.monotonic()
+            await self._poll_once()
+            beat = self._first(beat)
             while True:
-                started = time.monotonic()
+                beat = self._next(beat)
+                await asyncio.sleep(beat - time.monotonic())
                 await self._poll_once()
-                await self._pause(started)
         finally:
             await self._source.close()
 
@@ -79,7 +94,7 @@ class Poller:
         started = time.perf_counter()
         reason, absent, fault = "", False, None
         try:
-            async with asyncio.timeout(self._source.deadline + 0.25):
+            async with patiently(self._source.deadline + 0.25):
                 scrape = await self._source.poll(at_ms)
         except SourceDown as error:
             reason, absent = str(error), isinstance(error, SourceAbsent)
@@ -108,9 +123,25 @@ class Poller:
         status.facts = dict(scrape.facts)
         self._on_scrape(status, scrape)
 
-    async def _pause(self, started: float) -> None:
-        """Wait for the next beat of this source's own grid; beats that a slow poll missed are left out."""
-        interval = _ABSENT_RETRY if self.status.absent else self._source.interval
-        interval /= self._clock.speed
-        elapsed = time.monotonic() - started
-        await asyncio.sleep(interval - elapsed % interval if elapsed >= interval else interval - elapsed)
+    @property
+    def _interval(self) -> float:
+        """Seconds of the world from one beat to the next."""
+        return (_ABSENT_RETRY if self.status.absent else self._source.interval) / self._clock.speed
+
+    def _first(self, began: float) -> float:
+        """A beat in the past, which all others follow. All sources begin at one moment, and of servers there may be
+        many: each has a place of its own before the beat of the rules, as with Prometheus, so that none is read while
+        all the others are, too. Where they are few their places are close before it."""
+        interval = self._interval
+        rules = self._rules_began()
+        beat = began if rules is None else rules - min(_LEAD, interval / 10)
+        if self.status.server:
+            place = zlib.crc32(self.status.key.encode()) / (1 << 32)
+            beat -= place * min(interval, self._servers() * _APART)
+        return beat
+
+    def _next(self, beat: float) -> float:
+        """The next beat of this source's own grid; beats that a slow poll missed are left out."""
+        interval = self._interval
+        late = time.monotonic() - beat
+        return beat + (late // interval + 1) * interval if late >= interval else beat + interval

@@ -14,12 +14,14 @@ import asyncio
 import contextlib
 import logging
 import re
-import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
+
+from monitor import threads
+from monitor.records import replace
 from monitor.samples import GpuProcess
 from monitor.sources import procfs
 from monitor.sources.node_scan import Scan, Server, scan
@@ -44,8 +46,7 @@ _LOCAL = re.compile(r"^(localhost|127\.[0-9.]+|::1|0\.0\.0\.0|::)$", re.IGNORECA
 _WORKERS = {"Worker", "scheduler"}
 
 
-@dataclass(slots=True)
-class _Identity:
+class _Identity(msgspec.Struct):
     """What is known of a process beside its numbers."""
 
     start: int
@@ -62,8 +63,7 @@ class _Identity:
     """It works for a server but does not say as what."""
 
 
-@dataclass(slots=True)
-class _Cpu:
+class _Cpu(msgspec.Struct):
     start: int
     ticks: int
     at_ms: int
@@ -315,7 +315,7 @@ class _Look:
         self._arguments = (wanted, before, avoid, root)
         self._loop = asyncio.get_running_loop()
         # A daemon thread: one that hangs must not hold up the end of the program.
-        threading.Thread(target=self._run, name="gpumon-processes", daemon=True).start()
+        threads.start(self._run, "gpumon-processes")
 
     def _run(self) -> None:
         wanted, before, avoid, root = self._arguments

@@ -9,12 +9,16 @@ on the event loop. ``read_stat`` cannot.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
 import struct
-from dataclasses import dataclass
+import threading
+import time
 from pathlib import Path
+
+import msgspec
 
 PROC = Path("/proc")
 MAX_COMMAND = 64 * 1024
@@ -28,8 +32,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 _LISTEN = b"0A"
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(msgspec.Struct, frozen=True):
     """One line of ``/proc/PID/stat``, as far as it is used."""
 
     comm: str
@@ -43,8 +46,7 @@ class Stat:
     threads: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(msgspec.Struct, frozen=True):
     """A TCP socket that listens."""
 
     address: str
@@ -69,6 +71,28 @@ def _read(path: str, limit: int) -> bytes | None:
         return None
     finally:
         os.close(handle)
+
+
+class _Waited(threading.local):
+    """What the kernel said first and last of a thread: where it says nothing for once, no time has passed."""
+
+    first_ns: int | None = None
+    last_ns = 0
+
+
+_waited = _Waited()
+
+
+def occupied_seconds(root: Path = PROC) -> float:
+    """How long the calling thread has computed, or wanted to and had no core; the latter only where the kernel says
+    it. Since when is not said: to be compared with another such moment of the thread. What else passes between two was
+    waited for: a server, a disk."""
+    found = _read(f"{root}/thread-self/schedstat", 200)
+    with contextlib.suppress(IndexError, ValueError):
+        _waited.last_ns = int((found or b"").split()[1])
+        if _waited.first_ns is None:
+            _waited.first_ns = _waited.last_ns
+    return time.thread_time() + (_waited.last_ns - (_waited.first_ns or 0)) / 1e9
 
 
 def pids(root: Path = PROC) -> list[int]:

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
+from monitor.records import replace
 from monitor.samples import GpuProcess
 from monitor.sources.processes import OFF_GPU
 from monitor.sources.story import Story

@@ -11,12 +11,21 @@ from collections import deque
 import httpx
 
 from monitor.samples import NAME, Event, Family, Labels, Scrape, Shape, label, make_labels
-from monitor.sources import vllm_http
+from monitor.sources import procfs, vllm_http
 from monitor.sources.aliases import Translation, translate
 from monitor.sources.exposition import ExpositionError, ExpositionReader
+from monitor.sources.patience import MOST, patiently
 from monitor.sources.source import SourceDown
+from monitor.trust import Trust
 
 _PAUSE_FACTOR = 100
+_OWN_PAUSE_FACTOR = 40
+"""A server whose page is dear to us is asked no oftener than this times the CPU time of reading it: one that has ever
+new series must take no core away from all the others."""
+_LONGEST_PAUSE = 15.0
+"""Seconds: as long as a fleet's Prometheus leaves a server alone. Readings that are older tell of nothing in time."""
+_DISTRUST_SECONDS = 10.0
+"""How old a client is at least that is given up where its certificates do not do: the files may have been replaced."""
 MAX_BYTES = 16 * 1024 * 1024
 """A larger answer is given up: a real server's has 50 kB."""
 
@@ -61,15 +70,16 @@ class VllmSource:
         *,
         interval: float = 1.0,
         deadline: float = 2.0,
-        api_key: str | None = None,
+        api_key: str | vllm_http.Key | None = None,
         ca_file: str | None = None,
         insecure_skip_verify: bool = False,
     ) -> None:
         self.server = server
         self.interval = interval
-        """Seconds between polls: as configured, or longer where a scrape is dear to the server."""
+        """Seconds between polls: as configured, or longer where a scrape is dear to the server or to us."""
         self._configured_interval = interval
         self._took: deque[float] = deque(maxlen=5)
+        self._computed: deque[float] = deque(maxlen=5)
         self.deadline = deadline
         self.engine_type = ""
         """What the last scrape showed: ``vllm``, ``ray``, ``sglang``, ``tgi``, or "" before there was one."""
@@ -83,7 +93,7 @@ class VllmSource:
         self.profiling = False
         """Whether the last profile that was started over HTTP has not been stopped."""
         self._base = url.rstrip("/")
-        self._tls = (ca_file, insecure_skip_verify)
+        self._trust = Trust(ca_file, insecure_skip_verify=insecure_skip_verify)
         self._api_key = api_key
         self._reader = ExpositionReader({"server": server})
         self._shape_read: Shape | None = None
@@ -96,17 +106,25 @@ class VllmSource:
         self._profiles = _Profiles()
         self._restarts = _Restarts(server)
         self._client: httpx.AsyncClient | None = None
+        self._made = 0.0
 
     async def open(self) -> None:
         """Nothing is sent yet; the client is built with the first poll."""
 
     async def poll(self, now_ms: int) -> Scrape:
         """One scrape. Raises ``SourceDown`` with the reason in a few words."""
-        body = await self._timed()
+        body, headers = await self._timed()
+        if not vllm_http.ends_by_itself(headers) and not body.endswith(b"\n"):
+            raise SourceDown("the answer breaks off in the middle of a line")  # its last number may be half of one
+        started = time.thread_time()
         try:
             read = self._reader.read(body)
         except ExpositionError as error:
-            raise SourceDown(str(error)) from None
+            kind = vllm_http.kind_of(headers)
+            raise SourceDown(f"{error} ({kind})" if kind else str(error)) from None
+        finally:
+            self._computed.append(time.thread_time() - started)
+            self._slow_down()
         if not read:
             raise SourceDown("no samples in the answer")
         if self._reader.shape is not self._shape_read:
@@ -126,38 +144,52 @@ class VllmSource:
 
     async def close(self) -> None:
         """End the connection."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        # Let go first: who is cancelled while it closes must not find a closed one at the next poll, and at all others.
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
 
-    async def _timed(self) -> bytes:
-        """Get the page, and slow down for a server to which it is dear: one with several API processes gathers it from
-        all of them, 20 to 60 ms of a loop that serves people. It is asked no oftener than a hundred times that. The
-        least of the last five counts, as the others may have waited for something else."""
-        started = time.perf_counter()
-        body = await self._get()
-        self._took.append(time.perf_counter() - started)
+    async def _timed(self) -> tuple[bytes, httpx.Headers]:
+        """Get the page, and see how long the server took; that we computed meanwhile, other servers' pages or rules, or
+        had no core, is no cost of this one."""
+        started, occupied = time.perf_counter(), procfs.occupied_seconds()
+        answer = await self._get()
+        self._took.append(time.perf_counter() - started - (procfs.occupied_seconds() - occupied))
+        return answer
+
+    def _slow_down(self) -> None:
+        """Ask a server seldom to which it is dear: one with several API processes gathers its page from all of them, 20
+        to 60 ms of a loop that serves people. The least of the last five counts, as the others may have waited for
+        something else, or had a page to learn."""
         if len(self._took) == self._took.maxlen:
-            self.interval = max(self._configured_interval, _PAUSE_FACTOR * min(self._took))
-        return body
+            pause = _PAUSE_FACTOR * min(self._took)
+            if len(self._computed) == self._computed.maxlen:
+                pause = max(pause, _OWN_PAUSE_FACTOR * min(self._computed))
+            self.interval = max(self._configured_interval, min(pause, _LONGEST_PAUSE))
 
-    async def _get(self) -> bytes:
+    async def _get(self) -> tuple[bytes, httpx.Headers]:
         if self._client is None:
-            ca_file, insecure = self._tls
-            self._client = vllm_http.make_client(
+            self._client = await vllm_http.make_client(
                 self._base,
-                deadline=self.deadline,
+                self._trust,
+                deadline=MOST * self.deadline,  # for each step: the whole has its deadline below
                 api_key=self._api_key,
-                ca_file=ca_file,
-                insecure_skip_verify=insecure,
             )
+            self._made = time.monotonic()
         try:
-            status, body = await vllm_http.get(self._client, f"{self._base}/metrics", MAX_BYTES)
+            async with patiently(self.deadline):
+                status, body, headers = await vllm_http.get(self._client, f"{self._base}/metrics", MAX_BYTES)
+        except TimeoutError:
+            await self.close()  # nobody waits for what is on its way
+            raise SourceDown(f"no answer in {self.deadline:g} s") from None
         except httpx.HTTPError as error:
+            if vllm_http.distrusted(error) and time.monotonic() - self._made >= _DISTRUST_SECONDS:
+                self._trust.forget()
+                await self.close()
             raise SourceDown(vllm_http.reason(error, self.deadline)) from None
         if status != 200:
-            raise SourceDown(f"HTTP {status}")
-        return body
+            raise SourceDown(vllm_http.refusal(status))
+        return body, headers
 
     def _derive(self) -> None:
         """What follows from the labels of the series, worked out once while they stay the same."""

@@ -6,21 +6,22 @@ Apart from the scrape, over a connection of its own: a server that loads has no 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import msgspec
 
 from monitor.samples import Scrape, ScrapeBuilder
 from monitor.sources import vllm_http
+from monitor.sources.patience import MOST, patiently
 from monitor.sources.processes import ProcessTable
 from monitor.sources.source import SourceDown
 from monitor.sources.vllm import VllmSource
+from monitor.trust import Trust
 
 STATES = ("serving", "sleeping", "loading", "down")
 PROBE_DURATION = (
@@ -47,11 +48,10 @@ _SIZES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ServerProcess:
+class ServerProcess(msgspec.Struct, frozen=True):
     """What this machine knows of a server's process, for one that runs here."""
 
-    arguments: Mapping[str, str] = field(default_factory=dict)
+    arguments: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Harmless options of its command line, by vLLM's names: ``tensor_parallel_size``, ``dtype``, ``quantization``."""
 
 
@@ -64,8 +64,7 @@ def process_of(table: ProcessTable, server: str) -> ServerProcess | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What came of asking ``/health``."""
 
     status: int | None
@@ -78,7 +77,8 @@ class Answer:
 
 def judge(answer: Answer, *, scraped: bool, asleep: str, served: bool, running: bool) -> tuple[str, str]:
     """The state and its reason in words. ``scraped``: ``/metrics`` gave an engine's readings just now; ``asleep``: how
-    it said that it sleeps; ``served``: it was well since its port opened; ``running``: its process lives.
+    it said that it sleeps; ``served``: it was well, or had readings, since its port opened; ``running``: its process
+    lives.
 
     vLLM opens its port when the model is loaded: before, only its process tells it from a server that is down. SGLang
     and others answer 503 meanwhile, as vLLM does when its engine has died.
@@ -113,7 +113,7 @@ class EngineSource:
         *,
         interval: float = 5.0,
         deadline: float = 2.0,
-        api_key: str | None = None,
+        api_key: str | vllm_http.Key | None = None,
         ca_file: str | None = None,
         insecure_skip_verify: bool = False,
         process: Callable[[], ServerProcess | None] = lambda: None,
@@ -124,7 +124,7 @@ class EngineSource:
         self._base = url.rstrip("/")
         self._scrape = scrape
         self._api_key = api_key
-        self._tls = (ca_file, insecure_skip_verify)
+        self._trust = Trust(ca_file, insecure_skip_verify=insecure_skip_verify)
         self._process = process
         self._client: httpx.AsyncClient | None = None
         self.state = ""
@@ -132,6 +132,8 @@ class EngineSource:
         self.certain = False
         """Whether ``/health`` itself said so, or nobody listened; not where it was only late."""
         self._served = False
+        self._refused_ms = -1
+        """When nobody listened on its port last."""
         self._info: dict[str, str] = {}
         self._models: list[tuple[str, float | None]] = []
         self._models_reason = ""
@@ -145,16 +147,18 @@ class EngineSource:
 
     async def close(self) -> None:
         """End the connection."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        client, self._client = self._client, None  # as in VllmSource
+        if client is not None:
+            await client.aclose()
 
     async def poll(self, now_ms: int) -> Scrape:
         """Ask ``/health``, and once a minute what the server is. Raises ``SourceDown`` only where nothing can be asked
         at all, as with a ``ca_file`` that is not there."""
         answer, seconds = await self._health()
         scraped_ms = self._scrape.answered_ms
-        scraped = scraped_ms is not None and now_ms - scraped_ms <= 3000 * max(self._scrape.interval, 1.0)
+        # Readings from before its port was closed are those of an engine that is gone.
+        fresh_ms = max(self._refused_ms, now_ms - int(3000 * max(self._scrape.interval, 1.0)) - 1)
+        scraped = scraped_ms is not None and scraped_ms > fresh_ms
         process = self._process()
         state, reason = judge(
             answer,
@@ -165,7 +169,8 @@ class EngineSource:
         )
         if answer.refused:
             self._served = False
-        elif answer.status == 200:
+            self._refused_ms = now_ms
+        elif answer.status == 200 or scraped:  # who has readings has loaded, however late its /health is
             self._served = True
         if state in ("loading", "down"):
             self._info_ms = None  # another version or model may come up
@@ -173,7 +178,7 @@ class EngineSource:
         elif self._info_ms is None or now_ms - self._info_ms >= _INFO_SECONDS * 1000:
             self._info_ms = now_ms
             with contextlib.suppress(TimeoutError):  # what is not known now is asked a minute later
-                async with asyncio.timeout(self.deadline / 2):
+                async with patiently(self.deadline / 2):
                     await self._ask_info()
         self.state, self.certain = state, answer.refused or answer.status is not None
         self._add(state, answer, seconds, process)
@@ -193,11 +198,11 @@ class EngineSource:
         return f"/v1/models: {self._models_reason}{key}"
 
     async def _health(self) -> tuple[Answer, float | None]:
-        client = self._connected()
+        client = await self._connected()
         wait = self.deadline / 2
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(wait), client.stream("GET", f"{self._base}/health") as response:
+            async with patiently(wait), client.stream("GET", f"{self._base}/health") as response:
                 size = 0
                 async for chunk in response.aiter_raw():  # read to its end, so that the connection is kept
                     size += len(chunk)
@@ -207,17 +212,18 @@ class EngineSource:
         except TimeoutError:
             return Answer(None, f"no answer in {wait:g} s"), None
         except httpx.HTTPError as error:
+            if vllm_http.distrusted(error):
+                self._trust.forget()
+                await self.close()  # the certificates may be replaced: they are read anew the next time
             return Answer(None, vllm_http.reason(error, wait), vllm_http.refused(error)), None
 
-    def _connected(self) -> httpx.AsyncClient:
+    async def _connected(self) -> httpx.AsyncClient:
         if self._client is None:
-            ca_file, insecure = self._tls
-            self._client = vllm_http.make_client(
+            self._client = await vllm_http.make_client(
                 self._base,
-                deadline=self.deadline / 2,  # /health has half of a poll's time, the rest the other half
+                self._trust,
+                deadline=MOST * self.deadline / 2,  # for each step: the whole has its deadline below
                 api_key=self._api_key,
-                ca_file=ca_file,
-                insecure_skip_verify=insecure,
             )
         return self._client
 
@@ -242,7 +248,7 @@ class EngineSource:
     async def _json(self, path: str) -> tuple[str, dict[str, Any]]:
         """Why there is no answer, and the answer."""
         try:
-            status, body = await vllm_http.get(self._connected(), f"{self._base}{path}", _MAX_BYTES)
+            status, body, _ = await vllm_http.get(await self._connected(), f"{self._base}{path}", _MAX_BYTES)
             found = json.loads(body) if status == 200 else None
         except httpx.HTTPError as error:
             return vllm_http.reason(error, self.deadline / 2), {}
@@ -297,6 +303,11 @@ def _text(found: Mapping[str, Any], name: str) -> str:
 
 
 def _number(value: object) -> float | None:
-    if isinstance(value, str) and value.isdigit():
+    if isinstance(value, str) and value.isascii() and value.isdigit():
         return float(value)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return None

@@ -7,7 +7,8 @@ What stood in the log before the daemon watched it is not new. All is bounded: b
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+
+import msgspec
 
 from monitor.samples import Event, Scrape, ScrapeBuilder
 from monitor.sources.vllm_log_lines import FileLines, JournalLines, Lines
@@ -45,8 +46,7 @@ _FATAL = re.compile(
 _SECRET = re.compile(r"(?i)(bearer\s+|api[-_]?key\W{1,4}|token\W{1,4}|\bhf_|\bsk-)[^\s'\",)]{4,}")
 
 
-@dataclass(slots=True)
-class _Error:
+class _Error(msgspec.Struct):
     """One error: vLLM writes each line of a traceback as an error of its own, at the same place and time."""
 
     key: tuple[str, str, str]
@@ -55,10 +55,9 @@ class _Error:
     last: str = ""
 
 
-@dataclass(slots=True)
-class _Found:
-    errors: list[_Error] = field(default_factory=list)
-    ratios: dict[str, float] = field(default_factory=dict)
+class _Found(msgspec.Struct):
+    errors: list[_Error] = msgspec.field(default_factory=list)
+    ratios: dict[str, float] = msgspec.field(default_factory=dict)
 
 
 class ServerLog:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import threading
 from collections import deque
 from collections.abc import Sequence
 from typing import BinaryIO, Protocol
 
+from monitor import threads
 from monitor.sources.source import SourceAbsent, SourceDown
 
 MAX_BYTES = 256 * 1024
@@ -68,7 +68,11 @@ class FileLines:
 
         self._busy = True
         # A daemon thread: one that hangs must not hold up the end of the program.
-        threading.Thread(target=work, name="gpumon-log", daemon=True).start()
+        try:
+            threads.start(work, "gpumon-log")
+        except OSError as error:
+            self._busy = False
+            raise SourceDown(f"{self._path}: {error.strerror}") from None
         try:
             async with asyncio.timeout(deadline):
                 found = await answer

@@ -14,8 +14,9 @@ Tiers, and the severity of an event of each:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+import msgspec
 
 Tier: TypeAlias = Literal["critical", "warning", "application", "info"]
 
@@ -23,8 +24,7 @@ SEVERITIES: dict[Tier, str] = {"critical": "critical", "warning": "warning", "ap
 """The severity of an event for each tier."""
 
 
-@dataclass(frozen=True, slots=True)
-class Xid:
+class Xid(msgspec.Struct, frozen=True):
     """One code of the driver's error reports."""
 
     code: int

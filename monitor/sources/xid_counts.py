@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from monitor.samples import NAME, Labels, Shape, label, make_labels
 from monitor.sources.kernel_messages import normal_bus
@@ -53,8 +53,7 @@ class _Cell:
         return self.value
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(msgspec.Struct, frozen=True):
     """An XID that NVML told of and that waits for its line in the kernel's log."""
 
     bus: str

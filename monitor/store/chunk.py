@@ -27,11 +27,12 @@ import struct
 import zlib
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, repeat
 from operator import add, mul, sub
 from typing import Final
+
+import msgspec
 
 MAX_COUNT: Final = 1 << 20
 """No part holds more samples than this: what damaged bytes claim cannot take more than 8 MiB."""
@@ -57,9 +58,10 @@ class ChunkError(ValueError):
     """The bytes are not a chunk's: damaged, cut off, or of another number of samples."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(msgspec.Struct, frozen=True, gc=False):
     """The samples of one series over a stretch of time. Compared by content."""
+
+    # A dataclass takes five times as long to make, and a start makes 20,000; what it holds can be in no cycle.
 
     start_ms: int
     """The first sample's time."""
@@ -191,8 +193,10 @@ def _decode(body: bytes, count: int) -> array[float]:
         numbers: Iterable[float]
         if kind == _DIFFERENCES:
             first = _DIFFERENCES_HEAD.unpack_from(body)[2]
-            # Every sum is exact: no value is beyond what a double holds of integers.
-            numbers = accumulate(_unpack(body, _DIFFERENCES_HEAD.size, _SIGNED, count - 1), initial=float(first))
+            differences = _unpack(body, _DIFFERENCES_HEAD.size, _SIGNED, count - 1)
+            # No value is beyond what a double holds of integers, but from end to end of that is: then doubles, which
+            # are added quicker, are not exact.
+            numbers = accumulate(differences, initial=first if differences.typecode == "q" else float(first))
         else:
             numbers = _unpack(body, _INTEGERS_HEAD.size, _SIGNED, count).tolist()
         scale = _SCALES[decimals]

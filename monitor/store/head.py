@@ -10,8 +10,9 @@ that makes ever more series is limited: what is beyond is refused and counted.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -31,6 +32,10 @@ MAX_SELECTED = 500_000
 """Series in all answers to ``select`` that are remembered: 4 MB."""
 BACK_MS = 10_000
 """A clock that goes back by less is waited for: what is not newer is dropped. By more, memory begins anew."""
+_FAMILIES_FORGOTTEN = 1000
+"""Types and help texts of series that are gone: names that come and go must not pile up."""
+_PARTS = ("", "_bucket", "_count", "_sum")
+"""What the names of a family's series end with, a counter's, info's and stateset's being in its own name."""
 _TRIM_EVERY_MS = 60_000
 _RAW_MS = 300_000
 """For how long samples are raw at least: most rules look back five minutes."""
@@ -102,6 +107,7 @@ class Head:
     def __init__(self, job: str, instance: str, retention_ms: int = HOUR_MS, *, max_series: int = MAX_SERIES) -> None:
         self.job = job
         self.instance = instance
+        self._mine = labels_of({"job": job, "instance": instance})
         self.retention_ms = retention_ms
         self.families: dict[str, Family] = {}
         self.dropped_samples = 0
@@ -145,7 +151,7 @@ class Head:
         if feed is None or feed.again:
             handles = [self._born(labels, source) for labels in shape.series]
             feed = self._feeds[shape] = _Feed(handles, line)
-            self.families.update(shape.families)
+            self._learn_families(shape, feed)
         previous = self._current.get(source)
         if previous is not shape or feed.version != line.version:
             feed.match(line)
@@ -202,6 +208,8 @@ class Head:
     def identify(self, labels: Labels) -> Labels:
         """``labels`` as the store knows them, with ``job`` and ``instance``."""
         mine = {"job": self.job, "instance": self.instance}
+        if not any(key in mine for key, _ in labels):
+            return tuple(sorted((*labels, *self._mine)))  # the pairs themselves: copies would take a megabyte
         pairs: dict[str, str] = {}
         for key, value in labels:
             pairs[f"exported_{key}" if key in mine else key] = value
@@ -288,12 +296,14 @@ class Head:
 
     def _search(self, matchers: tuple[Matcher, ...]) -> list[HeadSeries]:
         candidates: Iterable[HeadSeries] = self._series.values()
-        rest = matchers
-        for matcher in matchers:
-            if matcher.name == NAME and matcher.op == "=":
-                candidates = self._by_name.get(matcher.value, ())
-                rest = tuple(m for m in matchers if m is not matcher)
-                break
+        # Of a name there are many series: it is looked at once for all of them.
+        names = [m for m in matchers if m.name == NAME]
+        rest = [m for m in matchers if m.name != NAME]
+        if exact := next((m.value for m in names if m.op == "="), ""):
+            candidates = self._by_name.get(exact, ()) if all(m.matches(exact) for m in names) else ()
+        elif names:
+            chosen = (found for name, found in self._by_name.items() if all(m.matches(name) for m in names))
+            candidates = itertools.chain.from_iterable(chosen)
         found = [s for s in candidates if all(m.matches(label(s.labels, m.name)) for m in rest)]
         found.sort(key=lambda s: s.labels)
         return found
@@ -370,9 +380,8 @@ class Head:
                     needed[line] = first
         for line in self._lines.values():
             line.let_go(needed.get(line, line.end - 1))
-        for series in forgotten:
-            self._forget(series)
         if forgotten:
+            self._forget(forgotten)
             self._epoch += 1
             gone = set(forgotten)
             for shape, feed in list(self._feeds.items()):
@@ -382,13 +391,34 @@ class Head:
                 feed = self._feeds[shape]
                 feed.again = feed.lacking and self._weights.get(source, (0, 0))[0] < self._max_series
 
-    def _forget(self, series: HeadSeries) -> None:
-        del self._series[series.labels]
-        self._weigh(series.source, series.labels, -1)
-        name = label(series.labels, NAME)
-        self._by_name[name].remove(series)
-        if not self._by_name[name]:
-            del self._by_name[name]
+    def _forget(self, forgotten: Sequence[HeadSeries]) -> None:
+        names = set()
+        for series in forgotten:
+            del self._series[series.labels]
+            self._weigh(series.source, series.labels, -1)
+            names.add(label(series.labels, NAME))
+        gone = set(forgotten)
+        for name in names:  # each list once: thousands of one name may go together
+            left = [series for series in self._by_name[name] if series not in gone]
+            if left:
+                self._by_name[name] = left
+            else:
+                del self._by_name[name]
+        if len(self.families) > 2 * len(self._by_name) + _FAMILIES_FORGOTTEN:
+            self.families = {n: family for n, family in self.families.items() if _is_of(n, self._by_name)}
+
+    def _learn_families(self, shape: Shape, feed: _Feed) -> None:
+        """Take over types and help texts; where series were refused, of the others alone."""
+        if not feed.lacking:
+            self.families.update(shape.families)
+            return
+        names = {label(series.labels, NAME) for series in feed.members}
+        self.families.update((name, family) for name, family in shape.families.items() if _is_of(name, names))
+
+
+def _is_of(family: str, names: Container[str]) -> bool:
+    """Whether any of the names is of a family."""
+    return any(f"{family}{part}" in names for part in _PARTS)
 
 
 def _size(labels: Labels) -> int:

@@ -7,17 +7,17 @@ broken, are told by ``status`` and survived; what can be read is kept.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import os
 import sqlite3
 import threading
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
+from monitor import threads
 from monitor.clock import Clock
 from monitor.samples import Event, Family, Labels
 from monitor.store.chunk import Chunk
@@ -47,8 +47,7 @@ class Restorable(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryStatus:
+class HistoryStatus(msgspec.Struct, frozen=True):
     """How history goes."""
 
     ok: bool
@@ -70,6 +69,8 @@ class HistoryStatus:
     """What the thread wrote since it was started; 0 where the kernel does not say."""
     last_commit_ms: int | None
     """The time of the newest sample that is on the disk."""
+    corrupt_files: int
+    """How often a broken file was moved aside since the start."""
 
 
 class History:
@@ -189,12 +190,6 @@ class History:
     def status(self) -> HistoryStatus:
         """How history goes."""
         writer = self._writer
-        size = 0
-        for name in (self._path, f"{self._path}-wal"):
-            try:
-                size += os.stat(name).st_size
-            except OSError:
-                continue
         waiting = self._waiting - writer.inbox.taken - self._dropped
         problem = writer.problem
         if not problem and waiting > MOST_WAITING // 2:
@@ -203,7 +198,7 @@ class History:
             ok=not problem,
             problem=problem,
             note=writer.note or self._future,
-            bytes=size,
+            bytes=writer.size,
             oldest_ms=writer.oldest_ms,
             newest_ms=writer.newest_ms,
             lost_samples=writer.inbox.lost + self._dropped,
@@ -211,6 +206,7 @@ class History:
             series=writer.series,
             written_bytes=writer.written_bytes,
             last_commit_ms=writer.last_commit_ms,
+            corrupt_files=writer.corrupt_files,
         )
 
     def reader(self) -> HistoryReader:
@@ -230,8 +226,7 @@ class History:
         if thread is None:
             self._writer.end()
             return
-        await asyncio.to_thread(thread.join, _CLOSE_DEADLINE)
-        if thread.is_alive():
+        if not await threads.ended(thread, _CLOSE_DEADLINE):
             log.error("%s: the disk does not answer; it is left behind", self._path)
 
 

@@ -12,8 +12,9 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from monitor.samples import Labels
 from monitor.store.chunk import Chunk, ChunkError
@@ -36,8 +37,7 @@ from monitor.store.history_schema import (
 _MOST_REWINDS = 1000
 
 
-@dataclass(slots=True)
-class Row:
+class Row(msgspec.Struct):
     """A row of the journal, to be written: values of a layout's series, or single samples."""
 
     layout: array[int] | None
@@ -49,23 +49,21 @@ class Row:
     data: bytes
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(msgspec.Struct):
     """A block of five minutes that still takes chunks."""
 
     block: Block
-    series: set[int] = field(default_factory=set)
-    times: dict[bytes, int] = field(default_factory=dict)
+    series: set[int] = msgspec.field(default_factory=set)
+    times: dict[bytes, int] = msgspec.field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _Window:
+class _Window(msgspec.Struct):
     """What the journal has of five minutes: its rows can go once all their series have a chunk."""
 
-    rows: list[int] = field(default_factory=list)
-    needed: set[int] = field(default_factory=set)
-    layouts: set[int] = field(default_factory=set)
-    sealed: set[int] = field(default_factory=set)
+    rows: list[int] = msgspec.field(default_factory=list)
+    needed: set[int] = msgspec.field(default_factory=set)
+    layouts: set[int] = msgspec.field(default_factory=set)
+    sealed: set[int] = msgspec.field(default_factory=set)
 
 
 class File:

@@ -6,8 +6,9 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from monitor.samples import Event, Family, Labels
 from monitor.store.chunk import Chunk
@@ -17,7 +18,16 @@ from monitor.store.history_schema import AWAIT_MS
 
 MOST_OWED_BYTES = 16 << 20
 """What may be kept in memory for a disk that takes nothing: some two hours."""
-_MOST_KNOWN = 50_000
+_MOST_KNOWN = 200_000
+_MOST_KNOWN_BYTES = 64 << 20
+"""Their labels, and what else one takes: a server whose labels are long and ever new ones stays within what the head
+takes of it, and has as many of them an hour."""
+_ONE_KNOWN_BYTES = 300
+_WIDEST = 500_000
+"""Series in all layouts that are remembered: 8 MB."""
+_UNUSED_MS = 15 * 60_000
+"""What nobody told of for so long is forgotten, and looked up again should it come back: series and scrapes that come
+and go would pile up to those bounds, in a daemon that needs a tenth of it."""
 
 
 class Keyed(Protocol):
@@ -32,8 +42,7 @@ class Keyed(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class TakenScrape:
+class TakenScrape(msgspec.Struct, frozen=True):
     """A scrape that came in."""
 
     series: Sequence[Keyed]
@@ -41,8 +50,7 @@ class TakenScrape:
     values: array[float]
 
 
-@dataclass(frozen=True, slots=True)
-class TakenSample:
+class TakenSample(msgspec.Struct, frozen=True):
     """A sample by itself."""
 
     series: Keyed
@@ -50,16 +58,14 @@ class TakenSample:
     value: float
 
 
-@dataclass(frozen=True, slots=True)
-class TakenChunk:
+class TakenChunk(msgspec.Struct, frozen=True):
     """A chunk of samples that came in before."""
 
     series: Keyed
     chunk: Chunk
 
 
-@dataclass(frozen=True, slots=True)
-class Rewound:
+class Rewound(msgspec.Struct, frozen=True):
     """The clock went back: what came in before is not continued after this time."""
 
     to_ms: int
@@ -68,25 +74,26 @@ class Rewound:
 Taken = TakenScrape | TakenSample | TakenChunk | Rewound | Event | Family
 
 
-@dataclass(slots=True)
-class Known:
+class Known(msgspec.Struct):
     """A series, and its id in the file once that is known."""
 
     labels: Labels
     ident: int | None = None
+    used: bool = True
+    """Since unused ones were last forgotten."""
 
 
-@dataclass(slots=True)
-class Layout:
+class Layout(msgspec.Struct):
     """The series of a scrape. It keeps the list, so that no other list can take its place."""
 
     series: Sequence[Keyed]
     known: list[Known]
     ids: array[int] | None = None
+    used: bool = True
+    """Since unused ones were last forgotten."""
 
 
-@dataclass(slots=True)
-class OwedRow:
+class OwedRow(msgspec.Struct):
     """A row of the journal that is not written yet: of a layout, or of single samples."""
 
     layout: Layout | None
@@ -101,13 +108,12 @@ class OwedRow:
         return self.count * (len(self.layout.known) if self.layout else 1)
 
 
-@dataclass(slots=True)
-class Owed:
+class Owed(msgspec.Struct):
     """What came in between two transactions, up to a moment at which the clock went back."""
 
-    rows: list[OwedRow] = field(default_factory=list)
-    chunks: list[tuple[Known, Chunk]] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
+    rows: list[OwedRow] = msgspec.field(default_factory=list)
+    chunks: list[tuple[Known, Chunk]] = msgspec.field(default_factory=list)
+    events: list[Event] = msgspec.field(default_factory=list)
     rewound_ms: int | None = None
     began_ms: int | None = None
     """Where the clock went back before all this: at the end of something that was given up."""
@@ -137,6 +143,12 @@ class Inbox:
         """Where the clock went back, if that is still to be told with what is owed next."""
         self._known: dict[int, Known] = {}
         self._layouts: dict[int, Layout] = {}
+        self._width = 0
+        """The series of all layouts."""
+        self._weight = 0
+        """The bytes of all series that are known."""
+        self._forgot_ms: int | None = None
+        """When unused ones were last forgotten."""
 
     def collect(self) -> None:
         """Take what came in, and make the journal's rows of it."""
@@ -170,6 +182,9 @@ class Inbox:
                     self.families[item.name] = item
         self._make_rows(owed, scrapes, singles)
         self._owe(owed)
+        if self.now_ms is not None and not 0 <= self.now_ms - (self._forgot_ms or 0) < _UNUSED_MS:
+            self._forgot_ms = self.now_ms
+            self._forget_unused()
 
     def _make_rows(
         self, owed: Owed, scrapes: dict[tuple[int, int], list[TakenScrape]], singles: dict[int, list[TakenSample]]
@@ -193,19 +208,41 @@ class Inbox:
     def _layout(self, series: Sequence[Keyed]) -> Layout:
         found = self._layouts.get(id(series))
         if found is None:
-            if len(self._layouts) >= 64:  # a source whose series come and go makes ever new ones
-                self._layouts.clear()
-            found = self._layouts[id(series)] = Layout(series, [self._know(one) for one in series])
+            found = Layout(series, [self._know(one) for one in series])
+            if self._width + len(series) > _WIDEST:  # a source whose series come and go makes ever new ones
+                self._forget_layouts()
+            self._layouts[id(series)] = found
+            self._width += len(series)
+        found.used = True
         return found
+
+    def _forget_layouts(self) -> None:
+        self._layouts.clear()
+        self._width = 0
 
     def _know(self, series: Keyed) -> Known:
         found = self._known.get(series.uid)
         if found is None:
-            if len(self._known) >= _MOST_KNOWN:
+            if len(self._known) >= _MOST_KNOWN or self._weight > _MOST_KNOWN_BYTES:
                 self._known.clear()
-                self._layouts.clear()
+                self._weight = 0
+                self._forget_layouts()
+            self._weight += _weight_of(series.labels)
             found = self._known[series.uid] = Known(series.labels)
+        found.used = True
         return found
+
+    def _forget_unused(self) -> None:
+        self._layouts = {key: layout for key, layout in self._layouts.items() if layout.used}
+        self._width = sum(len(layout.known) for layout in self._layouts.values())
+        for layout in self._layouts.values():
+            layout.used = False
+            for known in layout.known:
+                known.used = True
+        self._known = {uid: known for uid, known in self._known.items() if known.used}
+        self._weight = sum(_weight_of(known.labels) for known in self._known.values())
+        for known in self._known.values():
+            known.used = False
 
     def _owe(self, owed: Owed) -> None:
         if not (owed.rows or owed.chunks or owed.events or owed.rewound_ms is not None):
@@ -261,3 +298,8 @@ class Inbox:
             known.ident = None
         for layout in [*self._layouts.values(), *(row.layout for owed in self.owed for row in owed.rows if row.layout)]:
             layout.ids = None
+
+
+def _weight_of(labels: Labels) -> int:
+    """The bytes that a series takes which is known."""
+    return _ONE_KNOWN_BYTES + sum(len(name) + len(value) for name, value in labels)

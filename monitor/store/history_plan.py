@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from monitor.store.history_rows import Block
 from monitor.store.history_schema import DAY_MS, HOUR_MS
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """A stretch of time, and the block that has its roll-ups; None where the samples are to be read."""
 
     start_ms: int

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from monitor.corrupt import is_corrupt
 from monitor.samples import NAME, Event, Family, Labels, label
 from monitor.selector import MINUTE_MS, Matcher, Minutes
 from monitor.store.chunk import ChunkError
@@ -39,7 +40,6 @@ from monitor.store.history_schema import (
     checked,
     connect,
     in_words,
-    is_corrupt,
     labels_from_text,
     row_id,
 )

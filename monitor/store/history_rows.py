@@ -7,8 +7,9 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from monitor.store.chunk import Chunk, ChunkError
 from monitor.store.history_journal import unpack_scrapes, unpack_singles
@@ -19,8 +20,7 @@ Pieces: TypeAlias = "list[tuple[int, Samples]]"
 """Stretches of one series' samples, each with the number of what it was written as."""
 
 
-@dataclass(slots=True)
-class Block:
+class Block(msgspec.Struct):
     """A stretch of time that was written together: samples with ``start_ms < t <= end_ms``."""
 
     ident: int

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from monitor.corrupt import move_aside
 from monitor.samples import Labels
 from monitor.store.history_file import File
 from monitor.store.history_rows import Block, read_rewinds, window_of
@@ -31,7 +32,6 @@ from monitor.store.history_schema import (
     connect,
     labels_hash,
     labels_to_text,
-    move_aside,
     open_file,
     pack_ids,
     row_id,
@@ -52,7 +52,7 @@ def start_anew(path: Path, now_ms: int, remembered: Mapping[int, Labels]) -> Pat
     ``remembered`` are series by id that are known without the file. Raises ``sqlite3.Error`` and ``OSError`` where the
     new file cannot be written, and ``HistoryRefused``.
     """
-    aside = move_aside(path, now_ms)
+    aside = move_aside(path, now_ms, keep_older=False)  # they are as large as history itself
     with closing(open_file(path)) as new:
         new.execute("BEGIN IMMEDIATE")
         unread = list(_SMALL_TABLES)

@@ -18,7 +18,6 @@ import zlib
 from array import array
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
 from itertools import accumulate
 from pathlib import Path
 from typing import Final
@@ -84,26 +83,39 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """Open an SQLite file. Transactions are begun and ended by hand."""
     target = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
     connection = sqlite3.connect(target, uri=True, timeout=0.5, isolation_level=None, check_same_thread=False)
-    # A file that is mapped and then cut short would end the process. 512 KiB of pages are enough for what is written.
-    connection.execute("PRAGMA mmap_size = 0")
-    connection.execute(f"PRAGMA cache_size = {-2048 if read_only else -512}")
-    connection.execute("PRAGMA temp_store = MEMORY")
+    try:
+        # A file that is mapped and then cut short would end the process. 512 KiB of pages are enough for what is
+        # written.
+        connection.execute("PRAGMA mmap_size = 0")
+        connection.execute(f"PRAGMA cache_size = {-2048 if read_only else -512}")
+        connection.execute("PRAGMA temp_store = MEMORY")
+    except BaseException:  # a broken file is asked for again and again
+        connection.close()
+        raise
     return connection
 
 
 def open_file(path: Path) -> sqlite3.Connection:
     """Open history's file to write, or start it. Raises ``HistoryRefused`` for another program's file or a newer
-    gpumon's, ``sqlite3.DatabaseError`` (see ``is_corrupt``) for a broken one, ``sqlite3.Error`` and ``OSError``."""
+    gpumon's, ``sqlite3.DatabaseError`` for a broken one (``monitor.corrupt``), ``sqlite3.Error``, ``OSError``."""
     make_folder(path)
-    if not path.exists():
+    is_new = not path.exists()
+    if is_new:
         # Made by us first: SQLite would give it, and with it the log beside it, the mode of the umask. Never opened by
         # us where it is there: closing it would end the locks that SQLite holds on it for a reader of this process.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    connection = connect(path)
+    elif not path.stat().st_size:  # SQLite would begin anew, and say nothing
+        raise sqlite3.DatabaseError("database disk image is malformed: the file is empty")
+    connection = None
     try:
+        connection = connect(path)
         _prepare(path, connection)
     except BaseException:
-        connection.close()
+        if connection is not None:
+            connection.close()
+        if is_new:  # an empty one would be taken for a broken one
+            with suppress(OSError):
+                path.unlink()
         raise
     return connection
 
@@ -226,31 +238,6 @@ def labels_from_text(text: str) -> Labels:
 def labels_hash(text: str) -> int:
     """What labels are found by."""
     return zlib.crc32(text.encode())
-
-
-def is_corrupt(error: BaseException) -> bool:
-    """Whether the file itself is broken, and not the disk full or the directory closed to us."""
-    if not isinstance(error, sqlite3.DatabaseError):
-        return False
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is not None:
-        return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-    return "malformed" in str(error) or "not a database" in str(error)
-
-
-def move_aside(path: Path, now_ms: int) -> Path:
-    """Rename a broken file, with the log that belongs to it, to ``<name>.corrupt-<time>``; where it now is. One that
-    was moved earlier is deleted: they are as large as history itself. Raises ``OSError``."""
-    for old in path.parent.glob(f"{path.name}.corrupt-*"):
-        old.unlink(missing_ok=True)
-    stamp = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
-    target = path.with_name(f"{path.name}.corrupt-{stamp}")
-    os.rename(path, target)
-    with suppress(FileNotFoundError):
-        os.rename(f"{path}-wal", f"{target}-wal")
-    # What only helps processes to share the log is made anew for each name.
-    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
-    return target
 
 
 def in_words(path: Path, error: BaseException) -> str:

@@ -6,6 +6,7 @@ moved aside, a new one is started, and what can be read is copied into it while 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from monitor.corrupt import is_corrupt
 from monitor.repeats import Trouble
 from monitor.samples import Event, Family
 from monitor.store.history_chores import Chores
@@ -25,10 +27,12 @@ from monitor.store.history_inbox import Inbox, Known, Owed, OwedRow
 from monitor.store.history_journal import pack_singles
 from monitor.store.history_rows import window_of
 from monitor.store.history_salvage import Salvage, start_anew
-from monitor.store.history_schema import HistoryError, in_words, is_corrupt, lock, make_folder, row_id
+from monitor.store.history_schema import HistoryError, in_words, lock, make_folder, row_id
 
 log = logging.getLogger(__name__)
 
+_MOST_FAMILIES = 50_000
+"""Types and help texts in the file: an exporter that makes ever new names must not fill it."""
 _BREATH = 4.0
 """How many times as long as a piece of a chore took the thread then pauses."""
 
@@ -48,6 +52,8 @@ class Writer:
         self._oldest_within: tuple[tuple[int, int], ...] = ()
         """The blocks that it was found in, with how many series each had."""
         self.series = 0
+        self.size = 0
+        """Of the file and the log beside it, in bytes."""
         self.written_bytes = 0
         self.corrupt_files = 0
         self.file: File | None = None
@@ -196,6 +202,10 @@ class Writer:
                 for owed in inbox.owed:
                     fold += self._write_owed(file, owed)
                 file.drop_covered()
+                # Names come and go: only today's stay, whenever the others were written.
+                if fresh and _families_in(file) + len(fresh) > _MOST_FAMILIES:
+                    file.connection.execute("DELETE FROM families")
+                    self._families, fresh = {}, dict(inbox.families)
                 file.connection.executemany(
                     "INSERT OR REPLACE INTO families VALUES (?, ?, ?)",
                     [(_text(one.name), _text(one.kind), _text(one.help)) for one in fresh.values()],
@@ -248,6 +258,7 @@ class Writer:
         if now_ms is not None:
             self.newest_ms = max(self.newest_ms or now_ms, now_ms)
         self.series = file.connection.execute("SELECT count(*) FROM series").fetchone()[0]
+        self.size = _size_of(self._path)
         try:
             with open("/proc/thread-self/io", encoding="ascii") as about:
                 self.written_bytes = int(next(line for line in about if line.startswith("wchar")).split()[1])
@@ -366,6 +377,19 @@ class Writer:
 
     def _in_use(self) -> set[int]:
         return {known.ident for known in self.inbox.known() if known.ident is not None}
+
+
+def _size_of(path: Path) -> int:
+    size = 0
+    for name in (path, f"{path}-wal"):
+        with contextlib.suppress(OSError):
+            size += os.stat(name).st_size
+    return size
+
+
+def _families_in(file: File) -> int:
+    count: int = file.connection.execute("SELECT count(*) FROM families").fetchone()[0]
+    return count
 
 
 def event_row(event: Event) -> tuple[int, str, str, str, str, str]:

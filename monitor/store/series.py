@@ -10,7 +10,8 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import count
+from itertools import count, islice
+from operator import lt
 from typing import TypeAlias
 
 from monitor.samples import Labels, is_stale
@@ -235,8 +236,19 @@ class HeadSeries:
                     chunk.check()
                     kept.append(chunk)
         self._chunks = tuple(kept)
+        if self._can_take_all(times) and len(times) == len(values):
+            self._line.stamps.extend(times)
+            self._values.extend(values)
+            return
         for at_ms, value in zip(times, values, strict=True):
             self.push(at_ms, value)
+
+    def _can_take_all(self, times: Sequence[int]) -> bool:
+        """Whether each of these is newer than the one before, and nobody else has this one's line."""
+        newest = self.newest_ms
+        if self._line.shared or (times and newest is not None and times[0] <= newest):
+            return False
+        return all(map(lt, times, islice(times, 1, None)))
 
     def reach_back(self, chunks: Sequence[Chunk]) -> bool:
         """Take what lies before all that it has; whether there was any."""

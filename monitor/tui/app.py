@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.binding import Binding, BindingType
 from textual.events import Key
 
+from monitor import starting
 from monitor.client.access import Address
 from monitor.client.events import ConnectionLost, Event
 from monitor.client.format import clean, duration
 from monitor.client.snapshot import Snapshot
+from monitor.records import replace
 from monitor.tui.chronicle import Chronicle
 from monitor.tui.nodes import Dial, Nodes
 from monitor.tui.pages import KEYS, NAMES, Pages
@@ -120,6 +121,7 @@ class GpumonApp(PersonalApp):
         for name in NAMES:
             _ = self._pages[name]
             await asyncio.sleep(_BETWEEN_SECONDS)
+        starting.over()
 
     async def _listen(self) -> None:
         async for event in self._feed():

@@ -1,9 +1,13 @@
-"""The terminal's mouse and its title, as we want them of Textual's driver."""
+"""The terminal's mouse, its title and its input, as we want them of Textual's driver."""
 
 from __future__ import annotations
 
+import codecs
 import os
+from collections.abc import Callable
+from functools import partial
 
+from textual.drivers import linux_driver
 from textual.drivers.linux_driver import LinuxDriver
 
 MOUSE_ON = "\x1b[?1000h\x1b[?1002h\x1b[?1006h"
@@ -11,6 +15,15 @@ MOUSE_ON = "\x1b[?1000h\x1b[?1002h\x1b[?1006h"
 for nothing."""
 MOUSE_OFF = "\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1015l\x1b[?1006l"
 _PUSH, _POP = "\x1b[22;0t", "\x1b[23;0t"
+
+
+def _forgiving_decoder(encoding: str) -> Callable[[], codecs.IncrementalDecoder]:
+    return partial(codecs.getincrementaldecoder(encoding), errors="replace")
+
+
+# What is typed or pasted may be no UTF-8: a terminal with another encoding, a binary file in the clipboard, noise on a
+# line. Textual's reader would end the program with it.
+linux_driver.getincrementaldecoder = _forgiving_decoder  # type: ignore[attr-defined, assignment]
 
 
 class OurDriver(LinuxDriver):

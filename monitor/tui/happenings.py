@@ -37,6 +37,8 @@ _GROUP_OF: Mapping[str, Group] = {
     "report_sent": "gpumon",
     "report_failed": "gpumon",
     "clock_back": "gpumon",
+    "clock_forward": "gpumon",
+    "slept": "gpumon",
     "kernel_log_flood": "gpumon",
 }
 _WORDS: Mapping[str, str] = {
@@ -65,6 +67,8 @@ _WORDS: Mapping[str, str] = {
     "report_sent": "report",
     "report_failed": "no report",
     "clock_back": "clock back",
+    "clock_forward": "clock ahead",
+    "slept": "slept",
     "kernel_log_flood": "log flood",
     "probe_started": "probe began",
     "probe_ended": "probe over",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from monitor.records import replace
 
 TWO_COLUMNS = 150
 """From this width on, servers are to the left and the rest to the right."""

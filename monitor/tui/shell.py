@@ -25,6 +25,10 @@ class Shell(Protocol):
         """Whether nothing may be ended or changed from here."""
         ...
 
+    def clock(self) -> float:
+        """The clock that ages are measured with, in seconds."""
+        ...
+
     def open(self, page: str, **about: object) -> None:
         """Show another screen; ``about`` is what it is to be about, see its ``about``."""
         ...

@@ -84,8 +84,6 @@ class TerminalApp(App[None]):
         self._asks = can_answer() or "TEXTUAL_DRIVER" in os.environ
         self._waiting = False
         self._all_shown = asyncio.Event()
-        self.signalled = 0
-        """The signal that ended it."""
         super().__init__(ansi_color=True)
 
     def get_driver_class(self) -> type[Driver]:
@@ -107,7 +105,6 @@ class TerminalApp(App[None]):
             self.drew(-1)  # so that it is soon known whether this terminal answers
 
     def _end(self, number: int) -> None:
-        self.signalled = number
         self.exit(return_code=128 + number)
 
     async def action_quit(self) -> None:

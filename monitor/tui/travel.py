@@ -6,12 +6,12 @@ It asks for pictures one at a time: what is asked for meanwhile waits, and only 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import TypeAlias
 
-from monitor.client.errors import ClientError
+from monitor.client.errors import ClientError, Refused
 from monitor.client.format import clean
 from monitor.client.snapshot import Alert, FleetNode, Snapshot
+from monitor.records import replace
 from monitor.tui.rows import View
 
 Ask: TypeAlias = Callable[["int | None", int], Awaitable[Snapshot]]
@@ -39,6 +39,8 @@ class Travel:
         self.refused = ""
         self._picture: Snapshot | None = None
         self._fetched_at = 0.0
+        self._unreached = False
+        """Whether nobody answered the last time, who may be there again at any moment."""
         self._seen: frozenset[str] | None = None
         """The critical alerts that are known; None before the first picture."""
         self._news: tuple[Alert, ...] = ()
@@ -106,7 +108,9 @@ class Travel:
                     picture = await self._ask(*wanted)
                 except ClientError as error:
                     self.refused = clean(error.what)
+                    self._unreached = not isinstance(error, Refused)
                     continue
+                self._unreached = False
                 if wanted == (self.at_ms, self.range_seconds or _USUAL):
                     self._picture, self.refused = picture, ""
                     if self.at_ms is not None:
@@ -115,10 +119,11 @@ class Travel:
             self.fetching = False
 
     def is_due(self, now: float) -> bool:
-        """Whether live graphs of a chosen range are to be read again: about once for each of their points."""
+        """Whether live graphs of a chosen range are to be read again: about once for each of their points, and soon
+        where nobody answered: a daemon that only began was not there yet."""
         if self.at_ms is not None or self.range_seconds is None or self.fetching:
             return False
-        return now - self._fetched_at >= max(5.0, self.range_seconds / 300)
+        return now - self._fetched_at >= (5.0 if self._unreached else max(5.0, self.range_seconds / 300))
 
     def heed(self, live: Snapshot) -> str:
         """Take note of what the live feed says; the name of what is new and critical, else "". Each is told once for as

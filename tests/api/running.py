@@ -6,7 +6,6 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -15,6 +14,7 @@ from monitor.api.node import Node
 from monitor.api.server import ApiServer
 from monitor.clock import Clock
 from monitor.config import loads
+from monitor.records import replace
 from monitor.rules.engine import Engine
 from monitor.rules.rule_file import load_rules
 from monitor.store.head import Head

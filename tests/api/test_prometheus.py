@@ -406,3 +406,9 @@ def test_sources_are_targets() -> None:
     assert vllm["labels"] == {"instance": "n1:9519", "job": "gpumon", "server": "n1:8000"}
     assert (host["health"], host["lastError"], host["scrapeInterval"]) == ("up", "", "2s")
     assert one == {"activeTargets": [host], "droppedTargets": [], "droppedTargetCounts": None}
+
+
+def test_a_request_has_so_many_selectors_and_no_more() -> None:
+    assert get("/api/v1/series", params={"match[]": ["util"] * 100})[0] == 200
+    status, body = get("/api/v1/labels", params={"match[]": ["util"] * 101})
+    assert (status, body["error"]) == (400, "101 match[] are too many: 100 at most")

@@ -14,6 +14,7 @@ import pytest
 from monitor.api.live import LiveQueries, LiveQuery, LiveQuerySpec
 from monitor.api.queries import QUERY_SECONDS, Answer, Queries
 from monitor.promql.errors import Limits, PromQLError
+from monitor.promql.evaluate import instant
 from monitor.promql.plan import Plan, plan
 from monitor.samples import Event, Scrape, Shape, make_labels
 from monitor.selector import Matcher, Series, Storage
@@ -325,7 +326,10 @@ def test_a_live_query_that_takes_too_long_for_the_loop_goes_to_the_thread(monkey
             assert query.filling is not None or b"5.0" in bytes(query.delta or b"")
             if query.filling is not None:
                 await query.filling
-        assert query.is_deep(queries, NOW)
+        assert query.is_deep(queries, NOW + 1000)
+        assert query.is_deep(queries, NOW + 60_999)
+        assert not query.is_deep(queries, NOW + 61_000), "it may have been the machine that was slow"
+        assert not query.is_deep(queries, NOW), "the clock was set back"
         queries.close()
 
     asyncio.run(main())
@@ -352,3 +356,49 @@ def test_a_live_query_with_a_fault_of_ours_says_so_and_the_others_go_on() -> Non
         queries.close()
 
     asyncio.run(main())
+
+
+def test_what_was_weighed_wrongly_is_done_again_in_the_thread() -> None:
+    queries = Queries(Head("j", "i"), None, lambda: NOW)
+    done: list[int] = []
+
+    def work(storage: Storage, limits: Limits) -> int:
+        done.append(threading.get_ident())
+        if len(done) == 1:
+            raise PromQLError("query timed out in expression evaluation", kind="timeout")
+        return len(done)
+
+    async def main() -> int:
+        return (await queries.run(plan("g"), NOW, NOW, work)).value
+
+    assert asyncio.run(main()) == 2
+    assert done[0] == threading.get_ident() != done[1]
+    queries.close()
+
+
+def test_pairs_that_nothing_tells_apart_are_counted() -> None:
+    head = Head("j", "i")
+    shape = Shape([make_labels("g", n=str(n)) for n in range(400)], {})
+    head.ingest("s", Scrape(NOW, shape, [1.0] * 400))
+    node = plan("g * on () group_left g")
+    with pytest.raises(PromQLError, match="would load too many samples"):
+        instant(node, head, NOW, Limits(max_samples=100_000))
+
+
+def test_label_sets_that_take_long_are_gathered_in_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = Head("j", "i")
+    head.ingest("s", Scrape(NOW, SHAPE, [1.0]))
+    queries = Queries(head, None, lambda: NOW)
+    frozen: list[Sequence[Matcher]] = []
+
+    def freeze(selectors: Sequence[Sequence[Matcher]]) -> list[FrozenSeries]:
+        frozen.extend(selectors)
+        return Head.freeze(head, selectors)
+
+    monkeypatch.setattr(head, "freeze", freeze)
+    matchers = [Matcher("__name__", "=", "g")]
+    found = asyncio.run(queries.labels([matchers], NOW - 1, NOW)).value
+    assert not frozen
+    monkeypatch.setattr("monitor.api.queries._LOOP_SECONDS", -1.0)
+    assert asyncio.run(Queries(head, None, lambda: NOW).labels([matchers], NOW - 1, NOW)).value == found != []
+    assert frozen == [matchers]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
+import resource
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +19,9 @@ import pytest
 
 from monitor.api import listening
 from monitor.api.server import ApiServer, CannotListen
+from monitor.api.tls import server_context
 from monitor.config import Tls
+from monitor.records import replace
 from monitor.store.head import Head
 from tests.api.running import Running, running
 from tests.certificates import Authority
@@ -298,8 +301,15 @@ def test_a_certificate_reads_and_changes_nothing(authority: Authority) -> None:
     ask(work, setting, scheme="https", context=trusting(authority, authority.sign("prometheus")))
 
 
+async def none_to_load(work: Callable[[Tls], object], tls: Tls) -> object:
+    """Threads are had for looking alone."""
+    if work is server_context:
+        raise OSError(errno.EAGAIN, "no thread can be started")
+    return work(tls)
+
+
 def test_a_renewed_certificate_is_shown_and_a_bad_one_is_not(
-    authority: Authority, caplog: pytest.LogCaptureFixture
+    authority: Authority, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cert, key = authority.sign("n3")
     other = Authority(authority.ca.parent / "other")
@@ -325,6 +335,10 @@ def test_a_renewed_certificate_is_shown_and_a_bad_one_is_not(
             key.write_text(key_text)
             for new, old in zip(other.sign("n3"), (cert, key), strict=True):
                 os.replace(new, old)
+            with monkeypatch.context() as busy:
+                busy.setattr("monitor.api.server._places.apart", none_to_load)
+                with pytest.raises(OSError, match="no thread"):
+                    await renew()
             await renew()
             assert (await shown(api.port, authority), await shown(api.port, other)) == (False, True)
 
@@ -357,6 +371,20 @@ def test_certificates_that_cannot_be_used_are_told_at_the_start(
     asyncio.run(main())
 
 
+def test_a_token_that_is_in_no_file_needs_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitor.api.rights._places.apart", none)
+
+    async def work(api: Running, client: httpx.AsyncClient) -> None:
+        assert (await client.get("/metrics", headers=bearer(READER))).status_code == 200
+
+    ask(work)
+
+
+async def none(work: Callable[[], str]) -> str:
+    """No thread can be had."""
+    raise OSError(errno.EAGAIN, "no thread can be started")
+
+
 # -- clients that say nothing ------------------------------------------------------------------------------------------
 
 
@@ -383,6 +411,36 @@ def test_many_that_say_nothing_shut_nobody_out(
                 await writer.wait_closed()
 
     ask(work, setting, scheme=scheme, context=trusting(authority))
+
+
+def test_many_that_send_no_body_shut_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "MOST", 8)
+    head = f"POST /api/v1/query HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {READER}\r\nContent-Length: 9\r\n"
+    form = "Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+
+    async def work(api: Running, client: httpx.AsyncClient) -> None:
+        server = api.server._tcp_server
+        assert server is not None
+        held = []
+        for _ in range(8):
+            held.append((await asyncio.open_connection("127.0.0.1", api.port))[1])
+            held[-1].write((head + form).encode())
+        async with asyncio.timeout(60):
+            asked = [False]
+            while asked.count(True) < 8:
+                asked = [isinstance(one, listening._Http) and one.cycle is not None for one in server._open]
+                await asyncio.sleep(0.01)
+        assert (await client.get("/metrics", headers=bearer(READER))).status_code == 200
+        for writer in held:
+            writer.close()
+
+    ask(work)
+
+
+@pytest.mark.parametrize(("files", "room"), [(96, 24), (4096, 200), (resource.RLIM_INFINITY, 200)])
+def test_clients_never_have_every_file(files: int, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    assert listening.room() == room
 
 
 def test_many_that_take_no_answer_shut_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:

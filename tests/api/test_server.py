@@ -159,6 +159,30 @@ def test_tcp_answers_this_machines_names_alone() -> None:
     assert asyncio.run(main()) == [200, 200, 200, 403, 403]
 
 
+@pytest.mark.parametrize("is_open", [False, True])
+def test_pages_of_other_sites_are_not_answered(is_open: bool) -> None:
+    async def main() -> list[int]:
+        async with running(Head("j", "i"), is_open=is_open) as api:
+            here = f"127.0.0.1:{api.port}"
+            origins = (
+                f"http://{here}",
+                "https://evil.example",
+                "null",
+                f"http://{here}.evil.example",
+                "http://x@" + here,
+            )
+            async with httpx.AsyncClient(base_url=f"http://{here}") as client:
+                tcp = [
+                    (await client.request(method, "/-/healthy", headers={"Origin": origin})).status_code
+                    for method in ("GET", "HEAD")
+                    for origin in origins
+                ]
+            socket = await api.client.get("/-/healthy", headers={"Origin": "http://whatever"})  # no browser opens it
+            return [*tcp, socket.status_code]
+
+    assert asyncio.run(main()) == [200, 403, 403, 403, 403] * 2 + [200]
+
+
 def test_health_readiness_and_what_is_not_there() -> None:
     async def main() -> list[tuple[int, str]]:
         async with running(Head("j", "i")) as api:

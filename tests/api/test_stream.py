@@ -1,12 +1,18 @@
 """The stream: whole first, then what changed; slow clients; bad requests."""
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
+import httpx
+import pytest
+
 from monitor.api.gpumon import StreamRequest, Ticker, _Stream
-from monitor.api.live import LiveQueries, LiveQuerySpec
+from monitor.api.live import LiveQueries, LiveQuery, LiveQuerySpec
+from monitor.api.node import Node
 from monitor.api.queries import Queries
+from monitor.promql.errors import PromQLError
 from monitor.samples import Event, Scrape, Shape, make_labels
 from monitor.store.head import Head
 from tests.api.running import Running, running
@@ -77,13 +83,64 @@ def test_equal_queries_are_one_and_are_forgotten_with_their_last_watcher() -> No
     assert not live._queries
 
 
+def test_queries_that_ask_too_much_wait_their_turn_and_take_none_of_the_sockets(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seconds = iter(range(1_000_000))
+    monkeypatch.setattr(
+        "monitor.api.live.time.perf_counter", lambda: next(seconds) / 100
+    )  # each look at it takes 10 ms
+    head = Head("j", "i")
+    live = live_queries(head)
+    head.ingest("s", Scrape(T0, ONE, [0.0]))
+    far = [asyncio.run(live.acquire(LiveQuerySpec("u", f"util + {n}"), T0, unix=False)) for n in range(50)]
+    near = [asyncio.run(live.acquire(LiveQuerySpec("u", f"util - {n}"), T0)) for n in range(10)]
+    said: list[list[LiveQuery]] = []
+    for second in range(1, 5):
+        head.ingest("s", Scrape(T0 + second * 1000, ONE, [float(second)]))
+        live.tick(T0 + second * 1000)
+        assert all(one.delta is not None for one in near)
+        said.append([one for one in far if one.delta is not None])
+    assert 0 < len(said[0]) < 50
+    assert not set(said[0]) & set(said[1]), "the others come first"
+    assert {one for some in said for one in some} == set(far)
+    assert len([one for one in caplog.records if "ask too much" in one.message]) == 1
+    for one in far:
+        live.release(LiveQuerySpec("u", one._plan.text), unix=False)
+    assert not live._waiting
+    assert part(near[3].full)["values"] == [1.0]
+
+
+def test_all_that_streams_hold_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = Head("j", "i")
+    live = live_queries(head)
+    for i in range(6):
+        head.ingest("s", Scrape(T0 - 5000 + i * 1000, BOTH, [float(i), 1.0]))
+    spec = LiveQuerySpec("u", "util", range_seconds=4, step_seconds=1)
+    asyncio.run(live.acquire(spec, T0))
+    monkeypatch.setattr("monitor.api.live.MAX_HELD", 9)
+    with pytest.raises(PromQLError, match="the streams that are open hold 9 values: end some of them"):
+        asyncio.run(live.acquire(LiveQuerySpec("v", "util + 1"), T0))
+    assert asyncio.run(live.acquire(spec, T0)).watchers == 2, "which takes nothing more"
+    assert len(live._queries) == 1
+    asyncio.run(live.acquire(LiveQuerySpec("v", "util + 1"), T0, unix=False))
+    assert len(live._queries) == 2, "who fills the socket's does not fill the port's"
+
+
+def test_an_instant_query_holds_a_value_for_each_series() -> None:
+    head = Head("j", "i")
+    live = live_queries(head)
+    head.ingest("s", Scrape(T0, BOTH, [1.0, 2.0]))
+    assert asyncio.run(live.acquire(LiveQuerySpec("u", "util"), T0)).held == 2
+
+
 def test_a_client_that_missed_ticks_gets_the_whole_and_the_count() -> None:
     async def main() -> list[dict[str, Any]]:
         head = Head("j", "i")
         head.ingest("s", Scrape(T0, ONE, [0.0]))
         async with running(head) as api:
             ticker = Ticker(api.node)
-            stream = _Stream(ticker, StreamRequest([LiveQuerySpec("u", "last_over_time(util[100y])")]))
+            stream = _Stream(ticker, StreamRequest([LiveQuerySpec("u", "last_over_time(util[100y])")]), unix=True)
             await stream.open()
             frames = [stream.frame()]
             ticker.live.tick(T0 + 1)
@@ -139,6 +196,49 @@ def test_a_stream_over_the_socket() -> None:
     assert clients == 0
 
 
+def test_what_all_streams_show_is_encoded_once_a_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def alerts(node: Node) -> list[dict[str, Any]]:
+        made.append(len(made))
+        return [{"number": len(made)}]
+
+    async def main() -> list[list[dict[str, Any]]]:
+        async with running(Head("j", "i")) as api:
+            body = {"queries": [], "alerts": True, "sources": True}
+            return await asyncio.gather(*(frames_of(api, body, 3) for _ in range(4)))
+
+    monkeypatch.setattr("monitor.api.gpumon.alerts_json", alerts)
+    streams = asyncio.run(main())
+    # Each begins with a picture of its own; two ticks came after that, or three where one began later.
+    assert len(made) <= 4 + 3
+    assert all(len({frame["alerts"][0]["number"] for frame in frames}) == 3 for frames in streams)
+
+
+def test_streams_that_lost_a_tick_share_what_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def alerts(node: Node) -> list[dict[str, Any]]:
+        made.append(len(made))
+        return [{"number": len(made)}]
+
+    async def main() -> list[dict[str, Any]]:
+        async with running(Head("j", "i")) as api:
+            ticker = Ticker(api.node)
+            streams = [_Stream(ticker, StreamRequest([], alerts=True), unix=True) for _ in range(4)]
+            for one in streams:
+                one.frame()
+            for tick in range(3):
+                ticker.live.tick(T0 + tick)
+            return [json.loads(one.frame().split(b"data: ")[1]) for one in streams]
+
+    monkeypatch.setattr("monitor.api.gpumon.alerts_json", alerts)
+    frames = asyncio.run(main())
+    assert [frame["dropped"] for frame in frames] == [2] * 4
+    # Four when they began, and one for all of them since.
+    assert [frame["alerts"] for frame in frames] == [[{"number": 5}]] * 4
+
+
 def test_bad_streams_are_refused_and_leave_nothing() -> None:
     async def main() -> list[tuple[int, str]]:
         async with running(Head("j", "i")) as api:
@@ -163,6 +263,26 @@ def test_bad_streams_are_refused_and_leave_nothing() -> None:
     assert "interval" in interval[1]
     assert "no stream request" in unknown[1]
     assert left == (0, "")
+
+
+def test_streams_of_the_port_leave_the_socket_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitor.api.gpumon.MAX_STREAMS", 2)
+    path, body = "/api/gpumon/v1/stream", dict[str, object](queries=[])
+
+    async def main() -> list[int]:
+        async with (
+            running(Head("j", "i")) as api,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}") as tcp,
+            contextlib.AsyncExitStack() as held,
+        ):
+            said = []
+            for client in (tcp, tcp, tcp, api.client, api.client, api.client):
+                answer = await held.enter_async_context(client.stream("POST", path, json=body))
+                said.append(answer.status_code)
+            assert api.node.clients == 4
+            return said
+
+    assert asyncio.run(main()) == [200, 200, 503, 200, 200, 503]
 
 
 def test_events_since_a_moment() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import replace
 
 from monitor.client.access import Address, Part
 from monitor.client.fleet import picture
 from monitor.client.fleet_rows import worst_first
 from monitor.client.snapshot import FleetNode, History, Snapshot
+from monitor.records import replace
 from tests.client.story import START_MS, wave
 
 PROMETHEUS = Address("http://prometheus:9090")

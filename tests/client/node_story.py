@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from monitor.client import queries
@@ -14,6 +13,7 @@ from monitor.client.errors import ClientError
 from monitor.client.results import Answers, Lens
 from monitor.client.snapshot import NodeFacts, Snapshot
 from monitor.client.wire import Frame, ProcessRow, Query, Result, SourceRow
+from monitor.records import replace
 from monitor.samples import labels_of
 from monitor.sources.nvml_frame import Facts, GpuFacts, GpuValues, MigValues
 from monitor.sources.nvml_frame import Frame as Poll

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 
 from monitor.client.builder import SnapshotBuilder, make_alerts, make_sources
 from monitor.client.errors import ClientError
 from monitor.client.wire import AlertRow, Frame, Result, SourceRow, parse_time
+from monitor.records import replace
 from tests.client.story import ALERTS, FACTS, INSTANCE, SERVER, START_MS, Story, alert, snapshot
 
 GPU = {"instance": INSTANCE, "gpu": "0"}

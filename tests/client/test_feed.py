@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from monitor.client import discover
 from monitor.client import feed as feeding
 from monitor.client.api import Client
 from monitor.client.errors import Refused, Unreachable
@@ -49,6 +51,71 @@ def test_pictures_follow_a_lost_connection(tmp_path: Path, monkeypatch: pytest.M
         asyncio.run(follow(target))
     kinds = [type(event) for event in events]
     assert kinds == [Connecting, Snapshot, Snapshot, ConnectionLost, Connecting, Snapshot, Snapshot]
+
+
+def test_a_service_that_is_restarted_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A private daemon has neither its servers nor its alerts, and a screen would stay with it."""
+    monkeypatch.setattr(feeding, "PAUSES", (0.01,))
+    monkeypatch.delenv("GPUMON_URL", raising=False)
+    socket = tmp_path / "d.sock"
+    only_system = partial(discover.find, environment={"HOME": str(tmp_path)}, system_socket=socket)
+    monkeypatch.setattr(discover, "find", only_system)
+
+    async def no_other(url: str | None) -> discover.Found:
+        found = only_system(url)
+        assert found is not None, "a private daemon was started"
+        return found
+
+    monkeypatch.setattr(discover, "find_or_start", no_other)
+    lost: list[ConnectionLost] = []
+
+    async def follow() -> Snapshot:
+        async with aclosing(live()) as stream:
+            serving = FakeDaemon(socket, frames=1).serving()
+            serving.__enter__()
+            async for event in stream:
+                if isinstance(event, ConnectionLost):
+                    lost.append(event)
+                    if len(lost) == 1:
+                        await asyncio.to_thread(serving.__exit__, None, None, None)
+                        socket.unlink(missing_ok=True)
+                    elif len(lost) == 3:
+                        serving = FakeDaemon(socket, frames=1).serving()
+                        serving.__enter__()
+                elif isinstance(event, Snapshot) and lost:
+                    await asyncio.to_thread(serving.__exit__, None, None, None)
+                    return event
+        raise AssertionError
+
+    assert len(asyncio.run(follow()).gpus) == 8
+    assert [one.error.what for one in lost[1:]] == ["the service's daemon has ended"] * 2
+
+
+def test_a_private_daemon_is_left_for_the_service_once_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GPUMON_URL", raising=False)
+    system, private = tmp_path / "system.sock", tmp_path / "gpumon" / "gpumon.sock"
+    private.parent.mkdir()
+    find = partial(discover.find, environment={"XDG_RUNTIME_DIR": str(tmp_path)}, system_socket=system)
+    monkeypatch.setattr(discover, "SYSTEM_SOCKET", system)
+    monkeypatch.setattr(discover, "find", lambda *_, **__: find())
+    seen: list[str] = []
+
+    async def follow(began: ExitStack) -> None:
+        async with aclosing(live()) as stream:
+            async for event in stream:
+                if isinstance(event, Snapshot):
+                    seen.append(event.node.target)
+                    if len(seen) == 2:
+                        began.enter_context(FakeDaemon(system).serving())
+                    if len(seen) == 4:
+                        return
+
+    with ExitStack() as began:
+        began.enter_context(FakeDaemon(private).serving())
+        asyncio.run(follow(began))
+    assert seen == [f"unix:{private}"] * 2 + [f"unix:{system}"] * 2
 
 
 def test_a_bad_address_is_told_and_not_raised(monkeypatch: pytest.MonkeyPatch) -> None:

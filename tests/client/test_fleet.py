@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack, aclosing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from monitor.client.results import Lens
 from monitor.client.snapshot import FleetNode, Happening, Snapshot
 from monitor.client.wire import Query, Series
 from monitor.promql.plan import plan
+from monitor.records import replace
 from monitor.tui.panels.header import header
 from monitor.tui.rows import View
 from tests.client.fake_daemon import FakeDaemon

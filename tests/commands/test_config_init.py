@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import jsonschema
@@ -22,6 +22,7 @@ from monitor.config import loads
 from monitor.config_fields import GPUMON_YAML
 from monitor.field_schema import schema
 from monitor.notify.route import Route, every_route, routes_of, wants
+from monitor.records import replace
 from monitor.samples import labels_of
 from tests.editor_yaml import editor_value
 

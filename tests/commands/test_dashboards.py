@@ -29,6 +29,26 @@ def test_it_writes_them_and_says_where(tmp_path: Path) -> None:
     assert "node1" in (tmp_path / "new/grafana/provisioning/datasources/gpumon.yaml").read_text()
 
 
+def test_provisioning_that_was_changed_is_kept(tmp_path: Path) -> None:
+    assert run("-o", str(tmp_path)).exit_code == 0
+    source = tmp_path / "provisioning/datasources/gpumon.yaml"
+    board = tmp_path / "dashboards/gpumon-node.json"
+    mine = source.read_text().replace("15s", "30s")
+    source.write_text(mine)
+    board.write_text("{}")
+    again = run("-o", str(tmp_path))
+    assert again.exit_code == 0
+    assert f"{source}: kept" in again.stderr
+    assert "--force" in again.stderr
+    assert source.read_text() == mine
+    assert json.loads(board.read_text())["uid"] == "gpumon-node", "dashboards are ours"
+    assert run("-o", str(tmp_path), "--force").exit_code == 0
+    assert "30s" not in source.read_text()
+    other = run("-o", str(tmp_path), "--prometheus", "http://other:9090")
+    assert "kept" not in other.stderr
+    assert "http://other:9090" in source.read_text(), "other options are no change by hand"
+
+
 def test_without_a_place_it_lists_them(tmp_path: Path) -> None:
     done = run()
     assert done.exit_code == 0

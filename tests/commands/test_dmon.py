@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import replace
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from monitor.cli import cli
+from monitor.client.snapshot import Snapshot, Source
+from monitor.commands import dmon
 from monitor.commands.dmon import COLUMNS, Writer, objects_of, rows_of
+from monitor.records import replace
 from tests.client.fake_daemon import FakeDaemon
 from tests.client.story import SERVER, Story, snapshot
 
@@ -128,3 +131,18 @@ def test_a_gpu_that_is_not_there_and_a_daemon_that_is_not(target: str) -> None:
     done = CliRunner().invoke(cli, ["dmon", "--url", "unix:/nonexistent/s", "-c", "1"])
     assert done.exit_code == 1
     assert "no such socket" in done.output
+
+
+def test_where_there_is_nothing_to_show_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would stand there with its titles, and look as if it hung."""
+    reason = "no NVIDIA driver: libnvidia-ml.so.1 is not installed"
+    source = Source("nvml", "", False, True, reason, None, None, None, {})
+
+    async def pictures(url: str | None, delay: float) -> AsyncIterator[Snapshot]:
+        for _ in range(2):
+            yield replace(snapshot(), gpus=(), engines=(), sources=(source,))
+
+    monkeypatch.setattr(dmon, "_pictures", pictures)
+    done = CliRunner().invoke(cli, ["dmon", "--url", "unix:/s", "-c", "2"])
+    assert done.exit_code == 0, done.output
+    assert done.stderr == f"gpumon dmon: there is no GPU and no server to show: {reason}. Lines come with the first\n"

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from monitor.commands.doctor_machine import (
 from monitor.commands.driver_look import DriverGpu, DriverLook, look_at_driver
 from monitor.commands.series import all_entries
 from monitor.config import loads
+from monitor.records import replace
 from tests.client.fake_daemon import FakeDaemon
 from tests.nvml_stub.control import Stub
 from tests.nvml_stub.fixtures import nvml, nvml_library

@@ -22,10 +22,10 @@ from monitor.cli import cli
 from monitor.client.discover import SYSTEM_SOCKET
 from monitor.client.probes import Probes
 from monitor.commands.probe_group import _COMMON, commands
-from monitor.commands.probe_run import Asked, Wrong
+from monitor.commands.probe_run import Asked, Wrong, exit_code
 from monitor.probes.pace import PaceServer
 from monitor.probes.pace_engine import Pace
-from monitor.probes.schema import Slo
+from monitor.probes.schema import RunDetail, RunRow, Slo, Spec
 from monitor.probes.workloads import WORKLOADS
 from tests.api.probing import play, serving
 from tests.api.running import Running
@@ -147,6 +147,12 @@ def test_a_result_that_does_not_count_is_no_success(tmp_path: Path) -> None:
         assert os.listdir(os.path.join(tmp_path, json.loads(said.out)["folder"]))
 
     story(tmp_path, work)
+
+
+def test_a_result_that_could_not_be_written_is_no_success() -> None:
+    row = RunRow("20261122-115250-full", "full", "latency", "n1:8000", "m", "done", 0)
+    assert exit_code(RunDetail(row, Spec("latency", ""), files=("summary.md",))) == 0
+    assert exit_code(RunDetail(row, Spec("latency", ""))) == 1
 
 
 async def going(probes: Probes) -> str:
@@ -322,6 +328,16 @@ def test_without_a_daemon_what_needs_one_says_so(tmp_path: Path) -> None:
         said = await gpumon("compare", "here", "there")
         assert said.code == 2
         assert "no such file or folder, and no daemon" in said.err
+        assert not (tmp_path / "results").exists()
+
+    asyncio.run(run())
+
+
+def test_a_run_that_measured_nothing_leaves_no_empty_folder(tmp_path: Path) -> None:
+    async def run() -> None:
+        gpumon = Gpumon(tmp_path)
+        said = await gpumon("latency", "--url", "http://127.0.0.1:9", "--yes")
+        assert said.code != 0
         assert not (tmp_path / "results").exists()
 
     asyncio.run(run())

@@ -7,6 +7,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -142,6 +143,31 @@ def test_the_place_of_a_mistake_is_marked(expr: str, below: str, mark: str, caps
 def test_what_cannot_be_meant_is_told(asked: dict[str, str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     _, err = query(capsys, "odd", code=2, **asked)
     assert said in err
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "hours"),
+    [
+        ("9:00", "9:20", (0, 9, 0, 9, 20)),
+        ("9:00", "10:00", (1, 9, 0, 10, 0)),  # the last 10:00 is yesterday's
+        ("23:00", "1:00", (1, 23, 0, 25, 0)),
+        ("9:00", None, (0, 9, 0, 9, 25)),
+        ("-2h", "9:00", (0, 7, 25, 9, 0)),
+        ("8:00", "2026-09-22T10:00", (0, 8, 0, 34, 0)),
+    ],
+)
+def test_a_range_by_the_clock_is_the_last_one(
+    start: str, end: str | None, hours: tuple[int, int, int, int, int]
+) -> None:
+    ago, from_hour, from_minute, to_hour, to_minute = hours
+    day = datetime(2026, 9, 21) - timedelta(days=ago)
+    now_ms = round(datetime(2026, 9, 21, 9, 25).timestamp() * 1000)
+    found = Asked(start=start, end=end, step="1m").range(now_ms, 100)[:2]
+    wanted = (
+        day + timedelta(hours=from_hour, minutes=from_minute),
+        day + timedelta(hours=to_hour, minutes=to_minute),
+    )
+    assert found == tuple(round(each.timestamp() * 1000) for each in wanted)
 
 
 def test_a_server_that_says_nothing_is_not_waited_for(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from monitor.commands.service import (
 )
 from monitor.commands.service_steps import Command, Doer, Remove, Step, StepFailed, WriteFile
 from monitor.config import SYSTEM_SOCKET, SYSTEM_STATE
+from monitor.records import replace
 
 PREFIX = Path("/srv/gpumon")
 PYTHON = "/usr/bin/python3.12"
@@ -369,6 +369,31 @@ def test_systemd_understands_the_unit(tmp_path: Path, journal: bool) -> None:
         timeout=60,
     )
     assert scored.returncode == 0, scored.stdout.splitlines()[-1]
+
+
+SCORES = (
+    {"gpumon.service": 18} | dict.fromkeys(("credentials", "gpm", "hidden-processes", "vllm-log"), 18) | {"tighter": 16}
+)
+"""Tenths, at most: as the README of the directory has them."""
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_the_unit_and_each_drop_in_are_as_closed_as_is_said(tmp_path: Path) -> None:
+    shipped = Path(__file__).parents[2] / "systemd"
+    said = (shipped / "README.md").read_text(encoding="utf-8")
+    assert {path.stem for path in shipped.glob("*.conf")} == SCORES.keys() - {"gpumon.service"}
+    for name, score in SCORES.items():
+        unit = tmp_path / name / "gpumon.service"
+        drop_ins = unit.parent / "gpumon.service.d"
+        drop_ins.mkdir(parents=True)
+        shutil.copy(shipped / "gpumon.service", unit)
+        if name != unit.name:
+            shutil.copy(shipped / f"{name}.conf", drop_ins)
+            assert f"| [{name}.conf]({name}.conf) |" in said
+        command = ["systemd-analyze", "security", "--offline=yes", f"--threshold={score}", str(unit)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, f"{name}: {done.stdout.splitlines()[-1]}"
+        assert "Unknown" not in done.stderr, done.stderr
 
 
 def test_steps_say_why_they_fail(tmp_path: Path) -> None:

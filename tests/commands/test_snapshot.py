@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from monitor.cli import cli
 from monitor.client.snapshot import Snapshot
 from monitor.client.wire import ProcessRow
 from monitor.commands.snapshot import render_text, run, to_json
+from monitor.records import replace
 from monitor.samples import make_labels
 from tests.client.fake_daemon import FakeDaemon
 from tests.client.story import FACTS, SERVER, START_MS, Story, alert, snapshot

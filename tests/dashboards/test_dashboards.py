@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from monitor.dashboards.build import GRID, Dashboard, to_json
 from monitor.dashboards.files import ALL, files
 from monitor.promql.parse import parse
 from monitor.promql.tree import Aggregate
+from monitor.records import fields
 from monitor.rules.reach import needs
 from monitor.rules.rule_file import default_rules_path, load_rules
 from monitor.samples import NAME
@@ -166,8 +166,8 @@ def aggregations(expr: Any) -> Iterator[Aggregate]:
     """Every aggregation in a tree."""
     if isinstance(expr, Aggregate):
         yield expr
-    for one in dataclasses.fields(expr) if dataclasses.is_dataclass(expr) else ():
-        value = getattr(expr, one.name)
+    for name in fields(expr):
+        value = getattr(expr, name)
         for inner in value if isinstance(value, tuple) else (value,):
             yield from aggregations(inner)
 

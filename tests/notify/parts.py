@@ -53,6 +53,7 @@ class Url:
     """A secret of the tests; as ``monitor.config.Secret`` it does not show itself."""
 
     value: str = field(repr=False)
+    is_at_hand: bool = field(default=False, repr=False)
 
     def reveal(self) -> str:
         if self.value.startswith("missing:"):

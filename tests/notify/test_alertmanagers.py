@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import httpx
 import pytest
 
 from monitor.notify.alertmanagers import BATCH, Alertmanagers
+from monitor.records import replace
 from monitor.rules.engine import Engine
 from monitor.rules.rule_file import read_rules
 from monitor.rules.transition import Alert, Transition
 from monitor.samples import ScrapeBuilder, format_labels, make_labels
 from monitor.store.head import Head
+from tests.certificates import Authority
 from tests.http_server import answer, hang_up, never, serve
 from tests.notify.parts import T0, Url, alert, resolved, wait_for
 
@@ -369,6 +372,28 @@ def test_a_ca_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
         assert re.fullmatch(r"ca_file .*none\.pem: No such file or directory", status.last_error)
 
     asyncio.run(work())
+
+
+def test_an_authority_that_was_replaced_is_read_again(tmp_path: Path) -> None:
+    ours, others = Authority(tmp_path / "ours"), Authority(tmp_path / "others", "other")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*others.sign("server"))
+
+    async def work() -> tuple[str, str]:
+        async with serve(answer(b""), context) as server:
+            sending = Alertmanagers([Peer(server.url, ca_file=ours.ca)])
+            running = asyncio.create_task(sending.run())
+            sending.offer([alert()], [], T0)
+            await wait_for(lambda: sending.status()[0].errors == 1)
+            why = sending.status()[0].last_error
+            ours.ca.write_bytes(others.ca.read_bytes())
+            sending.offer([alert()], [], T0 + 2 * MINUTE)
+            await wait_for(lambda: sending.status()[0].sent == 1 or sending.status()[0].errors > 1)
+            await sending.close(drain=60)
+            await running
+            return why, sending.status()[0].last_error
+
+    assert asyncio.run(work()) == ("the certificate is not trusted: unable to get local issuer certificate", "")
 
 
 def test_after_a_reload_all_that_fires_is_sent_to_those_that_are_there() -> None:

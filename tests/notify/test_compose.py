@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from monitor.notify.compose import ident_of, notice_of, trial_notice
 from monitor.notify.groups import Batch, Group, Place
 from monitor.notify.records import Delivery, event_id
 from monitor.notify.route import Route
+from monitor.records import replace
 from tests.notify.parts import T0, alert, firing, resolved
 
 ROUTE = Route("0", ("ops",))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import replace
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 from monitor.notify.graph_picture import HEIGHT, WIDTH, draw, ticks
 from monitor.notify.notice import Graph
 from monitor.notify.sender import thinned
+from monitor.records import replace
 from tests.notify.wire import T0, graph
 
-RED, BLUE = (179, 38, 30), (43, 95, 168)
+RED, BLUE, BAD = (179, 38, 30), (43, 95, 168), (252, 232, 230)
 
 
 def picture(one: Graph) -> Image.Image:
@@ -28,15 +28,12 @@ def picture(one: Graph) -> Image.Image:
 
 def columns(image: Image.Image, colour: tuple[int, int, int]) -> list[int]:
     """Where there is that colour, or nearly so, in the plot: the x of it."""
-    found = set()
-    for x in range(114, image.width - 30):
-        for y in range(64, image.height - 50):
-            pixel = image.getpixel((x, y))
-            assert isinstance(pixel, tuple)
-            if all(abs(a - b) < 24 for a, b in zip(pixel, colour, strict=True)):
-                found.add(x)
-                break
-    return sorted(found)
+    apart = ImageChops.difference(image, Image.new("RGB", image.size, colour)).split()
+    red, green, blue = (band.point(lambda far: 255 * (far < 24)) for band in apart)
+    near = ImageChops.darker(ImageChops.darker(red, green), blue)
+    plot = near.crop((114, 64, image.width - 30, image.height - 50)).transpose(Image.Transpose.TRANSPOSE)
+    found = plot.tobytes()
+    return [114 + x for x in range(plot.height) if any(found[x * plot.width : (x + 1) * plot.width])]
 
 
 def test_line_and_threshold_are_there() -> None:
@@ -44,6 +41,31 @@ def test_line_and_threshold_are_there() -> None:
     assert len(columns(image, BLUE)) > 900
     assert len(columns(image, RED)) > 300
     assert len(columns(picture(replace(graph(), threshold=())), RED)) == 0
+
+
+def test_the_bad_side_is_shaded() -> None:
+    for above in (True, False):
+        image = picture(replace(graph(), above=above))
+        assert [_is_near(image, 300, y, BAD) for y in (100, 300)] == [above, not above]
+    bare = picture(replace(graph(), threshold=()))
+    assert not any(_is_near(bare, 300, y, BAD) for y in range(image.height))
+
+
+def test_the_last_value_is_marked_with_a_dot() -> None:
+    image = picture(graph())
+    edge = 2 * (WIDTH - 14)
+    assert [sum(_is_near(image, edge + x, y, BLUE, 24) for y in range(image.height)) > 0 for x in (0, 3, 10)] == [
+        True,
+        True,
+        False,
+    ]
+    assert 10 <= sum(_is_near(image, edge, y, BLUE, 24) for y in range(image.height)) <= 16
+
+
+def _is_near(image: Image.Image, x: int, y: int, colour: tuple[int, int, int], most: int = 3) -> bool:
+    pixel = image.getpixel((x, y))
+    assert isinstance(pixel, tuple)
+    return all(abs(a - b) <= most for a, b in zip(pixel, colour, strict=True))
 
 
 def test_a_gap_is_a_gap() -> None:

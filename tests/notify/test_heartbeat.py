@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 
 import httpx
 import pytest
 
 from monitor.notify.heartbeat import EVERY, Heartbeats
 from monitor.samples import ScrapeBuilder, format_labels
+from tests.certificates import Authority
 from tests.http_server import answer, hang_up, never, serve
 from tests.notify.parts import T0, Time, Url, wait_for
 
@@ -146,9 +149,25 @@ def test_a_node_that_is_not_well_is_silent_and_calls_soon_after_it_is_well_again
         assert status.withheld == "the source nvml is 90 s old"
         stage.why = ""
 
+    caplog.set_level("INFO")
     stage.play(lambda _: len(stage.seen.calls) >= 4, (ill, 70), (well, 303))
     assert stage.seen.at == [0, 60, 305, 365]
     assert "heartbeats are withheld: the source nvml is 90 s old" in caplog.text
+    assert caplog.text.count("heartbeats are sent again") == 1
+
+
+def test_that_nothing_was_read_yet_at_its_begin_is_no_trouble(caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage()
+    stage.why = "nvml is not read: not asked yet"
+
+    def well(beats: Heartbeats) -> None:
+        assert beats.status()[0].withheld
+        stage.why = ""
+
+    caplog.set_level("INFO")
+    stage.play(lambda _: len(stage.seen.calls) >= 1, (well, 3))
+    assert stage.seen.at == [5]
+    assert "heartbeats" not in caplog.text
 
 
 def test_a_call_that_failed_is_tried_once_more_after_five_seconds() -> None:
@@ -289,3 +308,26 @@ def test_one_that_hangs_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None
             await asyncio.gather(running, return_exceptions=True)
 
     asyncio.run(work())
+
+
+def test_authorities_that_were_replaced_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    ours, others = Authority(tmp_path / "ours"), Authority(tmp_path / "others", "other")
+    monkeypatch.setenv("SSL_CERT_FILE", str(ours.ca))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*others.sign("server"))
+
+    async def work() -> str:
+        clock = Steps()
+        async with serve(answer(b"OK"), context) as server:
+            beats = Heartbeats([Url(f"{server.url}/5b1f")], lambda: "", clock, clock.sleep, deadline=60)
+            running = asyncio.create_task(beats.run())
+            await clock.drive(lambda: beats.status()[0].failures == 2)
+            why = beats.status()[0].last_error
+            ours.ca.write_bytes(others.ca.read_bytes())
+            await clock.drive(lambda: beats.status()[0].last_ok_ms is not None)
+            await beats.close()
+            await running
+            return why
+
+    assert asyncio.run(work()) == "the certificate is not trusted: unable to get local issuer certificate"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from monitor.notify.records import event_id
 from monitor.notify.route import Route
 from monitor.notify.sender import SendFailed
 from monitor.notify.silences import Silence
+from monitor.records import replace
 from monitor.rules.transition import Transition
 from tests.notify.parts import T0, FakeSender, Time, To, Url, alert, firing, resolved
 from tests.notify.test_notifier import OPS, PAGE, Rig, run, series, states

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 
 import pytest
 
+from monitor.notify.message import render
 from monitor.notify.records import event_id
 from monitor.notify.wording import clean, format_duration, format_value
+from monitor.records import replace
 from monitor.rules.transition import Transition
 from monitor.samples import labels_of
 from tests.notify.parts import T0, firing, resolved
-from tests.notify.wire import render_transition
+from tests.notify.wire import alert_of, begins, kv_cache_full, notice, render_transition
 
 
 def test_firing_says_what_where_and_since_when() -> None:
@@ -28,6 +29,13 @@ def test_firing_says_what_where_and_since_when() -> None:
     assert "job" not in message.body
     assert lines[-1] == f"Event: {event_id(firing())}" == f"Event: {message.event_id}"
     assert json.loads(json.dumps(message.fields))["alerts"][0]["labels"]["gpu"] == "3"
+
+
+def test_what_is_of_no_gpu_and_no_server_has_no_empty_brackets() -> None:
+    watched = alert_of("Watched", {"summary": "all is well"}, 1.0, labels={"severity": "warning"})
+    lines = render(notice(begins(watched), begins(kv_cache_full()))).body.splitlines()
+    assert "FIRING warning: Watched" in lines
+    assert "FIRING critical: KvCacheFull (server node7:8000)" in lines
 
 
 def test_resolved_says_how_long_it_fired() -> None:
@@ -69,7 +77,11 @@ def test_hostile_labels_and_annotations_are_made_harmless() -> None:
     hostile = replace(
         change.alert,
         labels=labels_of(
-            {"alertname": "X", "gpu": "\x1b[31m3\x1b[0m\r\nBcc: a@b\x00", "m": "\x1b]0;owned\x07ok\u202e"}
+            {
+                "alertname": "X",
+                "gpu": "\x1b[31m3\x1b[0m\r\nBcc: a@b\x00",
+                "m": "\x1b]0;owned\x07ok\u202e\u200b\xad\ufeff\U000e0041",
+            }
         ),
         annotations={"summary": "one\ntwo\x1b[2J\x9b1m"},
     )

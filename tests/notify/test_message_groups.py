@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import pytest
 
 from monitor.notify.message import render
+from monitor.records import replace
 from monitor.samples import labels_of
 from tests.notify.wire import T0, alert_of, begins, ends, graph, kv_cache_full, notice
 
@@ -72,6 +72,19 @@ def test_every_alert_of_a_great_many_has_its_id_and_the_body_a_bound() -> None:
     assert len(message.html) < 60_000
     assert len(message.markdown) < 6_100
     assert "and 232 more" in message.body + message.html
+
+
+def test_of_a_great_many_each_line_says_which_it_is() -> None:
+    """In a group by the alert's name all have the same, and the place may be a label of somebody's own."""
+    one = {"severity": "critical"}
+    many = [alert_of("Rack", {"summary": f"rack {n} is dark"}, 1.0, labels=one | {"rack": f"r{n}"}) for n in range(300)]
+    message = render(notice(*map(begins, many)))
+    assert "FIRING critical: Rack: rack 30 is dark" in message.body
+    assert "FIRING critical: Rack: rack 30 is dark" in message.html
+    assert "rack 20 is dark" in message.markdown
+    assert "more\nEvent: " in message.body
+    bare = [alert_of("Rack", {}, 1.0, labels=one | {"rack": f"r{n}"}) for n in range(20)]
+    assert "FIRING critical: Rack: rack=r15" in render(notice(*map(begins, bare))).body
 
 
 def test_a_reminder_says_so_and_which() -> None:

@@ -8,7 +8,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from monitor.notify.notifier import Notifier
 from monitor.notify.outbox import Outbox
 from monitor.notify.policy import Policy
 from monitor.notify.route import Route
-from monitor.notify.sender import AppriseSender, Sender
+from monitor.notify.sender import AppriseSender, Sender, SendFailed
 from monitor.notify.targets import Targets
+from monitor.records import replace
 from monitor.rules.transition import Alert, Transition
 from monitor.samples import STALE, ScrapeBuilder, format_labels
 from tests.notify.parts import T0, FakeSender, Time, To, Url, alert, firing, http_receiver, resolved, wait_for
@@ -463,6 +464,25 @@ def test_close_sends_what_it_can(tmp_path: Path) -> None:
     assert len(run(tmp_path, body).sent) == 1
 
 
+def test_close_without_time_begins_no_message(tmp_path: Path) -> None:
+    sender = FakeSender()
+    ops = To("ops", (Url("json://ops", is_at_hand=True),))
+    route = Route("0", ("ops",), group_wait_ms=3_600_000)
+
+    async def main() -> None:
+        outbox = Outbox(tmp_path / "o.db", Time())
+        await outbox.open()
+        notifier = Notifier(outbox, policy([ops], route), Targets(sender), "node1", Time())
+        await notifier.open()
+        await notifier.submit([firing()], [firing().alert], T0)
+        await notifier.close(drain=0)
+        await outbox.close()
+
+    asyncio.run(main())
+    assert sender.tried == []
+    assert states(tmp_path) == [("ops", "firing", "queued")]
+
+
 def test_close_does_not_wait_for_a_receiver_that_hangs(tmp_path: Path) -> None:
     async def forever() -> None:
         await asyncio.Event().wait()
@@ -548,6 +568,89 @@ def test_a_picture_that_fails_does_not_keep_the_message_back(tmp_path: Path, cap
 
     run(tmp_path, body, graph_of=no_picture)
     assert "the picture of GpuTemperatureHigh failed unforeseen" in caplog.text
+
+
+TWO = To("ops", (Url("json://a"), Url("json://b")))
+
+
+def test_a_target_that_asks_for_a_pause_holds_up_no_other(tmp_path: Path) -> None:
+    class Busy(FakeSender):
+        async def send(self, url: str, message: Message) -> None:
+            if url == "json://b" and clock() < T0 + 60_000:
+                self.tried.append((url, message))
+                raise SendFailed("too many requests", retry_after=60)
+            await super().send(url, message)
+
+    clock = Time()
+
+    async def body(rig: Rig) -> None:
+        await rig.fire(firing())
+        await rig.time.drive(lambda: len(rig.sender.sent) == 1)
+        await rig.time.drive(lambda: rig.notifier.status().receivers[0].failed == 1, move=False)
+        await rig.fire(firing(gpu="5"))
+        await rig.time.drive(lambda: len(rig.sender.sent) == 2)
+        assert clock() < T0 + 60_000
+        assert [url for url, _ in rig.sender.tried] == ["json://a", "json://b", "json://a"]
+        assert rig.notifier.status().receivers[0].last_error == "too many requests"
+        await rig.time.drive(lambda: rig.queued() == 0)
+        assert clock() >= T0 + 60_000
+
+    sender = run(tmp_path, body, sender=Busy(), receivers=[TWO], time=clock)
+    assert [url for url, _ in sender.tried].count("json://b") == 2
+    assert sorted(url for url, _ in sender.sent) == ["json://a"] * 2 + ["json://b"]
+
+
+def test_what_waits_for_a_target_that_is_left_alone_counts_as_no_attempt(tmp_path: Path) -> None:
+    class Busy(FakeSender):
+        async def send(self, url: str, message: Message) -> None:
+            if url == "json://b" and clock() < T0 + 310_000:
+                self.tried.append((url, message))
+                raise SendFailed("too many requests", retry_after=310)
+            await super().send(url, message)
+
+    clock = Time()
+
+    async def body(rig: Rig) -> None:
+        await rig.fire(firing())
+        await rig.time.drive(lambda: rig.notifier.status().receivers[0].sent == 1)
+        assert clock() >= T0 + 310_000
+        assert rig.notifier.status().receivers[0].failed == 1
+
+    sender = run(tmp_path, body, sender=Busy(), receivers=[TWO], time=clock)
+    assert [url for url, _ in sender.tried] == ["json://a", "json://b", "json://b"]
+
+
+def test_a_target_that_hangs_delays_the_others_no_more_than_half_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.notify.targets.time", clock := Hanging())
+
+    class Silent(FakeSender):
+        async def send(self, url: str, message: Message) -> None:
+            if url == "json://b":
+                clock.seconds += 20
+                self.tried.append((url, message))
+                raise SendFailed("no answer in 20 s")
+            await super().send(url, message)
+
+    async def body(rig: Rig) -> None:
+        for gpu in "123":
+            await rig.fire(firing(gpu=gpu))
+            await rig.time.drive(lambda gpu=gpu: len(rig.sender.sent) == int(gpu))  # type: ignore[misc]
+        assert rig.time() < T0 + 10_000
+        assert [url for url, _ in rig.sender.tried].count("json://b") == 1
+
+    run(tmp_path, body, sender=Silent(), receivers=[TWO])
+
+
+class Hanging:
+    """``time``, of which a test says how it goes on."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
 
 
 def test_a_bug_of_one_target_is_not_the_others(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from monitor.config import Webhook
@@ -12,6 +10,7 @@ from monitor.notify.inhibition import InhibitRule
 from monitor.notify.policy import Desk, Policy, keeps_incidents, pages
 from monitor.notify.route import Route
 from monitor.notify.silences import Silence, Silences
+from monitor.records import replace
 from tests.notify.parts import T0, To, Url, alert
 
 OPS = To("ops", (Url("json://ops"),))

@@ -269,6 +269,21 @@ def test_other_routes_sort_what_is_open_anew() -> None:
     assert queue.status().queued == 0, "what was under way is not sent a second time"
 
 
+def test_what_an_earlier_run_did_not_send_is_tried_at_once_unless_something_newer_is_here() -> None:
+    queue = Queue("ops")
+    old = delivery("A")
+    queue.put_back(old, place(old, SLOW), T0 + 5_000)
+    found = queue.find(old.key)
+    assert found is not None
+    assert found.next_attempt_ms == T0 + 5_000
+    assert plan(queue, T0 + 5_000)[0] == ["A"], "the group's wait was over before"
+    known = put(queue, ending("A"), T0 + 60_000, SLOW)
+    for at_ms in (T0, T0 + 60_000):
+        late = delivery("A", at_ms)
+        queue.put_back(late, place(late, SLOW), T0 + 61_000)
+        assert queue.find(known.key) == known
+
+
 def test_an_earlier_runs_groups_keep_their_pauses() -> None:
     queue = Queue("ops")
     one = delivery("A")
@@ -444,3 +459,24 @@ def test_a_reload_does_not_forget_how_often_it_was_said() -> None:
     second, _ = queue.plan(T0 + 7_230_000, lambda one, route: one.key == held.key, shown)
     assert second is not None
     assert second.reminder == 2, "its id would be that of the first"
+
+
+def test_a_target_that_asks_for_a_day_is_left_alone_for_an_hour() -> None:
+    queue = Queue("ops")
+    queue.rest("a", T0, 86_400_000, "HTTP 429")
+    assert queue.rests("a", T0) == (3_600_000, "HTTP 429")
+    assert queue.rests("a", T0 + 3_599_999) == (1, "HTTP 429")
+    assert queue.rests("a", T0 + 3_600_000) is None
+    queue.rest("a", T0, 60_000, "HTTP 429")
+    assert queue.rests("a", T0 - 3_600_000) is None, "the clock was set back"
+
+
+def test_what_was_not_tried_costs_neither_attempts_nor_the_rate() -> None:
+    queue = Queue("ops", rate_per_minute=1)
+    put(queue, delivery("A"))
+    batch, _ = queue.plan(T0, free, shown)
+    assert batch is not None
+    again, _ = queue.failed(batch, Failure("HTTP 429", 1000, partly=True, others=True, untried=True), T0, 0.0)
+    assert (again[0].attempts, again[0].failing_since_ms, again[0].next_attempt_ms) == (0, None, T0 + 1000)
+    assert queue.status().failed == 0
+    assert queue.plan(T0 + 1000, free, shown)[0] is not None

@@ -109,6 +109,7 @@ def test_it_is_sent_when_it_is_due_to_each_target_once(tmp_path: Path) -> None:
             await world.rest()
             assert world.wanted == []  # what was due before it was known is not sent
             assert reports.status()[0].next_ms == EIGHT_MS
+            assert reports.status()[0].since_seconds == 86_400
             world.now_ms = EIGHT_MS + 500
             await world.until(lambda: len(world.sent) == 2)
             await world.until(lambda: not reports.status()[0].waiting)
@@ -231,6 +232,8 @@ def test_one_that_never_arrived_is_told_by_the_next(tmp_path: Path) -> None:
     world = play(tmp_path, EIGHT_MS - HOUR_MS, story)
     assert "The report before could not be delivered: " in world.wanted[-1].remarks[0]
     assert "it is down" in world.wanted[-1].remarks[0]
+    assert world.said() == ["report_failed", "report_failed", "report_sent"]
+    assert "was given up" in world.events[1].title
     assert world.wanted[-1].end_ms == EIGHT_MS + DAY_MS
 
 

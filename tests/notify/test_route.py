@@ -5,13 +5,12 @@ The walk is also held against amtool, in ``tests/live/test_amtool_routes.py``.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from monitor.config import loads
 from monitor.notify.records import Kind
 from monitor.notify.route import Route, every_route, kind_of, routes_of, wants
+from monitor.records import replace
 from monitor.rules.transition import State
 from monitor.samples import Labels, labels_of
 from tests.notify.parts import firing

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from monitor import threads
 from monitor.notify.secrets import Unreadable, reveal
 from tests.notify.parts import Url, wait_for
 
 
 class Hanging:
     """Lies where reading hangs until ``free``."""
+
+    is_at_hand = False
 
     def __init__(self) -> None:
         self.free = threading.Event()
@@ -54,5 +57,20 @@ def test_one_that_cannot_be_had_says_why_each_time() -> None:
         for _ in range(2):
             with pytest.raises(Unreadable, match="NOWHERE"):
                 await reveal(Url("missing:"))
+
+    asyncio.run(body())
+
+
+def test_where_no_thread_can_be_had_it_is_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(work: Callable[[], object], name: str) -> threading.Thread:
+        raise OSError(11, "no thread can be started")
+
+    async def body() -> None:
+        assert await reveal(Url("json://once")) == "json://once"
+        monkeypatch.setattr(threads, "start", none)
+        assert await reveal(Url("json://once")) == "json://once"
+        assert await reveal(Url("json://plain", is_at_hand=True)) == "json://plain"
+        with pytest.raises(Unreadable, match="no thread can be started"):
+            await reveal(Url("json://never"))
 
     asyncio.run(body())

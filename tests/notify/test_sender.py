@@ -16,6 +16,7 @@ from aiosmtpd.smtp import SMTP
 
 from monitor.notify.message import Message
 from monitor.notify.sender import AppriseSender, SendFailed
+from monitor.notify.sender_child import _service
 from tests.notify.parts import T0, firing, http_receiver, wait_for
 from tests.notify.wire import render_transition
 
@@ -301,3 +302,19 @@ def test_a_child_that_cannot_be_started_is_a_failed_attempt() -> None:
             await sender.send("json://127.0.0.1:1/", MESSAGE)
 
     run(body, command=("nonexistent-program",))
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr':DeprecationWarning")  # of what apprise loads, here and not in its child
+@pytest.mark.parametrize(
+    ("url", "pause"),
+    [
+        ("mailto://127.0.0.1:25/?from=a@example.com&to=b@example.com", 0),
+        ("pagerduty://INTKEY1234567890@APIKEY1234", 0),
+        ("ntfy://127.0.0.1/node7", 0),
+        ("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#alarms", 1.2),
+    ],
+)
+def test_only_a_service_s_own_pause_between_messages_is_kept(url: str, pause: float) -> None:
+    """apprise waits 5.5 s where it knows none: in a storm a critical alarm by mail came a minute late."""
+    (plugin,) = _service(url, 20)
+    assert plugin.request_rate_per_sec == pause

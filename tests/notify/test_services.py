@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from monitor.notify.message import render
 from monitor.notify.sender import SendFailed
+from monitor.records import replace
 from tests.notify.wire import Answer, Request, begins, ends, graph, kv_cache_full, notice, send_all, wire
 
 FULL = kv_cache_full()

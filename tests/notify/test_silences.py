@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import uuid
 
 import pytest
@@ -17,6 +16,7 @@ from monitor.notify.silences import (
     from_json,
     to_json,
 )
+from monitor.records import replace
 
 HOUR = 3600_000
 T0 = 1_700_000_000_250
@@ -96,19 +96,17 @@ def test_an_active_silences_end_and_comment_change_in_place() -> None:
     silences = Silences()
     one = made(silences)
     # A client that shows whole seconds sends the start back without its milliseconds.
-    asked = dataclasses.replace(one, starts_at_ms=one.starts_at_ms - 250, ends_at_ms=T0 + 2 * HOUR, comment="longer")
+    asked = replace(one, starts_at_ms=one.starts_at_ms - 250, ends_at_ms=T0 + 2 * HOUR, comment="longer")
     change = silences.set(asked, T0 + 60_000)
     assert change.replaced is None
-    assert change.silence == dataclasses.replace(
-        one, ends_at_ms=T0 + 2 * HOUR, comment="longer", updated_at_ms=T0 + 60_000
-    )
+    assert change.silence == replace(one, ends_at_ms=T0 + 2 * HOUR, comment="longer", updated_at_ms=T0 + 60_000)
     assert silences.all() == [change.silence]
 
 
 def test_the_order_of_matchers_is_no_change() -> None:
     silences = Silences()
     one = made(silences, matchers='gpu="3",alertname="GpuTooHot"')
-    turned = dataclasses.replace(one, matchers=one.matchers[::-1])
+    turned = replace(one, matchers=one.matchers[::-1])
     assert silences.set(turned, T0 + 1).silence.id == one.id
 
 
@@ -118,7 +116,7 @@ def test_the_order_of_matchers_is_no_change() -> None:
 def test_any_other_change_of_an_active_silence_ends_it_and_makes_a_new_one(change: dict[str, object]) -> None:
     silences = Silences()
     one = made(silences)
-    done = silences.set(dataclasses.replace(one, **change), T0 + 10_000)  # type: ignore[arg-type]
+    done = silences.set(replace(one, **change), T0 + 10_000)  # type: ignore[arg-type]
     assert done.replaced is not None
     assert (done.replaced.id, done.replaced.ends_at_ms) == (one.id, T0 + 10_000)
     assert done.silence.id != one.id
@@ -128,9 +126,9 @@ def test_any_other_change_of_an_active_silence_ends_it_and_makes_a_new_one(chang
 def test_a_pending_silence_may_start_at_another_time_from_now_on() -> None:
     silences = Silences()
     one = silences.set(wanted(start=T0 + HOUR, end=T0 + 2 * HOUR), T0).silence
-    moved = silences.set(dataclasses.replace(one, starts_at_ms=T0 + 60_000), T0 + 10).silence
+    moved = silences.set(replace(one, starts_at_ms=T0 + 60_000), T0 + 10).silence
     assert (moved.id, moved.starts_at_ms) == (one.id, T0 + 60_000)
-    back = silences.set(dataclasses.replace(one, starts_at_ms=T0), T0 + 10)
+    back = silences.set(replace(one, starts_at_ms=T0), T0 + 10)
     assert back.silence.id != one.id
     assert back.silence.starts_at_ms == T0 + 10
     assert back.replaced is not None
@@ -141,7 +139,7 @@ def test_a_pending_silence_may_start_at_another_time_from_now_on() -> None:
 def test_an_expired_silence_stays_as_it_was_when_it_is_changed() -> None:
     silences = Silences()
     one = made(silences)
-    again = silences.set(dataclasses.replace(one, ends_at_ms=T0 + 3 * HOUR), T0 + 2 * HOUR)
+    again = silences.set(replace(one, ends_at_ms=T0 + 3 * HOUR), T0 + 2 * HOUR)
     assert again.replaced is None
     assert again.silence.id != one.id
     assert silences.get(one.id) == one
@@ -151,7 +149,7 @@ def test_a_refused_change_leaves_the_silence_as_it_is() -> None:
     silences = Silences()
     one = made(silences)
     with pytest.raises(SilenceError):
-        silences.set(dataclasses.replace(one, ends_at_ms=T0 + 5), T0 + 10)
+        silences.set(replace(one, ends_at_ms=T0 + 5), T0 + 10)
     assert silences.all() == [one]
 
 
@@ -164,16 +162,6 @@ def test_expiring_ends_it_once() -> None:
         silences.expire(one.id, T0 + 8)
     with pytest.raises(UnknownSilence, match="nothing not found"):
         silences.expire("nothing", T0)
-
-
-def test_the_next_change_is_the_nearest_start_or_end() -> None:
-    silences = Silences()
-    assert silences.next_change_ms(T0) is None
-    silences.set(wanted(start=T0 + 50, end=T0 + 100), T0)
-    silences.set(wanted(start=T0, end=T0 + 70), T0)
-    assert [silences.next_change_ms(T0 + at) for at in (0, 49, 50, 70, 100)] == [
-        T0 + 50, T0 + 50, T0 + 70, T0 + 100, None
-    ]  # fmt: skip
 
 
 def test_an_old_silence_is_forgotten_after_its_retention() -> None:
@@ -222,4 +210,4 @@ def test_there_is_an_end_to_how_many_silences_there_are(monkeypatch: pytest.Monk
     one, _ = made(silences), made(silences)
     with pytest.raises(SilenceError, match="2 silences already"):
         made(silences)
-    assert silences.set(dataclasses.replace(one, comment="still"), T0 + 1).silence.id == one.id
+    assert silences.set(replace(one, comment="still"), T0 + 1).silence.id == one.id

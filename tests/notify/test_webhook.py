@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import os
 import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from monitor import threads
 from monitor.config import Secret, Webhook
 from monitor.notify.message import render
 from monitor.notify.sender import SendFailed
 from monitor.notify.webhook import WebhookSender
+from tests.certificates import Authority
+from tests.http_server import answer, serve
 from tests.notify.wire import Answer, Request, Wire, begins, kv_cache_full, notice, wire
 
 MESSAGE = render(notice(begins(kv_cache_full()), begins(kv_cache_full("node7:8001"))))
@@ -105,6 +111,13 @@ def test_what_the_server_says_is_told_without_secrets() -> None:
     assert str(error) == "the server answers 400: bad token *** for *** , sorry"
 
 
+def test_no_half_of_a_secret_is_told() -> None:
+    error = refused(
+        Answer(400, b"x" * 280 + b" Bearer correct-horse-battery"), bearer_token=plain("correct-horse-battery")
+    )
+    assert "cor" not in str(error)
+
+
 def test_a_redirect_is_not_followed(server: Wire) -> None:
     error = refused(Answer(302, b"", {"Location": f"http://{server.host}/elsewhere"}))
     assert "redirect" in str(error)
@@ -165,3 +178,103 @@ def test_many_at_once() -> None:
 
         asyncio.run(main())
     assert len(seen) == 8
+
+
+def test_a_refusal_whose_text_does_not_come_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitor.notify.http._TEXT_SECONDS", 0.05)
+
+    async def headers_alone(request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 100\r\n\r\nbu")
+        await writer.drain()
+
+    async def work() -> SendFailed:
+        async with serve(headers_alone) as server:
+            sender = WebhookSender(deadline=60)
+            with pytest.raises(SendFailed) as failure:
+                await sender.send(Webhook(plain(server.url)), MESSAGE)
+            await sender.close()
+            return failure.value
+
+    error = asyncio.run(work())
+    assert (str(error), error.retry_after) == ("the server answers 503: bu", 7.0)
+
+
+def test_a_refusals_text_that_is_compressed_is_left_where_it_is() -> None:
+    error = refused(Answer(500, gzip.compress(b"no " * 1_000), {"Content-Encoding": "gzip"}))
+    assert str(error) == "the server answers 500"
+
+
+def test_nothing_that_a_server_says_commands_a_terminal() -> None:
+    error = refused(Answer(500, "no\x1b]0;owned\x07 \u202eway\n\u200b!".encode()))
+    assert str(error) == "the server answers 500: no ]0;owned way !"
+
+
+def tls_of(pair: tuple[Path, Path]) -> ssl.SSLContext:
+    """A server's side, with this certificate and key."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*pair)
+    return context
+
+
+def test_an_authority_that_was_replaced_is_read_again(tmp_path: Path) -> None:
+    ours, others = Authority(tmp_path / "ours"), Authority(tmp_path / "others", "other")
+
+    async def work() -> int:
+        async with serve(answer(b""), tls_of(others.sign("server"))) as server:
+            sender, hook = WebhookSender(), Webhook(plain(server.url), ca_file=ours.ca)
+            with pytest.raises(SendFailed, match="the certificate is not trusted: unable to get local issuer"):
+                await sender.send(hook, MESSAGE)
+            ours.ca.write_bytes(others.ca.read_bytes())
+            await sender.send(hook, MESSAGE)
+            await sender.close()
+            return len(server.requests)
+
+    assert asyncio.run(work()) == 1
+
+
+def test_an_authority_that_cannot_be_read_holds_up_no_other_webhook(tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "ca.pem")  # who opens it waits, as for a network mount whose server is gone
+
+    async def work() -> int:
+        async with serve(answer(b"")) as server:
+            sender, hanging = WebhookSender(deadline=0.01), Webhook(plain("https://127.0.0.1:1"), ca_file=pipe)
+            for _ in range(threads.MOST + 1):
+                with pytest.raises(SendFailed, match=r"ca\.pem: no answer in 0\.01 s"):
+                    await sender.send(hanging, MESSAGE)
+            await sender.close()
+            other = WebhookSender()
+            await other.send(Webhook(plain(server.url)), MESSAGE)
+            await other.close()
+            return len(server.requests)
+
+    try:
+        assert asyncio.run(work()) == 1
+    finally:
+        os.close(os.open(pipe, os.O_RDWR))
+
+
+def test_a_server_that_is_not_trusted_breaks_no_send_to_another(tmp_path: Path) -> None:
+    ours, others = Authority(tmp_path / "ours"), Authority(tmp_path / "others", "other")
+
+    async def work() -> None:
+        asked, refused = asyncio.Event(), asyncio.Event()
+
+        async def slow(request: bytes, writer: asyncio.StreamWriter) -> None:
+            asked.set()
+            await refused.wait()
+            await answer(b"")(request, writer)
+
+        async with (
+            serve(slow, tls_of(ours.sign("good"))) as good,
+            serve(answer(b""), tls_of(others.sign("foreign"))) as foreign,
+        ):
+            sender = WebhookSender(deadline=60)
+            sending = asyncio.create_task(sender.send(Webhook(plain(good.url), ca_file=ours.ca), MESSAGE))
+            await asked.wait()
+            with pytest.raises(SendFailed, match="not trusted"):
+                await sender.send(Webhook(plain(foreign.url), ca_file=ours.ca), MESSAGE)
+            refused.set()
+            await sending
+            await sender.close()
+
+    asyncio.run(work())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from monitor.planning.advice import advise
 from monitor.planning.gpus import GIB
 from monitor.planning.observed import Observed, Rows, of_scrape, of_store
+from monitor.records import replace
 
 RECORDED = Path(__file__).parents[1] / "data"
 WELL = Observed(

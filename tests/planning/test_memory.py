@@ -3,8 +3,6 @@ one again."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from monitor.planning.gpus import GIB
@@ -21,6 +19,7 @@ from monitor.planning.memory import (
 )
 from monitor.planning.model import BadModel, read_model
 from monitor.planning.plan import token_size
+from monitor.records import replace
 from tests.planning.models import GQA, HYBRID, LATENT, SLIDING
 from tests.planning.test_model import LLAMA, SHAPES
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from monitor.planning.gpus import GIB, find
 from monitor.planning.memory import Layout
 from monitor.planning.model import BadModel, read_model
 from monitor.planning.plan import Plan, Wish, flags, make
+from monitor.records import replace
 from tests.planning.test_model import LLAMA, SHAPES
 
 

@@ -85,6 +85,10 @@ def main() -> None:
     say(Known(Facts(server=order.spec.server, url=order.spec.url, model="fake-model")))
     say(Progress(began_ms, "measuring", "concurrency 1", 0, 2, 0.1))
     say(StepDone(step(1)))
+    if plays in ("profiled", "profile written"):
+        say(Note(began_ms, "the server's torch profiler runs, for 30 s at most: it slows the server down"))
+    if plays == "profile written":
+        say(Note(began_ms, "the torch profile was written in 2.0 s; it is in /traces"))
     say(Note(began_ms, "a note"))
     sys.stdout.buffer.write(b"this is no message\n")
     if plays == "long line":
@@ -98,7 +102,7 @@ def main() -> None:
     if plays == "silent":
         time.sleep(60)
     cancelled = False
-    if plays in ("wait", "slow to write"):
+    if plays in ("wait", "slow to write", "profiled", "profile written"):
         # Until it is told to end, or whoever started it is gone.
         cancelled = sys.stdin.buffer.readline() in (b"cancel\n", b"")
     if plays == "slow to write":

@@ -6,7 +6,6 @@ alone. For tests of whatever shows, keeps or compares results, and for pictures.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,6 +36,7 @@ from monitor.probes.schema import (
     Step,
     WorkloadName,
 )
+from monitor.records import replace
 
 BEGAN_MS = 1_795_296_600_000
 """2026-11-21 21:30 UTC."""
@@ -366,7 +366,7 @@ def _priority(clock: _Clock, pace: Pace, few: bool) -> None:
 def _soak(clock: _Clock, pace: Pace, few: bool) -> None:
     minutes = 3 if few else 20
     for minute in range(minutes):
-        slower = dataclasses.replace(pace, slower=pace.slower * (1 + 0.004 * minute))
+        slower = replace(pace, slower=pace.slower * (1 + 0.004 * minute))
         at, records = 0.0, []
         while at < 58:
             at += clock.rng.expovariate(0.5)
@@ -463,7 +463,7 @@ def made(
 ) -> Result:
     """One result, the same each time for the same arguments. ``few``: a small one, made in milliseconds."""
     clock = _Clock(random.Random(seed))
-    own = dataclasses.replace(pace or Pace(), slower=slower)
+    own = replace(pace or Pace(), slower=slower)
     for maker in _MAKERS.values() if workload == "suite" else [_MAKERS[workload]]:
         maker(clock, own, few)
     text = random.Random(7)

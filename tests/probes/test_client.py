@@ -234,6 +234,25 @@ def test_nobody_there_is_refused() -> None:
             record = await send(client)
         assert record.outcome == "refused"
         assert record.error.startswith("no connection to nobody.invalid:80: ")
+        assert "is its host's name right?" in record.error
+
+    asyncio.run(run())
+
+
+def test_why_a_server_cannot_be_asked_is_in_a_person_s_words() -> None:
+    async def why(url: str) -> str:
+        async with Client(url, "m") as client:
+            with pytest.raises(CannotStart) as told:
+                await client.get("/v1/models")
+        assert "Cannot connect to host" not in str(told.value)
+        assert "ssl:default" not in str(told.value)
+        return told.value.why
+
+    async def run() -> None:
+        assert await why("http://127.0.0.1:1") == "Connection refused"
+        assert "is its host's name right?" in await why("http://nobody.invalid:80")
+        async with PaceServer(QUICK) as server:
+            assert "write http:// in place of https://" in await why(server.url.replace("http:", "https:"))
 
     asyncio.run(run())
 
@@ -476,7 +495,8 @@ def test_tls_is_checked_unless_it_is_said_otherwise(certificate: Path) -> None:
                     record = await send(client)
                     assert record.outcome == outcome
                     if outcome == "refused":
-                        assert "certificate" in record.error.lower()
+                        assert "certificate is not taken" in record.error
+                        assert "--ca" in record.error
 
     asyncio.run(run())
 

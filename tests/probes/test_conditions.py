@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monitor.probes.compare import violations
-from monitor.probes.conditions import BadCondition
+from monitor.probes.conditions import BadCondition, violations
 from monitor.probes.schema import Change, Comparison
 
 CHANGES = (

@@ -421,6 +421,12 @@ def test_doublings_that_were_measured() -> None:
     )
 
 
+def test_a_first_token_that_does_not_wait_for_longer_prompts_has_no_price() -> None:
+    steps = [lengths_step(prompt, 50, ttft, 600) for prompt, ttft in ((10, 20.0), (100, 12.0), (1000, 16.0))]
+    prompt, *_ = said(result(*steps, workload="lengths"), "doubling")
+    assert prompt.text.startswith("TTFT does not grow with the prompt up to 1,000 tokens, by a line through 3")
+
+
 def test_where_nothing_was_doubled_the_line_says_that_it_is_one() -> None:
     steps = [lengths_step(prompt, 50, 20 + prompt / 10, 600 + prompt / 10) for prompt in (10, 100, 1000)]
     prompt, output = said(result(*steps, workload="lengths"), "doubling")
@@ -529,6 +535,11 @@ def test_memory_and_room() -> None:
         "The GPUs' memory held 120 GiB of 160 GiB (75 %) at the most; the KV cache was never above 25 %, that is about "
         "25,000 of 100,000 tokens: there is room for more or longer requests."
     )
+
+
+def test_a_cache_that_is_all_but_empty_is_not_said_to_be_at_nothing() -> None:
+    of = result(*sweep((1, 100.0), server=ServerReading(kv_usage_max=0.0004)), facts=Facts(kv_cache_tokens=100_000))
+    assert one(of, "memory").text.startswith("The KV cache was never above 0.1 %, that is about 40 of 100,000 tokens")
 
 
 def test_accuracy() -> None:

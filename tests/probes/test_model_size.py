@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from pathlib import Path
+
+import pytest
 
 from monitor.probes.model_size import look, weights_bytes
 
@@ -33,6 +36,15 @@ def test_a_cache_by_the_models_name(tmp_path: Path) -> None:
     assert weights_bytes("org/name", caches) == 7
     assert weights_bytes("org/other", caches) is None
     assert weights_bytes("../name", caches) is None
+
+
+def test_without_a_thread_it_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    write(tmp_path / "pytorch_model.bin", 5)
+    monkeypatch.setattr(threading.Thread, "start", none)
+    assert asyncio.run(look(str(tmp_path))) is None
 
 
 def test_what_is_not_here_is_not_known(tmp_path: Path) -> None:

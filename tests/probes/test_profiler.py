@@ -73,7 +73,9 @@ def test_it_runs_around_a_block_and_says_where_the_trace_is(tmp_path: Path) -> N
             assert profile.ends_s is not None
             assert profile.began_s is not None
             assert profile.ends_s - profile.began_s == 60.0
+            assert profiler.was_left_on(text for text, _ in said)
         assert not profile.running
+        assert not profiler.was_left_on(text for text, _ in said)
         return profile
 
     profile = asyncio.run(go())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monitor.probes.roofline import Peak, batch_at_ridge, by_server, by_weights, peak
+from monitor.probes.roofline import Peak, by_server, by_weights, peak
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,6 @@ def test_shares_by_weights() -> None:
     assert found.compute == pytest.approx(2 * 8e9 * 3200 / 2 / 1000e12)
     assert found.intensity == pytest.approx(32), "the number of tokens, where a parameter has two bytes"
     assert (found.ridge, found.source, found.nearer) == (200, "weights", "memory bandwidth")
-    assert batch_at_ridge(TOP) == 200
-    assert batch_at_ridge(TOP, 1.0) == 100
     assert by_weights(TOP, weights_bytes=0, steps_per_s=100, tokens_per_s=3200, gpus=2) is None
     assert by_weights(TOP, weights_bytes=1e9, steps_per_s=0, tokens_per_s=0, gpus=1) is None
 

@@ -23,6 +23,7 @@ from monitor.probes.headline import sweep
 from monitor.probes.kept import InTheWay, Limits, NoSuchRun
 from monitor.probes.names import resolve, slug
 from monitor.probes.process import Patience
+from monitor.probes.profiles import Profiles
 from monitor.probes.runs import Runs, capacity
 from monitor.probes.schema import ENDED, RunDetail, RunRow, Secrets, Slo, Spec
 from monitor.probes.series import FAMILIES, ProbeSeries
@@ -207,6 +208,39 @@ def test_a_run_that_is_killed_is_lost(tmp_path: Path) -> None:
         detail = await on.end(row)
         assert detail.row.state == "lost"
         assert "SIGKILL" in detail.row.error
+
+    play(tmp_path, story)
+
+
+def test_the_profiler_of_a_run_that_is_killed_is_stopped(tmp_path: Path) -> None:
+    posted: list[tuple[str, str, str | None]] = []
+
+    @asynccontextmanager
+    async def posting(url: str, secrets: Secrets) -> AsyncIterator[Callable[[str], Awaitable[tuple[int, str]]]]:
+        async def post(path: str) -> tuple[int, str]:
+            posted.append((url, path, secrets.api_key))
+            return 200, ""
+
+        yield post
+
+    async def killed(on: Stage, plays: str) -> RunDetail:
+        row = await on.play(plays)
+        one = on.runs._live[row.id]
+        await on.until(lambda: any(note.text == "a note" for note in one.notes))
+        assert one._process is not None
+        os.kill(one._process.pid, signal.SIGKILL)
+        return await on.end(row)
+
+    async def story(on: Stage) -> None:
+        on.runs.profiles = Profiles(posting)
+        await killed(on, "wait")
+        assert posted == [], "it had not begun to trace"
+        detail = await killed(on, "profiled")
+        await on.until(lambda: bool(posted))
+        assert posted == [("http://127.0.0.1:8000", "/stop_profile", "ours")]
+        assert "told to stop its torch profiler" in detail.notes[-1].text
+        await killed(on, "profile written")
+        assert len(posted) == 1, "that was over"
 
     play(tmp_path, story)
 
@@ -435,6 +469,30 @@ def test_what_is_found_again_is_listed_once_it_can_be_had(tmp_path: Path, monkey
         monkeypatch.setattr(on.runs.kept, "_write_files", look)
         await on.until(lambda: len(seen) >= 2)
         assert seen[:2] == [([f"{id}.json"], "lost"), (["index.json"], "cancelled")]
+
+    play(tmp_path, story)
+
+
+def test_results_are_looked_at_again_once_there_are_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    id = killed(tmp_path, "wait")
+
+    async def story(on: Stage) -> None:
+        summary, asked = on.runs.kept.summary, 0
+
+        def refused(id: str) -> RunDetail | None:
+            nonlocal asked
+            asked += 1
+            raise OSError(errno.EAGAIN, "no thread can be started")
+
+        monkeypatch.setattr(on.runs.kept, "summary", refused)
+        with pytest.raises(ProbeError, match=r"now: no thread"):
+            await on.runs.detail(id)
+        await on.until(lambda: asked >= 2)
+        monkeypatch.setattr(on.runs.kept, "summary", summary)
+        await on.until(lambda: resolve(on.runs.rows(), id).state == "cancelled")
+        monkeypatch.setattr("monitor.probes.kept._is_within", lambda path, folder: refused(id))
+        with pytest.raises(ProbeError, match=r"now: no thread"):
+            await on.runs.kept.file(id, "summary.md")
 
     play(tmp_path, story)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import msgspec
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from monitor.probes import saturation, statistics
 from monitor.probes.saturation import Saturation, gain, highest_in_target, judged, knee, peak, pieces, points, student
 from monitor.probes.schema import Metrics, Readings, Record, ServerReading, Step, Window
+from monitor.records import replace
 from tests.probes.made_results import Pace, closed
 
 

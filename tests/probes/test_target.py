@@ -147,10 +147,34 @@ def test_a_model_that_is_not_served_is_refused_with_those_that_are() -> None:
         find(Server({"/v1/models": MODELS}), Spec("latency", "http://gpu:8000", model="x"))
 
 
-@pytest.mark.parametrize("url", ["", "gpu:8000", "ftp://gpu", "http://", "http://gpu:99999"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "gpu:8000",
+        "ftp://gpu",
+        "file:///etc/passwd",
+        "http://",
+        "http://gpu:99999",
+        "http://gpu/a?b=",
+        "http://gpu/a#",
+    ],
+)
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(CannotStart, match="is no server's address"):
         target.address(url)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "169.254.169.254", "169.254.169.254:80", "2852039166", "0xa9fea9fe", "[fd00:ec2:0::254]", "100.100.100.200",
+        "[::ffff:169.254.169.254]", "Metadata.google.internal.", "user@169.254.169.254",
+    ],
+)  # fmt: skip
+def test_a_clouds_own_secrets_are_not_asked_for(host: str) -> None:
+    with pytest.raises(CannotStart, match="is where a cloud keeps its machines' secrets"):
+        target.address(f"http://{host}/latest")
 
 
 def test_an_address_may_be_written_with_its_path() -> None:

@@ -104,8 +104,36 @@ def test_absent_names_what_is_absent() -> None:
     assert over(head, "absent_over_time(up[90s])", 0, 2 * MINUTE, MINUTE) == {"{}": [(2 * MINUTE, 1.0)]}
 
 
+@pytest.mark.parametrize(
+    ("selector", "labels"),
+    [
+        ('a="1",a=~".+"', "{}"),
+        ('a=~".+",a="1"', '{a="1"}'),
+        ('a!="2",a="1"', "{}"),
+        ('a="1",a="2",b="3"', '{b="3"}'),
+        ('a="1",a="1",b="3"', '{b="3"}'),
+        ('a="",b="1"', '{b="1"}'),
+        ('a="1",b!="2",c="3"', '{a="1",c="3"}'),
+        ('b!="2",b="",a="1"', '{a="1"}'),
+        ('a="1",a!~"x|",b="2"', '{b="2"}'),
+        ('a!="x",a=~"1",b="2",a="1"', '{b="2"}'),
+        ('__name__!="m",__name__!="o",a="nope"', '{a="nope"}'),
+    ],
+)
+def test_absent_has_the_labels_that_no_other_matcher_takes_back(selector: str, labels: str) -> None:
+    """As promtool 3 says, where its store has other series."""
+    head = load(MINUTE, up=[1.0])
+    name = "" if "__name__" in selector else "n"
+    assert at(head, f"absent({name}{{{selector}}})", 0) == {labels: 1.0}
+    assert at(head, f"absent_over_time({name}{{{selector}}}[5m])", 0) == {labels: 1.0}
+
+
 def test_timestamp_of_a_selector_is_the_samples_own() -> None:
     head = load(MINUTE, x=[1.0, 2.0])
+    assert at(head, "timestamp(x @ 65)", 600_000) == {"{}": 60.0}
+    assert at(head, "timestamp((x @ 65))", 600_000) == {"{}": 60.0}
+    assert at(head, "timestamp(x @ 65 + 0)", 600_000) == {"{}": 600.0}
+    assert over(head, "timestamp(x)", 30_000, 90_000, 60_000) == {"{}": [(30_000, 0.0), (90_000, 60.0)]}
     assert at(head, "timestamp(x)", 100_000) == {"{}": 60.0}
     assert at(head, "timestamp(x + 0)", 100_000) == {"{}": 100.0}
     assert over(head, "timestamp(x)", 30_000, 90_000, 30_000) == {"{}": [(30_000, 0.0), (60_000, 60.0), (90_000, 60.0)]}
@@ -125,6 +153,35 @@ def test_label_replace_and_label_join() -> None:
     with pytest.raises(PromQLError, match="invalid regular expression"):
         plan(r'label_replace(x, "a", "b", "c", "\xff")')
     plan(r'x{a=~"\xff"}')
+
+
+def test_label_replace_lets_no_series_fall_together_at_any_two_steps() -> None:
+    """As promtool 3 says of a subquery."""
+    head = load(MINUTE, p__a_1=[1.0, None], q__a_1=[None, 2.0])
+    one = 'label_replace({__name__=~"p|q"}, "__name__", "z", "", "")'
+    assert at(head, one, 0) == {'z{a="1"}': 1.0}
+    with pytest.raises(PromQLError, match="same labelset"):
+        over(head, one, 0, 5 * MINUTE, 5 * MINUTE)
+    with pytest.raises(PromQLError, match="same labelset"):
+        at(head, f"count_over_time({one}[5m:1m])", MINUTE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ('"", ",", "a"', "invalid destination label name in label_join(): "),
+        ('"d", ",", ""', "invalid source label name in label_join(): "),
+        ('"d", ",", "a", ""', "invalid source label name in label_join(): "),
+        (r'"\xff", ",", "a"', "invalid destination label name in label_join(): \udcff"),
+        (r'"d", ",", "\xff"', "invalid source label name in label_join(): \udcff"),
+    ],
+)
+def test_label_join_refuses_what_is_no_name(arguments: str, message: str) -> None:
+    """As promtool 3 does, also of what selects nothing; no source at all is allowed."""
+    with pytest.raises(PromQLError) as caught:
+        plan(f"label_join(x, {arguments})")
+    assert str(caught.value) == message
+    assert at(load(1, x__d_1=[1.0]), 'label_join(x, "d", ",")', 0) == {"x": 1.0}
 
 
 def histogram(**counts: float) -> Head:
@@ -169,3 +226,38 @@ def test_the_odd_histograms() -> None:
 )
 def test_count_values_writes_numbers_as_go_does(value: float, text: str) -> None:
     assert format_value(value) == text
+
+
+def test_a_mean_of_what_is_too_large_to_be_summed_is_taken_step_by_step() -> None:
+    large = [1e308, 1.5e308, 0.5e308, 1.2e308]  # 4.2e308 is beyond what a float holds
+    head = load(MINUTE, x=[*large], y=[-value for value in large], z=[1.6e308, 1.6e308, -1.6e308, -1.6e308, 5e307])
+    assert at(head, "avg_over_time(x[4m])", 3 * MINUTE)["{}"] == pytest.approx(1.05e308, rel=1e-15)
+    assert at(head, "avg_over_time(y[4m])", 3 * MINUTE)["{}"] == pytest.approx(-1.05e308, rel=1e-15)
+    assert at(head, "avg_over_time(z[5m])", 4 * MINUTE)["{}"] == pytest.approx(1e307, rel=1e-14)
+    # What the large ones swallow is kept apart, and added in the end.
+    head = load(MINUTE, x=[1e16, 1.0, -1e16])
+    assert at(head, "avg_over_time(x[3m])", 2 * MINUTE) == {"{}": 1 / 3}
+    assert at(head, "sum_over_time(x[3m])", 2 * MINUTE) == {"{}": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("values", "mean"),
+    [
+        ([1e308, 0.7e308, 1.3e308], 1e308),
+        ([1e308, 9e291, 9e291, 9e291, 1.7e308, 3e307], 5.000000000000001e307),
+        ([1e308, *[9e291] * 40, 1.7e308, 3e307, -1e308], 4.5454545454545525e306),
+        # Whole numbers whose sum is beyond 2^53, and each of them far from it.
+        ([2.0**50 - less for less in (17, 73, 97, 9, 33, 15, 63, 97, 57, 61)], 1125899906842571.8),
+    ],
+)
+def test_a_mean_has_the_last_digit_of_prometheus(values: list[float], mean: float) -> None:
+    """As promtool 3 says."""
+    assert at(load(15_000, x=[*values]), "avg_over_time(x[20m])", 15 * MINUTE) == {"{}": mean}
+
+
+def test_a_line_through_infinities_has_no_slope() -> None:
+    head = load(MINUTE, x=[math.inf, math.inf], y=[3.0, 3.0])
+    assert math.isnan(at(head, "deriv(x[5m])", MINUTE)["{}"])
+    assert math.isnan(at(head, "predict_linear(x[5m], 60)", MINUTE)["{}"])
+    assert at(head, "deriv(y[5m])", MINUTE) == {"{}": 0.0}
+    assert at(head, "predict_linear(y[5m], 60)", MINUTE) == {"{}": 3.0}

@@ -241,6 +241,8 @@ def test_what_roll_ups_can_answer_reads_no_samples(text: str, values: list[float
         ("sum_over_time(x[5m])", [2.0**50] * 14_000, HOUR, 5 * MINUTE_MS),
         ("sum_over_time(x[5m])", [2.0**46] * 14_000, HOUR, 5 * MINUTE_MS),  # exact in each minute, but not in five
         ("avg_over_time(x[5m])", [2.0**46 + 1] * 14_000, HOUR, 5 * MINUTE_MS),
+        ("sum_over_time(x[5m])", [-(2.0**46) - 1] * 14_000, HOUR, 5 * MINUTE_MS),
+        ("avg_over_time(x[5m])", [-(2.0**46) - 1, 3.0] * 7000, HOUR, 5 * MINUTE_MS),
         ("rate(x[5m])", GAUGE, HOUR, 5 * MINUTE_MS),  # resets in every minute
         ("irate(x[5m])", COUNTER, HOUR, 5 * MINUTE_MS),
         ("changes(x[5m])", COUNTER, HOUR, 5 * MINUTE_MS),
@@ -275,7 +277,7 @@ def test_a_long_window_at_one_moment_is_answered_from_roll_ups_too() -> None:
 
 def test_a_short_lookback_reads_samples() -> None:
     plain, rolled = stores([regular(NOISE)])
-    for lookback_ms, read in ((30_000, 1), (61_000, 0)):
+    for lookback_ms, read in ((30_000, 1), (60_000, 0), (61_000, 0)):
         made = plan("x", lookback_ms=lookback_ms)
         rolled.series[0].read = 0
         want = answer(made, plain, HOUR, 3 * HOUR, 5 * MINUTE_MS)
@@ -292,6 +294,63 @@ def test_lookback_ends_between_minutes() -> None:
         want = answer(plan("x", lookback_ms=lookback_ms), plain, 0, 3 * HOUR, MINUTE_MS)
         assert answer(plan("x", lookback_ms=lookback_ms), rolled, 0, 3 * HOUR, MINUTE_MS) == want
     assert rolled.series[0].read == 0
+
+
+@pytest.mark.parametrize("text", ["x", "timestamp(x)", "x offset 7m", "timestamp(x offset 7m)"])
+@pytest.mark.parametrize("after_ms", [-1, 0, 1, 30_000])
+def test_a_series_that_stops_is_found_just_as_long(text: str, after_ms: int) -> None:
+    """Its last sample, and a staleness marker where there is one, in any minute about the first one that is asked."""
+    for minute in range(45, 63):
+        for marker_ms in (None, 1, MINUTE_MS - 1, MINUTE_MS, 3 * MINUTE_MS):
+            last_ms = minute * MINUTE_MS + after_ms
+            times = array("q", range(last_ms - 30 * MINUTE_MS, last_ms + 1, 20_000))
+            values = array("d", range(len(times)))
+            if marker_ms is not None:
+                times.append(last_ms + marker_ms)
+                values.append(STALE)
+            plain, rolled = stores([(make_labels("x"), times, values)])
+            want = answer(plan(text), plain, HOUR, 2 * HOUR, MINUTE_MS)
+            assert answer(plan(text), rolled, HOUR, 2 * HOUR, MINUTE_MS) == want, (minute, marker_ms)
+            assert rolled.series[0].read == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["rate(x[1m])", "increase(x[3m])", "max_over_time(x[3m])", "min_over_time(x[3m])", "last_over_time(x[1m])"]
+)
+def test_what_has_holes_is_answered_from_roll_ups_too(text: str) -> None:
+    labels, times, values = regular(COUNTER)
+    there = [k for k in range(len(times)) if times[k] // MINUTE_MS % 11 not in (3, 4, 5, 6, 8)]
+    holes = labels, array("q", (times[k] for k in there)), array("d", (values[k] for k in there))
+    plain, rolled = stores([holes])
+    want = answer(plan(text), plain, HOUR, 3 * HOUR, MINUTE_MS)
+    assert isinstance(want, list)
+    assert 40 < len(want[0][1]) < 121
+    assert answer(plan(text), rolled, HOUR, 3 * HOUR, MINUTE_MS) == want
+    assert rolled.series[0].read == 0
+
+
+@pytest.mark.parametrize(("text", "minutes"), [("x", 60), ("timestamp(x)", 60), ("rate(x[5m])", 55)])
+def test_what_reaches_over_an_hour_is_worth_roll_ups(text: str, minutes: int) -> None:
+    for more, read in ((-1, 1), (0, 0)):
+        _, rolled = stores([regular(COUNTER)])
+        assert isinstance(answer(plan(text), rolled, HOUR, HOUR + (minutes + more) * MINUTE_MS, MINUTE_MS), list)
+        assert rolled.series[0].read == read
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "samples"),
+    [
+        ("x", NOISE, 25 + 125),
+        ("timestamp(x)", NOISE, 25 + 125),
+        ("rate(x[5m])", COUNTER, 25 + 125),
+        ("sum_over_time(x[5m])", NOISE, 25 + 125 + 125 * 60),  # which they cannot answer
+    ],
+)
+def test_the_minutes_that_a_query_reads_are_limited(text: str, values: list[float], samples: int) -> None:
+    _, rolled = stores([regular(values)])
+    assert range_query(plan(text), rolled, HOUR, 3 * HOUR, 5 * MINUTE_MS, Limits(max_samples=samples))
+    with pytest.raises(PromQLError, match="too many samples"):
+        range_query(plan(text), rolled, HOUR, 3 * HOUR, 5 * MINUTE_MS, Limits(max_samples=samples - 1))
 
 
 def test_roll_ups_count_less_against_the_limit_of_samples() -> None:

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from monitor.promql.errors import PromQLError
+from monitor.promql.lexer import _Lexer
 from monitor.promql.parse import parse, parse_selector
 from monitor.promql.tree import Binary, Call, Negation, Number, Range, Selector, String, Subquery, When
 from monitor.selector import Matcher
@@ -143,10 +147,28 @@ def test_minus_binds_weaker_than_power() -> None:
     assert right.left == Number(2.0)
 
 
+def test_minus_binds_tighter_than_times() -> None:
+    times = parse("-x * 2")
+    assert isinstance(times, Binary)
+    assert isinstance(times.left, Negation)
+
+
+def test_a_plus_changes_nothing() -> None:
+    assert parse("+1") == Number(1.0)
+    assert parse("-1") == Number(-1.0)
+    assert parse("+x") == parse("x")
+    assert parse("x offset +5m") == parse("x offset 5m")
+    assert parse("x offset -5m") == Selector((Matcher("__name__", "=", "x"),), When(-300_000))
+    assert parse("x[+5m]") == parse("x[5m]")
+
+
 @pytest.mark.parametrize(
     ("text", "where", "message"),
     [
         ("sum(rate(x[5m])", "1:4", "unclosed left parenthesis"),
+        ("x{a=`\ufffd`}", "1:5", "invalid UTF-8 rune"),
+        ('x{a="\ufffd"}', "1:5", "invalid UTF-8 rune"),
+        ('x{a="\\400"}', "1:5", "escape sequence is an invalid Unicode code point"),
         ("sum(x))", "1:7", "unexpected right parenthesis"),
         ("rate(x[5m)", "1:10", 'unexpected ")" in subquery or range, expected ":" or "]"'),
         ("up ==", "1:6", "unexpected end of input"),
@@ -237,3 +259,17 @@ def test_a_selector_of_the_api_is_a_selector_alone() -> None:
         with pytest.raises(PromQLError) as caught:
             parse_selector(text)
         assert str(caught.value) == said
+
+
+def test_what_cuts_a_query_into_tokens_is_let_go_without_a_look_for_garbage() -> None:
+    # What a start leaves for such a look is frozen with all that it keeps.
+    gc.disable()
+    try:
+        for text in ("sum by (a) (up[5m])", "up["):
+            lexer = _Lexer(text)
+            gone = weakref.ref(lexer)
+            lexer.run()
+            del lexer
+            assert gone() is None
+    finally:
+        gc.enable()

@@ -10,8 +10,10 @@ import re
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from monitor.records import replace
 
 RECORD = Path(__file__).parent / "promtool_rule_tests.json"
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
 
+from monitor.promql.frame import Context
+from monitor.promql.selectors import Instant, RangeOf
 from monitor.rules.alerting import Alerts
 from monitor.rules.rule_file import read_rules
 from monitor.rules.transition import Transition
@@ -116,6 +119,93 @@ def test_a_recording_rule_is_seen_by_the_next_rule_of_the_same_evaluation() -> N
     assert stage.series("y") == {make_labels("y", made="here"): 4.0}
     stage.at(10, (X, STALE))
     assert stage.series("y") == {}
+
+
+def test_what_a_rule_recorded_is_seen_over_a_range_by_the_next_ones() -> None:
+    """Also where another rule had asked for the same range before."""
+    body = (
+        "- record: before\n  expr: count_over_time(n[1m])\n"
+        "- record: n\n  expr: x\n"
+        "- record: after\n  expr: count_over_time(n[1m])\n"
+        "- record: began\n  expr: count_over_time(ALERTS[1m])\n"
+        "- alert: A\n  expr: x\n"
+        "- record: fires\n  expr: count_over_time(ALERTS[1m])"
+    )
+    stage = Stage(body)
+    for second, before in ((0, None), (10, 1), (20, 2)):
+        stage.at(second, (X, 1))
+        found = [stage.series(name) for name in ("before", "after", "began", "fires")]
+        assert [next(iter(one.values()), None) for one in found] == [
+            before,
+            (before or 0) + 1,
+            before,
+            (before or 0) + 1,
+        ]
+
+
+def test_a_range_that_several_rules_ask_for_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = "\n".join(
+        f"- record: r{i}\n  expr: {expr}"
+        for i, expr in enumerate(
+            (
+                "rate(x[1m])",
+                "sum(rate(x[1m]))",
+                "rate(x[2m])",
+                "rate(x[1m] offset 5s)",
+                'rate(x{a!=""}[1m])',
+                "-rate(x[1m])",
+            )
+        )
+    )
+    stage = Stage(body)
+    read: list[int] = []
+    columns = RangeOf.columns
+
+    def spy(self: RangeOf, context: Context) -> Any:
+        read.append(self.range_ms)
+        return columns(self, context)
+
+    monkeypatch.setattr(RangeOf, "columns", spy)
+    for second in (0, 10):
+        stage.at(second, (X, second))
+    assert read == [60_000, 120_000, 60_000, 60_000] * 2
+    values = [list(stage.series(f"r{i}").values()) for i in range(6)]
+    assert values[0] == values[1] == [-value for value in values[5]] != []
+
+
+def test_what_a_rule_recorded_is_seen_by_the_next_ones_also_where_another_looked_before() -> None:
+    body = (
+        "- record: before\n  expr: n + 0\n"
+        "- record: n\n  expr: x\n"
+        "- record: after\n  expr: n + 0\n"
+        "- record: began\n  expr: count(ALERTS)\n"
+        "- alert: A\n  expr: x\n"
+        "- record: fires\n  expr: count(ALERTS)"
+    )
+    stage = Stage(body)
+    for second, value, before in ((0, 1, None), (10, 2, 1), (20, 3, 2)):
+        stage.at(second, (X, value))
+        found = [stage.series(name) for name in ("before", "after", "began", "fires")]
+        assert [next(iter(one.values()), None) for one in found] == [before, value, before and 1, 1]
+
+
+def test_what_several_rules_look_at_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    exprs = ("x + 0", "x + 1", "x offset 10s", 'x{a!=""} + 0', "sum(x)", "x @ start()", '{__name__="x",a="1"} + 0')
+    stage = Stage("\n".join(f"- record: r{i}\n  expr: >-\n    {expr}" for i, expr in enumerate(exprs)))
+    read: list[tuple[Matcher, ...]] = []
+    newest = Instant._newest
+
+    def spy(self: Instant, series: Any, at_ms: int) -> Any:
+        read.append(tuple(self.selection.matchers))
+        return newest(self, series, at_ms)
+
+    monkeypatch.setattr(Instant, "_newest", spy)
+    for second in (0, 10):
+        stage.at(second, (X, second))
+    # What is bound to a time by @ is read by itself.
+    assert len(read) == 5 * 2
+    values = [list(stage.series(f"r{i}").values()) for i in range(len(exprs))]
+    assert values == [[10.0], [11.0], [0.0], [10.0], [10.0], [10.0], [10.0]]
 
 
 def test_a_number_is_recorded_without_labels_and_nan_is_a_value() -> None:
@@ -308,8 +398,58 @@ def test_each_group_has_its_own_beat() -> None:
 def test_missed_evaluations_are_left_out_and_the_beat_stays() -> None:
     stage = Stage(alert())
     stage.at(0)
+    stage.at(19.9)
+    assert (stage.engine.evaluations, stage.engine.late) == (2, 0)
     stage.at(37)
     assert stage.engine.next_due_ms == START + 40_000
+    assert (stage.engine.evaluations, stage.engine.late) == (3, 1)
+
+
+_THREE = (
+    "groups:\n- {name: a, rules: [{alert: A, expr: x}, {alert: B, expr: x}]}\n- {name: b, rules: [{alert: C, expr: x}]}"
+)
+
+
+def test_between_two_rules_there_is_time_for_other_things() -> None:
+    stage = Stage(read_rules(_THREE))
+    stage.head.append(X, START, 1)
+    steps = stage.engine.steps(START, stage.head)
+    assert [[one.alert.rule for one in changed] for changed in steps] == [[], ["A"], ["B"], ["C"]]
+    group, _ = stage.engine.groups_status()
+    assert group.duration_seconds == 2  # what was done in between is not in it
+
+
+def test_what_is_left_of_an_evaluation_stays_due() -> None:
+    stage = Stage(read_rules(_THREE))
+    stage.head.append(X, START, 1)
+    steps = stage.engine.steps(START, stage.head)
+    assert [one.alert.rule for _ in range(2) for one in next(steps)] == ["A"]
+    steps.close()
+    assert stage.engine.next_due_ms == 0
+    assert [one.alert.rule for one in stage.at(1)] == ["C"]
+    assert [one.alert.rule for one in stage.at(10)] == ["B"]
+
+
+def test_rules_that_are_reloaded_in_the_middle_of_an_evaluation_are_the_new_ones() -> None:
+    stage = Stage(read_rules(_THREE))
+    stage.head.append(X, START, 1)
+    steps = stage.engine.steps(START, stage.head)
+    assert [one.alert.rule for _ in range(2) for one in next(steps)] == ["A"]
+    stage.engine.reload(read_rules(_THREE.replace("alert: C", "alert: D").replace("name: b", "name: c")))
+    assert list(steps) == []
+    # The rest of the first group does not wait for its next turn, which may be an hour away.
+    assert [(one.alert.rule, one.after) for one in stage.at(1)] == [("B", "firing"), ("D", "firing")]
+
+
+def test_a_group_that_is_done_keeps_its_beat_over_a_reload() -> None:
+    stage = Stage(read_rules(_THREE))
+    stage.head.append(X, START, 1)
+    steps = stage.engine.steps(START, stage.head)
+    assert [one.alert.rule for _ in range(3) for one in next(steps)] == ["A", "B"]
+    stage.engine.reload(read_rules(_THREE))
+    assert list(steps) == []
+    assert [one.alert.rule for one in stage.at(1)] == ["C"]
+    assert stage.engine.evaluations == 2
 
 
 def test_a_clock_that_goes_back_stops_nothing() -> None:
@@ -372,6 +512,15 @@ def test_a_rule_that_is_removed_ends_its_alerts_and_series() -> None:
     assert stage.series("ALERTS") == stage.series("y") == {}
     assert stage.engine.next_due_ms == START + 10_000
     assert stage.at(2) == []
+
+
+def test_a_series_that_no_rule_makes_any_more_is_ended_at_once() -> None:
+    hourly = "    interval: 1h\n"
+    stage = Stage("- record: y\n  expr: x", head=hourly)
+    stage.at(0, (X, 1))
+    assert stage.engine.next_due_ms == START + 3_600_000
+    stage.engine.reload(rules("- record: z\n  expr: x", head=hourly))
+    assert stage.engine.next_due_ms == 0
 
 
 # -- restart ---------------------------------------------------------------------------------------------------------
@@ -462,6 +611,7 @@ def test_fingerprints_tell_alerts_apart_and_outlive_a_restart() -> None:
     second.at(0, (X, 9), (Y, 1))
     keys = [one.key for one in first.engine.alerts()]
     assert len(set(keys)) == 3
+    assert all(re.fullmatch("[0-9a-f]{16}", key) for key in keys), "they stand in stored records and in URLs"
     assert keys == [one.key for one in second.engine.alerts()]
     second = Stage(body)
     second.engine.restore(first.engine.saved(), START)

@@ -124,6 +124,31 @@ def test_labels_that_the_rule_sets_say_nothing_of_the_series(store: Counting) ->
     assert curve.points[-1][1] == 50
 
 
+def test_ranges_and_both_sides_of_or_are_held_to_the_alert(store: Counting) -> None:
+    drawn(store, "max_over_time(used[10m]) > 0", gpu="0", instance="n")
+    drawn(store, "(nothing or on (instance) used) > 20", gpu="0", instance="n")
+    assert {dict(labels)["gpu"] for labels in store.read} == {"0"}
+
+
+@pytest.mark.parametrize(
+    ("expr", "title"),
+    [
+        ("used{gpu='0'} + 1.50 > 1", "used + 1.5"),
+        ('{__name__=~"us.*",gpu!="7"} > 1', '{__name__=~"us.*",gpu!="7"}'),
+        ("-max without (gpu) (used) > 1", "-max without (gpu) (used)"),
+        ("quantile(0.5, used) > 1", "quantile (0.5, used)"),
+        ("max_over_time((used)[1h:5m]) > 1", "max_over_time((used)[1h:])"),
+        ('label_join(used, "a", "") > 1', 'label_join(used, "a", "")'),
+        (" + ".join(["used"] * 11) + " + wide > 1", " + ".join(["used"] * 11) + " + wi…"),
+        (" + ".join(["used"] * 10) + " + exactly_80 > 1", " + ".join(["used"] * 10) + " + exactly_80"),
+    ],
+)
+def test_a_title_is_the_expression_in_short(expr: str, title: str) -> None:
+    graph = graph_of(rule(expr))
+    assert graph is not None
+    assert [one.title for one in graph.comparisons] == [title]
+
+
 @pytest.mark.parametrize("expr", ["vector(1)", "absent(used)", "used", "used unless free > 3", "sum(used > 5)"])
 def test_what_compares_nothing_has_no_picture(expr: str) -> None:
     assert graph_of(rule(expr)) is None

@@ -379,6 +379,16 @@ def test_the_hold_ends_with_the_first_answer() -> None:
     assert after.changes(20, (X, 0)) == [("firing", "inactive")]
 
 
+def test_a_pending_alert_that_is_held_does_not_begin_to_fire() -> None:
+    before = Stage(alert(more="  for: 30s"))
+    before.at(0, (X, 1))
+    after = Stage(alert(more="  for: 30s"))
+    after.engine.restore(before.engine.saved(), START + 20_000)
+    assert after.changes(20) == after.changes(40) == [], "no source has answered: nobody knows whether it holds still"
+    assert [one.state for one in after.engine.alerts()] == ["pending"]
+    assert after.engine.groups_status()[0].rules[0].state == "pending"
+
+
 def test_a_restored_alert_has_its_series_at_once() -> None:
     before = Stage(alert())
     before.at(0, (X, 1))

@@ -83,6 +83,13 @@ def test_rules_of_data_alone_need_their_own_time_only() -> None:
     assert list(rules.wanted(0).values()) == [1440 * M]
 
 
+def test_a_rule_of_alerts_needs_as_much_of_them_as_it_looks_at() -> None:
+    rules = RuleNeeds(
+        read_rules("groups: [{name: g, rules: [{alert: A, expr: 'count_over_time(ALERTS[1h]) > 9', for: 2m}]}]")
+    )
+    assert rules.warm_up_ms == 62 * M
+
+
 @pytest.mark.parametrize(
     ("text", "there", "can"),
     [

@@ -82,7 +82,8 @@ def test_what_is_no_limit_is_refused(limit: str) -> None:
     ],
 )
 def test_what_is_no_duration_is_refused_in_prometheus_words(text: str, problem: str) -> None:
-    assert problems(f"groups:\n- name: g\n  interval: {text}\n") == [f"r.yaml:3:13: {problem}"]
+    cure = "write it as 30s, 5m or 1h30m"
+    assert problems(f"groups:\n- name: g\n  interval: {text}\n") == [f"r.yaml:3:13: {problem}: {cure}"]
 
 
 def test_a_duration_that_says_nothing_is_none() -> None:
@@ -143,6 +144,13 @@ HEAD = "groups:\n- name: g\n  rules:\n"
 )
 def test_a_problem_is_told_at_its_place(text: str, expected: str) -> None:
     assert any(problem.startswith(expected) for problem in problems(text)), problems(text)
+
+
+@pytest.mark.parametrize(
+    "rule", ["alert: a\n    expr: [up]", "alert: a\n    expr: up\n    labels: {b: [1]}", "record: [a]\n    expr: up"]
+)
+def test_one_mistake_is_told_once(rule: str) -> None:
+    assert len(problems(HEAD + f"  - {rule}\n")) == 1
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from monitor.rules.selector_text import SelectorText, selector_texts
             SelectorText("b", 9, choices=((1, 1),)),
             SelectorText("c", 14),
         ]),
+        ('sum(a{b=")"}) unless c', [SelectorText('a{b=")"}', 4), SelectorText("c", 21, excepted=True)]),
         ("topk(3, up) @ end() > bool 1e3 + Inf", [SelectorText("up", 8)]),
     ],
 )  # fmt: skip

@@ -18,7 +18,11 @@ import pytest
 from monitor.promql.errors import PromQLError
 from monitor.promql.evaluate import vector
 from monitor.promql.plan import plan
+from monitor.rules.go_format import FormatError
+from monitor.rules.go_printf import sprintf
+from monitor.rules.go_time import Duration, TimeError, duration_of
 from monitor.rules.template_functions import CallError
+from monitor.rules.template_parse import _DEEPEST
 from monitor.rules.templates import Context, Sample, Template, TemplateError
 from monitor.samples import make_labels
 from monitor.store.head import Head
@@ -253,6 +257,15 @@ def test_an_expansion_that_fails_says_why(text: str, message: str) -> None:
         ("{{ 1e999 }}", 3, 'illegal number syntax: "1e999"'),
         ("{{ 1e }}", 3, 'illegal number syntax: "1e"'),
         ("{{ 99999999999999999999 }}", 3, 'integer overflow: "99999999999999999999"'),
+        ("{{ if 1 ) }}{{ end }}", 8, "unexpected right paren"),
+        ("{{ if 1 }}{{ end ) }}", 17, "unexpected right paren"),
+        ("{{ range 1 }}{{ end }}{{ break }}", 25, "outside {{range}}"),
+        ("{{ range $a, $b, $c := 3 }}{{ end }}", 15, "too many declarations in command"),
+        ('{{ print 1"a" }}', 10, 'unexpected "\\"a\\"" in operand'),
+        ('{{ "\\ud800" }}', 3, "invalid syntax"),
+        ('{{ "\\U00110000" }}', 3, "invalid syntax"),
+        ("{{ $x := | }}", 9, 'unexpected "|" in command'),
+        ("{{ if", 0, "unclosed action"),
     ],
 )
 def test_a_template_that_cannot_be_read_says_where(text: str, position: int, message: str) -> None:
@@ -298,6 +311,55 @@ def test_a_deep_template_is_refused_and_does_not_recurse_to_the_end() -> None:
         Template.parse("{{ if 1 }}" * 5_000 + "{{ end }}" * 5_000)
     with pytest.raises(TemplateError, match="deep"):
         Template.parse("{{ " + "(" * 5_000 + "1" + ")" * 5_000 + " }}")
+    assert expand("{{ if 1 }}a{{ end }}" * 500) == "a" * 500, "one behind the other is not deep"
+
+
+def test_the_deepest_that_is_taken() -> None:
+    assert expand("{{ if 1 }}" * (_DEEPEST - 1) + "x" + "{{ end }}" * (_DEEPEST - 1)) == "x"
+    with pytest.raises(TemplateError, match="deep"):
+        Template.parse("{{ if 1 }}" * _DEEPEST + "{{ end }}" * _DEEPEST)
+    assert expand("{{ if 0 }}" + "{{ else if 0 }}" * (_DEEPEST - 2) + "{{ end }}") == ""
+    with pytest.raises(TemplateError, match="deep"):
+        Template.parse("{{ if 0 }}" + "{{ else if 0 }}" * _DEEPEST + "{{ end }}")
+
+
+def test_a_width_is_taken_up_to_a_thousand() -> None:
+    assert len(sprintf("%1000d", [1])) == 1000
+    assert len(sprintf("%*d", [-1000, 1])) == 1000
+    for form in ("%1001d", "%.1001f", "%1.1001f"):
+        with pytest.raises(FormatError, match="over 1000 is refused"):
+            sprintf(form, [1.0])
+    assert sprintf("%*d", [1001, 1]) == "%!(BADWIDTH)1"
+
+
+@pytest.mark.parametrize(
+    ("ns", "text"),
+    [
+        (0, "0s"),
+        (1, "1ns"),
+        (-999, "-999ns"),
+        (1_000, "1µs"),
+        (1_500, "1.5µs"),
+        (999_999, "999.999µs"),
+        (1_000_000, "1ms"),
+        (2_500_000, "2.5ms"),
+        (1_000_000_000, "1s"),
+        (-3_661_500_000_000, "-1h1m1.5s"),
+    ],
+)
+def test_a_span_is_written_as_go_writes_it(ns: int, text: str) -> None:
+    assert str(Duration(ns)) == text
+
+
+def test_a_span_ends_where_64_bits_of_nanoseconds_end() -> None:
+    assert duration_of(9.2e9).ns == 9_200_000_000_000_000_000
+    for seconds in (2**63 / 1e9, -(2**63) / 1e9, float("nan"), float("inf")):
+        with pytest.raises(TimeError, match="overflows int64"):
+            duration_of(seconds)
+    assert (expand("{{ if toDuration 0 }}y{{ else }}n{{ end }}"), expand("{{ if toDuration 0.5 }}y{{ end }}")) == (
+        "n",
+        "y",
+    )
 
 
 def test_what_only_fails_when_it_is_expanded_can_be_loaded_as_in_prometheus() -> None:

@@ -66,6 +66,50 @@ def test_series_that_come_and_go_do_not_pile_up() -> None:
     assert len(reader._known) < 2000
 
 
+def test_pages_that_are_refused_at_their_end_do_not_pile_up() -> None:
+    reader = ExpositionReader({})
+    for turn in range(20):
+        with pytest.raises(ExpositionError):
+            reader.read(b"".join(b'x{request="%d-%d"} 1\n' % (turn, i) for i in range(500)) + b"garbage\n")
+    assert len(reader._known) < 2000
+
+
+def test_series_with_times_are_learnt_once_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = ExpositionReader({})
+    assert reader.read(b'a{b="\\n"} 1 1700000000000\n') == [1.0]
+    monkeypatch.setattr("prometheus_client.parser.text_string_to_metric_families", None)
+    assert reader.read(b'a{b="\\n"} 2 1700000001000\n') == [2.0]
+    assert reader.read(b'a{b="\\n"} 3\n') == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"\n" * 300_000, "300000 lines are too many: 200000 at most"),
+        (b"# \n" * 299_999 + b"a 1\n", "300000 lines are too many"),
+        (b'a 1\nb{c="%s"} 1\n' % (b"x" * 70_000), "line 2 is too long: 70009 bytes, and 64 KiB at most are taken"),
+        (b"x" * 100_000, "line 1 is too long"),
+        (b"a{%s} 1\n" % b",".join(b'l%d="v"' % i for i in range(10_000)), "line 1 is too long"),
+    ],
+)
+def test_what_would_take_long_to_read_is_refused_before(
+    body: bytes, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it is even looked at by a pattern or a parser."""
+    reader = ExpositionReader({})
+    assert reader.read(b"a 1\n") == [1.0]
+    monkeypatch.setattr("monitor.sources.exposition._LINE", None)
+    monkeypatch.setattr("monitor.sources.exposition._PLAIN", None)
+    with pytest.raises(ExpositionError, match=words):
+        reader.read(body)
+
+
+def test_of_a_help_text_only_the_beginning_is_kept() -> None:
+    reader = ExpositionReader({})
+    reader.read(b"# HELP a " + b"x" * 1_000_000 + b"\n# TYPE a gauge\na 1\n")
+    assert len(reader.shape.families["a"].help) < 600
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -103,7 +147,7 @@ def test_what_the_pattern_takes_is_what_the_parser_takes(line: bytes, monkeypatc
 
 
 def test_plain_lines_are_not_left_to_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monitor.sources.exposition.text_string_to_metric_families", None)
+    monkeypatch.setattr("prometheus_client.parser.text_string_to_metric_families", None)
     reader = ExpositionReader({})
     assert len(reader.read((DATA / "preemption-storm-2.prom").read_bytes())) > 300
 
@@ -117,6 +161,9 @@ def test_plain_lines_are_not_left_to_the_parser(monkeypatch: pytest.MonkeyPatch)
         (b"\x1b[31m 1\n", 'line 1: "?[31m 1"'),
         (b"\xff\xfe 1\n", "line 1"),
         (b"a 1\na\n", "line 2"),
+        (b"a_b 1\nb 1_000\n", 'line 2: "b 1_000"'),
+        (b"a 1_0 5\n", "line 1"),
+        (b"a 1_0\t5\n", "line 1"),
     ],
 )
 def test_garbage_is_refused_whole_and_told_with_its_line(body: bytes, words: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from monitor import threads
 from monitor.samples import Scrape, format_labels
 from monitor.sources.host import MODES, HostSource, default_model_caches
 from monitor.sources.host_devices import MAX_NETWORKS, Background, Row
@@ -227,6 +228,30 @@ def test_what_a_machine_does_not_have_is_absent(tmp_path: Path, monkeypatch: pyt
 def test_a_machine_without_proc_is_down_and_says_what_it_read(tmp_path: Path) -> None:
     with pytest.raises(SourceDown, match=f"cannot read {tmp_path}/stat"):
         asyncio.run(host(tmp_path).poll(1))
+
+
+def test_what_is_empty_in_proc_gives_no_readings_and_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SourceDown, match=r"/stat$"):
+        asyncio.run(host(make_proc(tmp_path, stat="")).poll(1))
+    proc = make_proc(tmp_path, loadavg="", meminfo="", diskstats="", vmstat="", **{"net/dev": ""})
+    got = poll(host(proc, statvfs=lambda _: statvfs_of(1)))
+    assert "node_load1" not in got
+    assert "node_memory_MemTotal_bytes" not in got
+
+
+def test_where_no_thread_can_be_had_file_systems_are_not_read_and_all_else_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(work: Callable[[], object], name: str) -> threading.Thread:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    source = host(make_proc(tmp_path), statvfs=lambda _: statvfs_of(1))
+    monkeypatch.setattr(threads, "start", none)
+    scrape = asyncio.run(source.poll(1))
+    got = readings(scrape)
+    assert got["node_load1"] == 0.5
+    assert not [name for name in got if name.startswith("node_filesystem_size_bytes")]
+    assert "Resource temporarily unavailable" in scrape.facts["filesystem_errors"]
 
 
 def test_own_mount_table_where_process_1_is_hidden(tmp_path: Path) -> None:
@@ -513,6 +538,24 @@ def test_a_device_that_hangs_in_sys_holds_nobody_up_and_its_readings_end() -> No
         asyncio.run(story())
     finally:
         release.set()
+
+
+def test_what_is_read_apart_is_tried_again_once_a_thread_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def none(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def story() -> None:
+        nonlocal now
+        slow = Background(lambda: [("x", 1.0, ())], 10.0, lambda: now)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", none)
+            assert await slow.rows(30) == [], "absent, and the other readings of the poll are not lost for it"
+        now = 10.0
+        assert await slow.rows(30) == [("x", 1.0, ())]
+
+    asyncio.run(story())
 
 
 def test_the_clock_is_not_synchronised_where_the_kernel_says_so(

@@ -1,6 +1,10 @@
 """Each source on its own cadence, none able to delay another."""
 
 import asyncio
+import itertools
+import time
+
+import pytest
 
 from monitor.clock import Clock
 from monitor.samples import Scrape, Shape, make_labels
@@ -96,3 +100,75 @@ def test_a_faster_clock_polls_faster() -> None:
     first = clock.now_ms()
     asyncio.run(clock.sleep(1.0))
     assert clock.now_ms() - first >= 1000
+
+
+def beats(
+    monkeypatch: pytest.MonkeyPatch,
+    source: Scripted,
+    *,
+    polls: int,
+    late: float,
+    servers: int = 1,
+    rules: float | None = None,
+) -> list[float]:
+    """When a source is polled, on a clock on which each pause takes ``late`` longer than it should."""
+    now = 0.0
+    at: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds + late
+
+    class Enough(Exception):
+        pass
+
+    def take(status: SourceStatus, scrape: Scrape) -> None:
+        at.append(now)
+        if len(at) == polls:
+            raise Enough
+
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: now)
+        patch.setattr(asyncio, "sleep", sleep)
+        work = Poller(source, Clock(), take, lambda status, at: None, lambda: servers, lambda: rules).run()
+        with pytest.raises(Enough):  # nothing in it waits, but for the sleep
+            asyncio.run(work)
+    return at
+
+
+def test_beats_that_come_late_do_not_move_the_next_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert beats(monkeypatch, Scripted("a", "up", interval=1.0), polls=5, late=0.25) == [0, 1.25, 2.25, 3.25, 4.25]
+    assert beats(monkeypatch, Scripted("a", "up", interval=1.0), polls=4, late=1.5) == [0, 2.5, 4.5, 6.5]
+
+
+def test_servers_are_not_all_read_at_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    second = []
+    for number in range(8):
+        source = Scripted("vllm", "up", interval=100.0)
+        source.server = f"n1:{8000 + number}"
+        first, *others = beats(monkeypatch, source, polls=4, late=0.0, servers=10_000)
+        assert first == 0.0
+        assert 0.0 < others[0] <= 100.0
+        assert [later - earlier for earlier, later in itertools.pairwise(others)] == [100.0, 100.0]
+        second.append(others[0])
+    assert max(second) - min(second) > 50.0
+    assert len(set(second)) == 8
+
+
+def test_a_few_servers_are_read_close_before_the_beat(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(8):
+        source = Scripted("vllm", "up", interval=1.0)
+        source.server = f"n1:{8000 + number}"
+        first, second, third = beats(monkeypatch, source, polls=3, late=0.0, servers=4)
+        assert first == 0.0
+        assert 0.94 <= second <= 1.0
+        assert third - second == pytest.approx(1.0)
+
+
+def test_what_is_read_is_there_just_before_the_rules_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    # They began 0.3 s before this source, which was found later.
+    assert beats(monkeypatch, Scripted("a", "up", interval=1.0), polls=3, late=0.0, rules=-0.3) == pytest.approx(
+        [0.0, 0.65, 1.65]
+    )
+    often = beats(monkeypatch, Scripted("a", "up", interval=0.1), polls=3, late=0.0, rules=0.0)
+    assert often == pytest.approx([0.0, 0.09, 0.19])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pwd
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import psutil
 import pytest
 
 from monitor.samples import GpuProcess
-from monitor.sources import node_scan, procfs
+from monitor.sources import node_scan, nvml_reader, procfs
 from monitor.sources.processes import HURRY_MS, INTERVAL_MS, MAX_LEFT_BEHIND, ProcessTable
 from tests.sources.proc_tree import ANYWHERE, BOOT, DOCKER, ProcTree, vllm_node
 
@@ -323,6 +324,19 @@ def test_a_directory_of_users_that_does_not_answer(tmp_path: Path, monkeypatch: 
     finally:
         release.set()
     assert ended.wait(30)
+
+
+def test_a_users_name_is_asked_for_again_once_a_thread_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(node_scan, "_users", {})
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none)
+        assert node_scan._user(0) == "0"
+        users = nvml_reader.Names()
+        assert users._user(0) == "0"
+    assert node_scan._user(0) == users._user(0) == pwd.getpwuid(0).pw_name
 
 
 def test_no_more_than_a_few_threads_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

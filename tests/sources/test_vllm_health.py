@@ -156,6 +156,13 @@ def test_loading_then_serving_then_dead() -> None:
     assert seen[2].facts["reason"] == "/health says HTTP 503: the engine is dead"
 
 
+def test_a_server_that_had_readings_is_not_loading_when_it_breaks_before_its_health_was_seen() -> None:
+    """Where it were, nobody would be told that it is down."""
+    dead = {**GOOD, "/health": 503}
+    seen = states((dead, True), (dead, False), (dead, False), (dead, False))
+    assert [state_of(scrape) for scrape in seen] == ["down"] * 4
+
+
 def test_a_server_that_sleeps_is_not_down() -> None:
     asleep = IDLE.replace(b'sleep_state="awake"} 1.0', b'sleep_state="awake"} 0.0').replace(
         b'sleep_state="weights_offloaded"} 0.0', b'sleep_state="weights_offloaded"} 1.0'
@@ -251,3 +258,53 @@ def test_a_missing_certificate_file_is_said(tmp_path: Path) -> None:
 
     with pytest.raises(SourceDown, match="ca_file"):
         asyncio.run(work())
+
+
+def test_a_health_that_lay_there_while_the_daemon_was_busy_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> Scrape:
+        over = asyncio.Event()
+        looks = 0
+
+        def occupied() -> float:
+            nonlocal looks
+            looks += 1
+            if looks == 1:
+                return 0.0
+            over.set()  # when the time is over
+            return 100.0
+
+        async def late(request: bytes, writer: asyncio.StreamWriter) -> None:
+            await over.wait()
+            await answer(b"")(request, writer)
+
+        monkeypatch.setattr("monitor.sources.procfs.occupied_seconds", occupied)
+        for module in ("patience", "vllm_health"):
+            monkeypatch.setattr(f"monitor.sources.{module}.MOST", 1000.0)
+        async with serve(late) as server:
+            engine = EngineSource(server.url, "n1:8000", VllmSource(server.url, "n1:8000"), deadline=0.4)
+            scrape = await engine.poll(0)
+            await engine.close()
+        return scrape
+
+    assert state_of(asyncio.run(work())) == "serving"
+
+
+def test_readings_from_before_a_restart_do_not_make_a_server_that_loads_a_dead_one() -> None:
+    """One that is asked seldom has readings that count for long."""
+
+    async def work() -> list[Scrape]:
+        paths = Paths(GOOD)
+        async with serve(paths) as server:
+            metrics = VllmSource(server.url, "n1:8000", interval=15.0)
+            engine = EngineSource(server.url, "n1:8000", metrics)
+            await metrics.poll(0)
+            seen = [await engine.poll(1_000)]
+            alive, engine._base = engine._base, "http://127.0.0.1:1"
+            seen.append(await engine.poll(6_000))
+            engine._base, paths.paths = alive, {"/health": 503}
+            seen += [await engine.poll(now_ms) for now_ms in (11_000, 16_000)]
+            await engine.close()
+            await metrics.close()
+        return seen
+
+    assert [state_of(scrape) for scrape in asyncio.run(work())] == ["serving", "down", "loading", "loading"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -281,3 +282,24 @@ def test_a_log_is_a_file_or_a_unit() -> None:
     for arguments in ({}, {"path": "a", "unit": "b"}):
         with pytest.raises(ValueError, match="a file or the journal"):
             ServerLog("n1:8000", **arguments)  # type: ignore[arg-type]
+
+
+def test_a_log_is_read_again_once_a_thread_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log"
+    path.write_text("")
+
+    def none(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def story() -> None:
+        lines = FileLines(str(path))
+        assert await lines.read(30) == []
+        path.write_text("a\n")
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", none)
+            with pytest.raises(SourceDown, match="Resource temporarily unavailable"):
+                await lines.read(30)
+        assert await lines.read(30) == ["a"]
+        await lines.close()
+
+    asyncio.run(story())

@@ -43,6 +43,7 @@ def series(rng: random.Random, count: int) -> Iterator[tuple[str, list[float]]]:
     yield "flags", [float(rng.random() < 0.1) for _ in range(count)]
     yield "bytes", [float(4096 * rng.randrange(2**40)) for _ in range(count)]
     yield "at the border of exactness", [2.0**53 - rng.randrange(4) for _ in range(count)]
+    yield "from end to end of it", [k // 2 - 2.0**53 + 1 + k % 2 * (2.0**54 - 8191) for k in range(count)]
     yield "beyond it", [2.0**53 + 2 * rng.randrange(4) for _ in range(count)]
     yield "negative zeros", [rng.choice((0.0, -0.0, 1.0)) for _ in range(count)]
     for digits in range(1, 8):

@@ -7,9 +7,9 @@ import struct
 import weakref
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from monitor.samples import STALE, Family, Scrape, Shape, is_stale, label, make_labels
 from monitor.selector import Matcher
@@ -59,6 +59,36 @@ def test_matchers() -> None:
     assert gpus(Matcher("gpu", "!~", "1.*"), Matcher("absent", "=", "")) == ["0"]
     assert gpus(Matcher("gpu", "!=", "0"), Matcher("gpu", "!=", "10")) == ["1"]
     assert gpus(Matcher("__name__", "=", "other")) == []
+
+
+def test_matchers_of_the_name() -> None:
+    head = Head("gpumon", "n1")
+    head.ingest("s", Scrape(1000, Shape([make_labels(name) for name in ("load1", "load5", "memory")], {}), [1.0] * 3))
+
+    def names(*matchers: Matcher) -> list[str]:
+        return [label(s.labels, "__name__") for s in head.select(matchers)]
+
+    assert names(Matcher("__name__", "=~", "load.*")) == ["load1", "load5"]
+    assert names(Matcher("__name__", "=~", "load.*"), Matcher("__name__", "!=", "load5")) == ["load1"]
+    assert names(Matcher("__name__", "!~", "load.*"), Matcher("absent", "=", "")) == ["memory"]
+    assert names(Matcher("__name__", "=", "load1"), Matcher("__name__", "=~", "m.*")) == []
+    assert names(Matcher("__name__", "=", "load1"), Matcher("__name__", "=", "memory")) == []
+    assert names(Matcher("__name__", "=", "")) == []
+
+
+def test_a_regular_expression_looks_at_each_name_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = Head("gpumon", "n1")
+    head.ingest("s", Scrape(1000, shape(*map(str, range(50))), [0.0] * 50))
+    looked: list[str] = []
+    matches = Matcher.matches
+
+    def look(self: Matcher, value: str) -> bool:
+        looked.append(value)
+        return matches(self, value)
+
+    monkeypatch.setattr(Matcher, "matches", look)
+    assert len(head.select([Matcher("__name__", "=~", "u.*")])) == 50
+    assert looked == ["util"]
 
 
 def test_a_series_that_leaves_its_source_ends_and_the_others_do_not() -> None:
@@ -340,6 +370,35 @@ def test_a_source_that_explodes_is_limited_and_the_others_are_not() -> None:
     assert head.refused == {"bad": 7}
 
 
+def named(*names: str) -> Shape:
+    """Families with a counter each."""
+    return Shape([make_labels(name) for name in names], {name: Family(name, "counter", "Help.") for name in names})
+
+
+def test_names_that_come_and_go_are_forgotten_with_what_was_said_of_them() -> None:
+    head = Head("gpumon", "n", max_series=3000)
+    histogram = Shape(
+        [make_labels("seconds_bucket", le="1"), make_labels("seconds_sum"), make_labels("seconds_count")],
+        {"seconds": Family("seconds", "histogram", "Help.")},
+    )
+    for minute in range(70):
+        head.ingest("good", Scrape(60_000 * minute, histogram, [1.0] * 3))
+    for turn in range(5):
+        for minute in (70 * turn, 70 * turn + 61):
+            at_ms = 60_000 * (70 + minute)
+            head.ingest("good", Scrape(at_ms, histogram, [1.0] * 3))
+            head.ingest("bad", Scrape(at_ms, named(*(f"turn{minute}_{i}" for i in range(600))), [1.0] * 600))
+    assert len(head.families) < 2500
+    assert "seconds" in head.metadata()
+    assert len(head) == len(list(head.all_series())) < 2500
+
+
+def test_of_series_that_are_refused_no_type_is_kept() -> None:
+    head = Head("gpumon", "n", max_series=3)
+    head.ingest("bad", Scrape(1000, named("a", "b", "c", "d", "e"), [1.0] * 5))
+    assert list(head.metadata()) == ["a", "b", "c"]
+
+
 def test_a_label_that_is_too_long_is_refused() -> None:
     head = Head("gpumon", "n")
     head.ingest("s", Scrape(1000, shape("0", "x" * (MAX_VALUE_BYTES + 1)), [1.0, 2.0]))
@@ -410,6 +469,26 @@ def test_a_damaged_chunk_of_an_earlier_run_is_a_gap() -> None:
         replace(chunks[3], times=b"").check()
 
 
+@pytest.mark.parametrize(
+    ("times", "kept"),
+    [
+        ([11, 12, 13], [11, 12, 13]),
+        ([9, 10, 11, 12], [11, 12]),
+        ([11, 13, 12, 13, 14], [11, 13, 14]),
+        ([11, 11], [11]),
+        ([], []),
+    ],
+)
+def test_of_what_is_restored_only_what_is_newer_than_the_newest_is_taken(times: list[int], kept: list[int]) -> None:
+    head = Head("gpumon", "n:9519")
+    labels = head.identify(make_labels("util"))
+    head.restore(labels, [seal(array("q", [5, 10]), array("d", [0.5, 1.0]))], times, [at / 10 for at in times])
+    (series,) = head.all_series()
+    found, values = series.window(0, 100)
+    assert list(found) == [5, 10, *kept]
+    assert list(values) == [0.5, 1.0, *(at / 10 for at in kept)]
+
+
 def test_rules_that_come_later_get_the_past_that_they_need() -> None:
     long, short = Head("gpumon", "n", retention_ms=10 * 3_600_000), Head("gpumon", "n")
     kept = shape("0", "1")
@@ -425,3 +504,10 @@ def test_rules_that_come_later_get_the_past_that_they_need() -> None:
     assert len(values_of(short, gpu="0")) < 70
     short.ingest("s", Scrape(60_000 * 301, kept, [301.0] * 2))
     assert values_of(short, gpu="1")[-2:] == [299.0, 301.0]
+
+
+def test_a_series_has_the_pairs_of_its_source_and_no_copies_of_them() -> None:
+    original = make_labels("up", gpu="0", server="a")
+    labels = Head("job", "here").identify(original)
+    assert labels == make_labels("up", gpu="0", server="a", job="job", instance="here")
+    assert all(any(pair is one for one in labels) for pair in original)

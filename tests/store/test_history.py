@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import weakref
 from array import array
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from monitor.selector import Matcher
 from monitor.store.chunk import seal
 from monitor.store.head import Head
 from monitor.store.history import History
+from monitor.store.history_inbox import Inbox, TakenSample, TakenScrape
 from monitor.store.history_reader import HistoryReader
 from monitor.store.minutes import minutes_of
 from tests.store.histories import DAY, EVERYTHING, HOUR, MINUTE, SECOND, T0, Remembering, Told, bits, kept, running
@@ -348,6 +350,27 @@ def test_series_that_nothing_is_left_of_are_forgotten(path: Path) -> None:
         assert rows(history, "layouts") <= 1
 
 
+def test_families_that_come_and_go_do_not_pile_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitor.store.history_writer._MOST_FAMILIES", 10)
+    with running(path) as history:
+        for turn in range(6):
+            history.families([Family("stays", "gauge", "S."), *(Family(f"t{turn}_{i}", "gauge", "") for i in range(4))])
+            assert history.flush()
+        assert rows(history, "families") <= 10
+    reader = HistoryReader(path)
+    assert {"stays", "t5_0", "t5_1", "t5_2", "t5_3"} <= set(reader.families())
+    reader.close()
+
+
+def test_families_of_earlier_runs_do_not_pile_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitor.store.history_writer._MOST_FAMILIES", 10)
+    for turn in range(6):
+        with running(path) as history:
+            history.families([Family(f"t{turn}_{i}", "gauge", "") for i in range(4)])
+            assert history.flush()
+            assert 4 <= rows(history, "families") <= 10
+
+
 def test_events_and_families(path: Path) -> None:
     event = Event(T0, "xid", "critical", "XID 79 \ud800", {"gpu": "3"}, "Fell off the bus.")
     with running(path) as history:
@@ -411,3 +434,33 @@ def test_a_snapshot_does_not_change(path: Path) -> None:
             assert len(before[0]) == 300
         assert len(stored.window(*EVERYTHING)[0]) == 3901
         reader.close()
+
+
+def test_what_nobody_tells_of_any_more_is_forgotten() -> None:
+    inbox = Inbox()
+    stays, alone = [Told("stays", n=str(number)) for number in range(10)], Told("alone")
+    told = weakref.WeakSet[Told]()
+    for minute in range(10 * 60):
+        now_ms = T0 + minute * MINUTE
+        comes_and_goes = [Told("goes", minute=str(minute))] * 10
+        told.add(comes_and_goes[0])
+        for series in (stays, comes_and_goes):
+            inbox.queue.append(TakenScrape(series, now_ms, array("d", [1.0] * 10)))
+        inbox.queue.append(TakenSample(alone, now_ms, 1.0))
+        inbox.collect()
+        inbox.written()
+        if minute == 0:
+            first = {id(one) for one in inbox.known() if one.labels[0] != ("__name__", "goes")}
+    assert first <= {id(one) for one in inbox.known()}  # what is told of is known all the time
+    assert len({id(one) for one in inbox.known()}) <= 11 + 30
+    assert len(told) <= 30
+
+
+def test_long_labels_that_come_and_go_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitor.store.history_inbox._MOST_KNOWN_BYTES", 100_000)
+    inbox = Inbox()
+    for _ in range(10):
+        inbox.queue.extend(TakenSample(Told("x", long="v" * 4000), T0, 1.0) for _ in range(20))
+        inbox.collect()
+        inbox.written()
+    assert 1 < len({id(one) for one in inbox.known()}) < 30

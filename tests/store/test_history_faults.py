@@ -21,7 +21,7 @@ from monitor.samples import Family, Labels
 from monitor.store.chunk import seal
 from monitor.store.history import History, HistoryError
 from monitor.store.history_reader import HistoryReader
-from monitor.store.history_schema import connect
+from monitor.store.history_schema import connect, open_file
 from tests.store.histories import EVERYTHING, HOUR, MINUTE, SECOND, T0, Remembering, Told, kept, running
 
 Samples = list[tuple[int, float]]
@@ -447,3 +447,54 @@ def test_closing_waits_for_no_disk_that_hangs(path: Path, monkeypatch: pytest.Mo
     assert thread.is_alive()  # it was left behind
     gone_on.set()
     thread.join(10)
+
+
+def test_asking_how_it_goes_touches_no_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hangs(*_: object) -> None:
+        raise AssertionError("the loop waits for the disk")
+
+    with running(path) as history:
+        history.scrape([Told("a")], T0, [1.0])
+        assert history.flush()
+        size = sum(file.stat().st_size for file in (path, path.with_name(f"{path.name}-wal")))
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "stat", hangs)
+            assert history.status.bytes == size
+
+
+def test_an_empty_file_is_no_new_one(path: Path) -> None:
+    with running(path) as history:
+        history.scrape([Told("a")], T0, [1.0])
+        assert history.flush()
+    os.truncate(path, 0)
+    with running(path) as history:
+        history.scrape([Told("a")], T0 + 1000, [2.0])
+        assert history.flush()
+        assert history.status.ok
+        assert history.status.corrupt_files == 1
+        assert "a broken history was moved to" in history.status.note
+
+
+def test_of_a_file_that_could_not_be_begun_nothing_is_left(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("monitor.store.history_schema.connect", fails)
+        with pytest.raises(sqlite3.OperationalError):
+            open_file(path)
+    open_file(path).close()
+
+
+def test_a_broken_file_is_not_kept_open(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\xa5" * 65536)
+    errors = []
+    for read_only in (False, True):
+        try:
+            connect(path, read_only=read_only).close()
+        except sqlite3.DatabaseError as error:
+            errors.append(error)  # which keeps what it passed through
+    open_ones = [os.path.realpath(f"/proc/self/fd/{file}") for file in os.listdir("/proc/self/fd")]
+    assert len(errors) == 2
+    assert str(path) not in open_ones

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import replace
 
 from textual.pilot import Pilot
 
@@ -15,6 +14,7 @@ from monitor.client.rules import Compared, Rule
 from monitor.client.silences import rfc3339
 from monitor.client.snapshot import Alert, History
 from monitor.client.wire import AlertRow
+from monitor.records import replace
 from monitor.tui.app import GpumonApp
 from monitor.tui.screens.alerts import AlertsScreen
 from tests.client.story import START_MS, Story, snapshot
@@ -317,5 +317,21 @@ def test_an_alert_that_ends_keeps_the_cursor() -> None:
         await press(app, pilot, "up")
         app.take(snapshot(Story(alerts=rows()[:1]), seconds=8))
         assert "▌  warning   pending" in await press(app, pilot)
+
+    run(look)
+
+
+def test_what_a_key_said_is_no_news_for_ever() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        app.take(snapshot(Story(), seconds=6))
+        said = "there is no alert here that a runbook could be of"
+        assert said in await press(app, pilot, "4", "r")
+        app._monotonic.now += 29  # type: ignore[attr-defined]
+        app._age()
+        assert said in await press(app, pilot), "it can still be read"
+        app._monotonic.now += 2  # type: ignore[attr-defined]
+        app._age()
+        assert said not in await press(app, pilot)
+        assert said in await press(app, pilot, "r"), "and said again where it is asked for again"
 
     run(look)

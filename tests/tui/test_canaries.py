@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import replace
 
 from textual.pilot import Pilot
 
 from monitor.client.results import Answers
 from monitor.client.snapshot import History, Source
+from monitor.records import replace
 from monitor.tui.app import GpumonApp
 from monitor.tui.screens.canaries import CanariesScreen
 from tests.tui.test_processes import press

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from monitor.client.snapshot import Happening
+from monitor.records import replace
 from monitor.tui import chronicle
 from monitor.tui.chronicle import AGAIN_MS, Chronicle
 from tests.client.story import FACTS, START_MS

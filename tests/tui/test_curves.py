@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import replace
 
 from monitor.client.snapshot import History
+from monitor.records import replace
 from monitor.tui.palette import CACHE, LATENCY, NOTICE
 from monitor.tui.panels.chart import Chart, Curve, draw
 from monitor.tui.plot import Plot

@@ -8,12 +8,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
 from monitor.client.snapshot import NodeFacts
 from monitor.client.wire import ProcessRow
+from monitor.records import replace
 from monitor.tui import ending
 from monitor.tui.ending import Local
 from tests.client.story import FACTS

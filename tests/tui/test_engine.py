@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 
 import pytest
 from textual.pilot import Pilot
@@ -13,6 +12,7 @@ from monitor.client import engine_queries
 from monitor.client.replicas import replicas
 from monitor.client.results import Answers
 from monitor.client.snapshot import Engine
+from monitor.records import replace
 from monitor.tui.app import GpumonApp
 from monitor.tui.panels import engine_facts, engine_latency, engine_ranks
 from monitor.tui.panels.engine_charts import Charts

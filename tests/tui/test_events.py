@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from textual.pilot import Pilot
 
 from monitor.client.errors import ClientError
 from monitor.client.snapshot import Happening
 from monitor.client.wire import AlertRow
+from monitor.records import replace
 from monitor.tui.app import GpumonApp
 from monitor.tui.screens.events import EventsScreen
 from tests.client.story import Story, snapshot

@@ -7,13 +7,13 @@ import gc
 import re
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 
 import pytest
 from textual.pilot import Pilot
 
 from monitor.client.access import Address
 from monitor.client.snapshot import FleetNode, Snapshot
+from monitor.records import replace
 from monitor.tui.app import GpumonApp
 from monitor.tui.server import Asked, Feed
 from tests.client.fleet_story import fleet

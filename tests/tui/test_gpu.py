@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from textual.pilot import Pilot
 
 from monitor.client import gpu_queries
 from monitor.client.wire import ProcessRow
+from monitor.records import replace
 from monitor.samples import labels_of
 from monitor.tui.app import GpumonApp
 from tests.client.node_story import END_MS, Node, boards, exported, simulated

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -14,6 +13,7 @@ from textual.pilot import Pilot
 from textual.strip import Strip
 
 from monitor.client.wire import AlertRow
+from monitor.records import replace
 from monitor.tui.app import GpumonApp
 from monitor.tui.fuzzy import fuzzy
 from monitor.tui.keys import key_of, shown

@@ -38,6 +38,8 @@ def event(at: int, kind: str, severity: str = "info", title: str = "", **labels:
         ("config_refused", "warning", "gpumon", WARNS, None),
         ("kernel_log_flood", "warning", "gpumon", WARNS, None),
         ("clock_back", "warning", "gpumon", WARNS, 2),
+        ("clock_forward", "warning", "gpumon", WARNS, 2),
+        ("slept", "warning", "gpumon", WARNS, 2),
         ("probe_finished", "info", "probes", NOTE, 1),
     ],
 )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import replace
 
 from textual.pilot import Pilot
 
 from monitor.client.errors import ClientError
 from monitor.client.snapshot import Happening, History, Reading
 from monitor.client.wire import AlertRow, ProcessRow
+from monitor.records import replace
 from monitor.tui.app import GpumonApp
 from tests.client.story import ALERTS, START_MS, Story, snapshot
 from tests.tui.screen import settle, text_of

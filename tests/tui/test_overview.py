@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import pytest
 from msgspec import structs
 
 from monitor.client.builder import SnapshotBuilder
 from monitor.client.snapshot import Snapshot
+from monitor.records import replace
 from tests.client.story import ALERTS, FACTS, SERVER, START_MS, Story, alert, snapshot
 from tests.tui.screen import lines_at
 

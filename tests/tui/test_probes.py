@@ -3,14 +3,17 @@ say where nothing may be done."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import asyncio
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 from textual.pilot import Pilot
 
 from monitor.client.errors import Refused
-from monitor.client.probes import KnownServer
+from monitor.client.probes import KnownServer, Listing
 from monitor.probes.schema import Live, Note, Progress, RunDetail, Slo, Spec, WorkloadName
+from monitor.records import replace
 from monitor.tui.app import GpumonApp
 from monitor.tui.screens.new_probe import NewProbe
 from monitor.tui.screens.probes import ProbesScreen
@@ -20,6 +23,9 @@ from tests.probes.made_results import detail, made
 from tests.tui.probing import with_row
 from tests.tui.screen import settle, text_of
 from tests.tui.test_travel import LIVE, Past, press, run
+
+if TYPE_CHECKING:
+    from monitor.tui.server import Asked
 
 NOW = LIVE.now_ms
 QUIET = replace(LIVE, engines=tuple(replace(one, running=0, waiting=0) for one in LIVE.engines))
@@ -196,6 +202,39 @@ def test_a_baseline_is_named_and_only_what_is_none_can_be_deleted() -> None:
         await sent(app, pilot, "y")
         assert past.probing.deleted == [one.row.id]
         assert "no probe has run. n begins one" in await sent(app, pilot)
+
+    run(look)
+
+
+def test_a_list_that_was_read_before_something_was_done_to_a_run_is_not_shown_after_it() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        past.probing.put(kept("latency", 60, baseline="may"), kept("prefix", 90))
+        assert "prefix" in await press(app, pilot, "8")
+        page = app.page
+        assert isinstance(page, ProbesScreen)
+        before = await past.probing.listing()
+        one, other = before.runs
+        answered = asyncio.Event()
+
+        async def late() -> Listing:
+            await answered.wait()
+            return before
+
+        slow = SimpleNamespace(probing=SimpleNamespace(listing=late))
+        reading = asyncio.create_task(page.read(cast("Asked", slow), None, 60))
+        await asyncio.sleep(0)
+        page.changed(await past.probing.baseline(one.id, ""))
+        await past.probing.delete(other.id)
+        page.deleted(other)
+        for _ in range(2):  # at once, and when the late answer is there
+            page.draw()
+            await settle(app, pilot)
+            text = "\n".join(text_of(app))
+            assert "latency" in text
+            assert "may" not in text
+            assert "prefix" not in text
+            answered.set()
+            await reading
 
     run(look)
 

@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from textual.pilot import Pilot
 
 from monitor.client.errors import ClientError
 from monitor.client.wire import ProcessRow
+from monitor.records import replace
 from monitor.tui import ending
 from monitor.tui.app import GpumonApp
 from monitor.tui.screens.end_process import EndProcess

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import replace
 
 from textual.pilot import Pilot
 
-from monitor.client.errors import Refused, Unreachable
+from monitor.client.errors import ClientError, Refused, Unreachable
 from monitor.client.events import ConnectionLost
 from monitor.client.results import Answers, Lens
 from monitor.client.snapshot import Happening, Reading, Snapshot
 from monitor.client.wire import AlertRow, ProcessRow, Query
+from monitor.records import replace
 from monitor.tui.app import GpumonApp
 from monitor.tui.travel import RANGES, Travel
 from tests.client.story import ALERTS, START_MS, Story, snapshot
@@ -284,5 +284,30 @@ def test_graphs_that_are_refused_are_asked_for_no_oftener_than_others() -> None:
         assert travel.refused == "too many queries"
         assert not travel.is_due(101.0)
         assert travel.is_due(106.0)
+
+    asyncio.run(main())
+
+
+def test_graphs_of_a_long_range_are_read_as_soon_as_a_daemon_is_there() -> None:
+    """A week's graphs are read again after half an hour: so long they said that there is no daemon."""
+    wrong: list[ClientError] = [ClientError("there is no daemon on this machine", ""), Refused("busy", "", "", 503)]
+
+    async def answer(at_ms: int | None, range_seconds: int) -> Snapshot:
+        if wrong:
+            raise wrong.pop(0)
+        return snapshot()
+
+    async def main() -> None:
+        travel = Travel(answer, 604_800)
+        travel.asked = True
+        await travel.fetch(100.0)
+        assert travel.refused == "there is no daemon on this machine"
+        assert not travel.is_due(104.0)
+        assert travel.is_due(105.0)
+        for now in (105.0, 9000.0):  # a server that answers is not pressed
+            travel.asked = True
+            await travel.fetch(now)
+            assert not travel.is_due(now + 60)
+        assert travel.refused == ""
 
     asyncio.run(main())

@@ -165,8 +165,9 @@ def _tell(context: Context, steps: Sequence[Step], input_len: int) -> None:
         before = _ttft(steps, cold) or 0.0
         context.note(
             f"a prompt of {input_len:,} tokens of which {float(warmest.parameters['share']):.0%} are warm has its "
-            f"first token after {before - saved:.1f} ms, in place of {before:.1f} ms: {saved:.1f} ms saved"
-            + (f" ({saved / before:.0%})" if before else "")
+            f"first token after {before - saved:.1f} ms, in place of {before:.1f} ms: {abs(saved):.1f} ms "
+            + ("saved" if saved >= 0 else "later, so here the cache saves nothing that can be measured")
+            + (f" ({saved / before:.0%})" if before and saved >= 0 else "")
         )
 
 

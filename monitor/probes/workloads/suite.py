@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Annotated, Any, get_args
 
 import msgspec
@@ -16,6 +15,7 @@ from monitor.probes.errors import BadOptions, Busy, CannotStart
 from monitor.probes.schema import WORKLOADS as NAMES
 from monitor.probes.schema import Facts, Level, Record, Spec, Step, WorkloadName
 from monitor.probes.workloads.base import Workload
+from monitor.records import replace
 
 PARTS: tuple[WorkloadName, ...] = tuple(name for name in get_args(WorkloadName) if name != "suite")
 REST_S = 1.0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from monitor.client.format import celsius, cut, duration, megahertz, percent, size, throughput, used_of
 from monitor.client.mig import Part
 from monitor.client.snapshot import Gpu, Snapshot
 from monitor.client.wire import ProcessRow
+from monitor.records import replace
 from monitor.tui.palette import CURSOR, DIM, NOTICE, PLAIN, STALE, STRONG
 from monitor.tui.panels.chart import Chart, Spot, draw
 from monitor.tui.panels.gpu_charts import Charts, Known, Marks, gib, state

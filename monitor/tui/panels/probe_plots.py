@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from monitor.client.format import number, percent
 from monitor.probes.schema import Finding, Latency, Metric, Metrics, Progress, Slo, Step, WorkloadName
+from monitor.records import replace
 from monitor.tui.palette import KEY
 from monitor.tui.panels.probe_steps import ms
 from monitor.tui.panels.xy import STYLES, Line, XyPlot

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -14,6 +13,7 @@ from monitor.client.format import clean
 from monitor.client.results import Lens
 from monitor.client.snapshot import Gpu, Snapshot
 from monitor.client.wire import ProcessRow, Query
+from monitor.records import replace
 from monitor.tui.palette import DIM, TITLE
 from monitor.tui.panels import gpu_sheet
 from monitor.tui.panels.blocks import beside, share

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from rich.style import Style
 
@@ -12,6 +11,7 @@ from monitor.client.format import ABSENT, celsius, clock, duration, megahertz, p
 from monitor.client.mig import Part
 from monitor.client.snapshot import Gpu, Snapshot
 from monitor.client.wire import ProcessRow
+from monitor.records import replace
 from monitor.tui.palette import CRITICAL, DIM, PLAIN, STALE, STRONG, WARNING
 from monitor.tui.panels.gpu_charts import gib, state
 from monitor.tui.rows import Row

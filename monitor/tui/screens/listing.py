@@ -27,6 +27,8 @@ __all__ = ["Cell", "Column", "Entry", "ListScreen", "words"]
 
 _DETAIL_FROM = 20
 """Lines of the terminal from which on the entry under the cursor is told in full."""
+_NEWS_SECONDS = 30.0
+"""For so long what came of a key is news."""
 
 
 class ListScreen(Page):
@@ -62,6 +64,7 @@ class ListScreen(Page):
         self._copied = ""
         self.said = ""
         """What came of the last thing that was asked for."""
+        self._said_before, self._said_at = "", 0.0
         self.order: int | None = None
         """The column that it is ordered by; None for the list's own order."""
         self.reversed = False
@@ -135,6 +138,7 @@ class ListScreen(Page):
         if not self.is_mounted or not self.size:
             self._find()  # keys that are typed behind the one that opens a list find it as it will be
             return
+        self._forget()
         width, height = self.size
         view = self.view
         columns, every = self._find()
@@ -215,6 +219,13 @@ class ListScreen(Page):
             row.put("  Y", KEY).put(" select it", DIM)
         return row
 
+    def _forget(self) -> None:
+        now = self.shell.clock()
+        if self.said != self._said_before:
+            self._said_before, self._said_at = self.said, now
+        elif now - self._said_at >= _NEWS_SECONDS:
+            self.said = self._said_before = ""
+
     def _said(self) -> str:
         return f"none has “{self._filter}”" if self._filter else self.nothing(self.view)
 
@@ -260,7 +271,7 @@ class ListScreen(Page):
 
     def tell(self, words: str) -> None:
         """Say what came of what was asked for."""
-        self.said = words
+        self.said, self._said_before = words, ""
         self.draw()
 
     def action_move(self, by: int) -> None:

@@ -13,6 +13,7 @@ from monitor.client.format import ABSENT, clean, clock, duration
 from monitor.client.results import Lens
 from monitor.client.wire import Query
 from monitor.probes.schema import ENDED, RunRow
+from monitor.records import replace
 from monitor.tui.palette import DIM, FAINT, GOOD, KEY, NOTICE, PLAIN, STRONG
 from monitor.tui.panels.probe_words import (
     STATES,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from monitor.client.probes import KnownServer, Listing
 
 _DAY = 86_400
-_SAID_READS = 8
 _GRAIN_MS = 5_000
 """How closely it is said how long ago something was."""
 
@@ -80,8 +80,9 @@ class ProbesScreen(ListScreen, ProbeActions):
         """Why the runs cannot be read, with what to do."""
         self._never = False
         """Whether there are none to be had here at all: of a Prometheus."""
+        self._changes = 0
+        """What was done from here to the runs, so that a list that was read before is not shown after it."""
         self._marked: list[str] = []
-        self._said_before, self._said_for = "", 0
         self._made: list[Entry] = []
         self._made_of: tuple[object, ...] | None = None
         """What the entries were made of: there may be hundreds, and they seldom change."""
@@ -90,18 +91,15 @@ class ProbesScreen(ListScreen, ProbeActions):
         return canaries.queries(lens)
 
     async def read(self, server: Asked, at_ms: int | None, range_seconds: int) -> None:
+        changes = self._changes
         try:
             listing = await server.probing.listing()
-            if listing != self._listing:
+            if changes == self._changes and listing != self._listing:
                 self._listing = listing
             self._why_not, self._never = "", False
         except ClientError as error:
             self._why_not = told(error)
             self._never = isinstance(error, Refused) and error.status == 404
-        self._said_for = self._said_for + 1 if self.said and self.said == self._said_before else 0
-        if self._said_for >= _SAID_READS:
-            self.said = ""
-        self._said_before = self.said
 
     # -- the list ----------------------------------------------------------------------------------------------------
 
@@ -234,6 +232,19 @@ class ProbesScreen(ListScreen, ProbeActions):
         if action in ("new", "profile"):
             return not self._never
         return super().check_action(action, parameters)
+
+    def changed(self, row: RunRow) -> None:
+        self._put(row.id, row)
+
+    def deleted(self, row: RunRow) -> None:
+        self._put(row.id)
+
+    def _put(self, ident: str, *rows: RunRow) -> None:
+        """Show a run as it is now, or no more: a key that is pressed at once is of what is shown."""
+        self._changes += 1
+        if self._listing is not None:
+            runs = [one for old in self._listing.runs for one in ((old,) if old.id != ident else rows)]
+            self._listing = replace(self._listing, runs=tuple(runs))
 
     def servers(self) -> Sequence[KnownServer]:
         return self._listing.servers if self._listing is not None else ()

@@ -28,7 +28,6 @@ _UNSEEN = 2 << 30
 """Bytes of a GPU's memory that need no process: the driver's own, and what it rounds."""
 _GRAPH_LINES = 4
 _GRAPH_WIDTH = 40
-_SAID_READS = 15
 _PATIENCE_MS = 10_000
 """A process that was asked to end and is there after so long is told of."""
 
@@ -66,7 +65,6 @@ class ProcessesScreen(ListScreen):
         self.processes: Sequence[ProcessRow] | None = None
         self._flat: bool | None = None
         """None before the setting was looked up."""
-        self._said_before, self._said_for = "", 0
         self._plots: dict[str, Plot] = {}
         self._asked_to_end: dict[tuple[int, int | None], int] = {}
         """Those that were sent SIGTERM, with when, by PID and start."""
@@ -75,11 +73,6 @@ class ProcessesScreen(ListScreen):
         if at_ms is not None:
             return  # they are not stored
         self.processes = await server.processes()
-        # What was said of one of them is news for half a minute.
-        self._said_for = self._said_for + 1 if self.said and self.said == self._said_before else 0
-        if self._said_for >= _SAID_READS:
-            self.said = ""
-        self._said_before = self.said
         self._look_after()
 
     # -- the list ----------------------------------------------------------------------------------------------------

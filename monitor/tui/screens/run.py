@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -18,6 +17,7 @@ from monitor.client.format import clean, cut
 from monitor.client.results import Lens
 from monitor.client.wire import Query
 from monitor.probes.schema import ENDED, RunDetail, RunRow, Step
+from monitor.records import replace
 from monitor.tui.palette import CURSOR, DIM, NOTICE, PLAIN, STRONG, TITLE
 from monitor.tui.panels import probe_facts, probe_plots, probe_steps, xy
 from monitor.tui.panels.engine_charts import Charts

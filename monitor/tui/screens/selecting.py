@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
 from monitor.client.format import cut
+from monitor.records import replace
 from monitor.tui.palette import DIM, KEY
 from monitor.tui.panels.chart import Chart, draw
 from monitor.tui.panels.header import header

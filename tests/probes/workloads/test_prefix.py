@@ -72,6 +72,20 @@ def test_the_servers_counters_do_where_usage_does_not_say() -> None:
     assert not context.said("neither usage")
 
 
+def test_a_warm_prefix_that_is_slower_is_not_said_to_save() -> None:
+    def warm_is_late(ask: Ask, plan: StepPlan, number: int) -> Record:
+        warm = int(plan.parameters["shared_len"]) > 0
+        return answered(ask, 0.019 if warm else 0.015, cached=912 if warm else 0)
+
+    context = FakeContext("prefix", warm_is_late)
+    run(context, requests=4, shares="0,0.9")
+    slower = [note for note, _ in context.notes if "90% are warm" in note]
+    found = prefix.headline(context.steps)
+    assert found["ttft_warm_ms"] > found["ttft_cold_ms"]
+    assert slower[0].endswith("ms later, so here the cache saves nothing that can be measured")
+    assert "saved" not in slower[0]
+
+
 def test_a_server_that_does_not_say_is_told() -> None:
     context = FakeContext("prefix")
     run(context, requests=2)

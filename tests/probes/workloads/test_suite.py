@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from monitor.probes.errors import BadOptions, CannotGoOn, CannotStart
 from monitor.probes.schema import Facts, Record
 from monitor.probes.workloads import WORKLOADS, suite
 from monitor.probes.workloads.base import fresh
+from monitor.records import replace
 from tests.probes.workloads.fake_context import FakeContext, answered, run
 
 
@@ -119,7 +119,7 @@ def test_a_stopped_one_begins_no_more_parts() -> None:
 
 
 def _with_run(monkeypatch: pytest.MonkeyPatch, work: Callable[[Context, Any], Awaitable[None]]) -> None:
-    monkeypatch.setitem(WORKLOADS, "latency", dataclasses.replace(WORKLOADS["latency"], run=work, quick_s=12.0))
+    monkeypatch.setitem(WORKLOADS, "latency", replace(WORKLOADS["latency"], run=work, quick_s=12.0))
 
 
 def test_a_part_whose_time_is_over_is_told_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:

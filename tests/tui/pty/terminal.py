@@ -182,6 +182,10 @@ class Terminal:
             assert key in KEYS or len(key) == 1, key
             self._send(KEYS.get(key, key).encode())
 
+    def send(self, data: bytes) -> None:
+        """Send bytes as they are, keys or none."""
+        self._send(data)
+
     def resize(self, columns: int, lines: int) -> None:
         """Make the terminal another size."""
         self._set_size((columns, lines))

@@ -28,3 +28,18 @@ def test_keys_in_any_order_leave_it_alive(url: str, seed: int, size: tuple[int, 
         assert shown.process.poll() is None, shown.text
         assert shown.end(signal.SIGTERM) == 128 + signal.SIGTERM
         assert shown.is_restored
+
+
+def test_bytes_that_are_no_text_leave_it_alive(url: str, tmp_path: Path) -> None:
+    """Of a terminal with another encoding, of a binary file that is pasted, of a line that is noisy."""
+    env = {"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+    with terminal(tui(url, "--readonly"), (80, 24), env=env) as shown:
+        shown.see("gpumon")
+        shown.send(b"\xe9\xff\xfe\xc3")
+        shown.send(b"\x1b[200~\x80\x00\xf0\x28\x1b[201~")
+        shown.settle()
+        shown.press("4")
+        shown.see("alerts  ")
+        assert shown.process.poll() is None, shown.text
+        assert shown.end(signal.SIGTERM) == 128 + signal.SIGTERM
+        assert shown.is_restored
