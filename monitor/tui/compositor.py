@@ -97,6 +97,12 @@ def _holds(widget: Widget) -> bool:
     return isinstance(widget, Screen) or getattr(widget, "draws_nothing", False)
 
 
+def is_whole(screen: Screen[None]) -> bool:
+    """Whether there is anything to draw on. A screen that is being left, of an application that ends, may be told of a
+    picture, a key or a size when its widgets are gone already."""
+    return bool(screen.is_mounted and screen.is_attached and not screen._pruning and screen.size)
+
+
 class HeedingScreen(Screen[None]):
     """A screen that draws when the terminal has room for a frame. What changes until then is drawn in one."""
 

@@ -12,6 +12,7 @@ from monitor.tui import app as app_module
 from monitor.tui.app import GpumonApp
 from monitor.tui.pages import KEYS, NAMES, Pages
 from monitor.tui.screens.page import Page
+from monitor.tui.screens.window import Window
 from tests.tui.test_travel import LIVE, Past, press, run
 
 _LOADED = """
@@ -37,6 +38,35 @@ def test_each_is_made_once_and_installed() -> None:
     again = pages.anew(keep="fleet")
     assert again["fleet"] is pages["fleet"]
     assert again["gpus"] is not pages["gpus"]
+
+
+@pytest.mark.parametrize("key", [keys[0] for keys, _, _ in KEYS])
+def test_one_that_is_being_left_draws_no_more(key: str) -> None:
+    """What it is told while the application ends: a picture, its size. Its widgets are gone before it is."""
+
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        await press(app, pilot, key)
+        page = app.page
+        app.exit()
+        await page.query("*").remove()
+        assert not page.query("*")
+        page.show(app.view())
+        page.draw()
+
+    run(look)
+
+
+def test_a_window_that_is_being_left_draws_no_more() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        await press(app, pilot, "?")
+        window = app.screen
+        assert isinstance(window, Window)
+        app.exit()
+        await window.query("*").remove()
+        window.draw()
+        window.clicked(1, 1)
+
+    run(look)
 
 
 def test_all_are_there_soon_after_the_first_picture(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ and what to do about it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -18,6 +17,8 @@ from monitor.client.rules import Drawn, Rule, curve_queries, curves_of, rule_of
 from monitor.client.silences import LabelMatcher, held, holding
 from monitor.client.snapshot import Alert
 from monitor.client.wire import Query
+from monitor.records import replace
+from monitor.tui.compositor import is_whole
 from monitor.tui.palette import DIM, GOOD, NOTICE, PLAIN, severity
 from monitor.tui.panels.alert_detail import Known, runbook_of, told
 from monitor.tui.panels.chart import Spot
@@ -127,7 +128,7 @@ class AlertsScreen(ListScreen):
         # The series of the alert under the cursor are watched: of another rule's, others.
         alert = self._alert_under()
         rule = rule_of(self._rules or (), alert.labels) if alert is not None else None
-        if self.is_mounted and (rule.key if rule else "") != (self._rule.key if self._rule else ""):
+        if is_whole(self) and (rule.key if rule else "") != (self._rule.key if self._rule else ""):
             self._rule, self.answers = rule, None
             self.shell.refetch()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -15,6 +14,8 @@ from monitor.client.mig import Part, parts_of
 from monitor.client.results import Lens
 from monitor.client.snapshot import Gpu, History, Snapshot
 from monitor.client.wire import ProcessRow, Query
+from monitor.records import replace
+from monitor.tui.compositor import is_whole
 from monitor.tui.palette import DIM, STALE, STRONG, UTILIZATION
 from monitor.tui.panels.chart import Chart, Spot, plotted
 from monitor.tui.panels.gpu_cards import Card, CardPanel, places
@@ -89,7 +90,7 @@ class GpusScreen(ListScreen):
         few = view.snapshot is not None and 0 < len(view.snapshot.gpus) <= _FEW
         if few != self._few:
             self._few = few
-            if self.is_mounted and self.is_current:
+            if is_whole(self) and self.is_current:
                 self.shell.refetch()
         super().show(view)
 

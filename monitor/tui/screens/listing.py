@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.events import Key, Paste
 
 from monitor.client.format import cut, fit
+from monitor.tui.compositor import is_whole
 from monitor.tui.palette import CURSOR, DIM, KEY, NOTICE, STRONG, TITLE
 from monitor.tui.panels.footer import footer
 from monitor.tui.panels.header import header
@@ -135,7 +136,7 @@ class ListScreen(Page):
         return columns, len(every)
 
     def draw(self) -> None:
-        if not self.is_mounted or not self.size:
+        if not is_whole(self):
             self._find()  # keys that are typed behind the one that opens a list find it as it will be
             return
         self._forget()

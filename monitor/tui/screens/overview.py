@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -14,6 +13,8 @@ from textual.layout import ArrangeResult, Layout, WidgetPlacement
 from textual.widget import Widget
 
 from monitor.client.queries import overview
+from monitor.records import replace
+from monitor.tui.compositor import is_whole
 from monitor.tui.layout import Box, Needs, Plan, plan, side_width
 from monitor.tui.palette import ALARM, DIM, NOTICE, STRONG, TITLE
 from monitor.tui.panels.alerts import alert_at, alert_lines, source_lines
@@ -149,7 +150,7 @@ class OverviewScreen(Page):
 
     def draw(self) -> None:
         view = self.view
-        if not self.is_mounted or not self.size or len(self._board.children) < len(PARTS):
+        if not is_whole(self) or len(self._board.children) < len(PARTS):
             return
         width, height = self.size
         if view.snapshot is None or not view.snapshot.has_data:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
+from monitor.records import replace
+from monitor.tui.compositor import is_whole
 from monitor.tui.palette import DIM, NOTICE, TITLE
 from monitor.tui.panels.chart import Spot
 from monitor.tui.panels.footer import footer
@@ -56,7 +57,7 @@ class SheetScreen(Page):
         return "nothing has been read yet"
 
     def draw(self) -> None:
-        if not self.is_mounted or not self.size:
+        if not is_whole(self):
             return
         width, height = self.size
         view = self.view

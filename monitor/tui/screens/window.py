@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.events import Resize
 from textual.screen import ModalScreen
 
+from monitor.tui.compositor import is_whole
 from monitor.tui.mouse import Moused
 from monitor.tui.palette import DIM, FAINT, KEY, TITLE
 from monitor.tui.rows import Row
@@ -61,7 +62,7 @@ class Window(Moused, ModalScreen[None]):
 
     def draw(self) -> None:
         """Draw what there is."""
-        if not self.is_mounted or not self.size:
+        if not is_whole(self):
             return
         wide = min(self.WIDTH, self.size.width)
         inside = wide - 4
@@ -91,6 +92,8 @@ class Window(Moused, ModalScreen[None]):
 
     def clicked(self, x: int, y: int) -> None:
         """Beside it: close it. In it: see ``picked``."""
+        if not is_whole(self):
+            return
         region = self.query_one("#window", Canvas).region
         if not region.contains(x, y):
             self.action_close()
