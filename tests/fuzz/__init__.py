@@ -1,0 +1,1 @@
+"""Fuzzing of what reads bytes from outside: ``python -m tests.fuzz``. ``targets/`` has one module for each reader."""
