@@ -1,0 +1,1 @@
+"""Mutation testing: breaks one small thing of the product at a time and sees whether a test notices."""
