@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.live.cache import InstallError, is_complete, locked, python_id, recipe_id, say, stamp
 
 VLLMSTAT = "vllmstat==0.9.1"
+NVITOP = "nvitop==1.7.2"
 
 
 def cache_root() -> Path:
@@ -20,6 +21,11 @@ def cache_root() -> Path:
 def vllmstat() -> Path:
     """The command, installed if it is not. Raises ``InstallError``."""
     return _install(VLLMSTAT) / "bin" / "vllmstat"
+
+
+def nvitop() -> Path:
+    """The command, installed if it is not. Raises ``InstallError``."""
+    return _install(NVITOP) / "bin" / "nvitop"
 
 
 def _install(requirement: str) -> Path:

@@ -11,8 +11,11 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
 
+from tests.bench.table import Row, Table
 from tests.bench.weigh import line
+from tests.live import install_vllm
 from tests.live.servers import real_vllm
 from tests.live.side_by_side import FIGURES, SERVER, Work, alternate, medians
 
@@ -85,6 +88,39 @@ def probes(seconds: float) -> None:
             f"{ours['chunks_per_s']:.0f}/s, {ours['cores']:.2f}",
             f"raw aiohttp {theirs['chunks_per_s']:.0f}/s, {theirs['cores']:.2f}",
         )
+
+
+def probe_client(table: Table, seconds: float) -> None:
+    """What the probes' client adds to the first token at 128 streams, beside the least that aiohttp needs."""
+    streams = 128
+    chunks = max(round(seconds / 2 / ROUNDS / 2 / REQUESTS * 1000 / ITL_MS), 50)
+    with pace_server("--itl-ms", str(ITL_MS), "--prefill-ms", str(PREFILL_MS), "--max-batch", "1024") as url:
+        rounds = [{kind: _once(kind, url, streams, chunks) for kind in ("ours", "raw")} for _ in range(ROUNDS)]
+    found = {kind: [one[kind]["ttft_p50"] * 1e3 - PREFILL_MS for one in rounds] for kind in ("ours", "raw")}
+    peers = {"raw aiohttp": found["raw"]}
+    what = f"probe: what its client adds to TTFT at {streams} streams, p50"
+    most = median(found["raw"]) + 2.0
+    table.add(Row("probe-ttft", what, "ms", found["ours"], "2 ms more than raw", most, peers=peers))
+
+
+def probe_medians(table: Table, seconds: float) -> None:
+    """The medians of the same workload by the probes and by ``vllm bench serve``, against a server of known pace.
+    Without a peer there is no row: raises ``InstallError``."""
+    work = Work(160, 16, model="simulated", as_text=False, warmups=16)
+    install_vllm.python()
+    with tempfile.TemporaryDirectory() as text, pace_server("--itl-ms", "8", "--prefill-ms", str(PREFILL_MS)) as url:
+        rounds = list(alternate(url, work, Path(text), 2, seed=16_000))
+    off = {
+        name: [abs(one["ours"][key] / one["theirs"][key] - 1) * 100 for one in rounds]
+        for name, (key, _) in FIGURES.items()
+    }
+    worst = max(off, key=lambda name: median(off[name]))
+    mine, other = medians(rounds)["TTFT"]
+    what = (
+        f"probe: its medians beside those of `vllm bench serve`, the furthest of {len(off)} ({worst}); "
+        f"TTFT is {mine:.1f} ms and {other:.1f}, of {PREFILL_MS:g} that the server waits"
+    )
+    table.add(Row("probe-medians", what, "% apart", off[worst], "within 3 %", 3.0))
 
 
 def probe_vllm(seconds: float) -> None:

@@ -47,6 +47,8 @@ def page():
     for i, part in enumerate(parts):
         if isinstance(part, str):
             out.append(part)
+        elif part[1].endswith("_start_time_seconds"):
+            out.append(f"{part[0]} {part[2]!r}")
         elif part[1].endswith(COUNTERS):
             out.append(f"{part[0]} {part[2] * (1 + int(now) / 600)!r}")
         else:
@@ -71,7 +73,8 @@ server.serve_forever()
 
 @contextmanager
 def moving_page(text: str) -> Iterator[str]:
-    """Serves a page whose counters grow and whose gauges sway, from a process of its own: ``host:port``."""
+    """Serves a page whose counters grow and whose gauges sway, but for when a process began, from a process of its own:
+    ``host:port``. A server that began anew each second would be told of each second."""
     with subprocess.Popen([sys.executable, "-c", _MOVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
 import re
 import statistics
-import struct
-import subprocess
 import sys
 import tempfile
-import termios
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,9 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import psutil
-
-from tests.bench.install import vllmstat
+from tests.bench.install import nvitop, vllmstat
+from tests.bench.pane import SIZE, Pane, pane
+from tests.bench.table import Row, Table, half
 from tests.bench.weigh import line
 from tests.daemons import RunningDaemon, daemon, wait_for
 from tests.live.cache import InstallError
@@ -30,8 +24,9 @@ from tests.live.servers import free_port
 from tests.nvml_stub.control import Stub, compile_library
 from tests.tui.pty.terminal import Terminal, terminal
 
-SIZE = (200, 50)
 GPUS = 8
+_VLLMSTAT = "vllmstat 0.9.1"
+"""The peer that the aims are held against: without it they are not judged."""
 SCREENS = {
     "overview": "1",
     "GPUs": "2",
@@ -46,79 +41,6 @@ SCREENS = {
     "fleet": "9",
 }
 """What is shown, and the keys that lead to it."""
-
-_ESCAPES = re.compile(rb"\x1b(?:\[[0-9;?<>=$]*[a-zA-Z]|\][^\x07]*\x07|[()].|[PX^_][^\x1b]*\x1b\\|[=>])")
-
-
-class Pane:
-    """A program in a pseudo-terminal that takes all at once and keeps nothing but the count."""
-
-    def __init__(self, command: Sequence[str], env: Mapping[str, str] | None = None, size: tuple[int, int] = SIZE):
-        self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
-        environment = {**os.environ, "TERM": "xterm-256color", **(env or {})}
-        self.began = time.perf_counter()
-        self.process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True
-        )
-        os.close(slave)
-        self.bytes = 0
-        self.painted = threading.Event()
-        self.first_paint = 0.0
-        """Seconds from the start to the first character that can be seen."""
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        while True:
-            try:
-                data = os.read(self._master, 65536)
-            except OSError:
-                return
-            self.bytes += len(data)
-            if not self.painted.is_set() and _ESCAPES.sub(b"", data).strip():
-                self.first_paint = time.perf_counter() - self.began
-                self.painted.set()
-            for _ in range(data.count(b"\x1b[6n")):
-                os.write(self._master, b"\x1b[1;1R")
-
-    def press(self, keys: str) -> None:
-        """Type, as fast as a person."""
-        for key in keys:
-            os.write(self._master, key.encode())
-            time.sleep(0.5)
-
-    def cpu(self) -> float:
-        """Seconds of CPU since it began, of it and its children."""
-        top = psutil.Process(self.process.pid)
-        times = [one.cpu_times() for one in (top, *top.children(recursive=True))]
-        return sum(one.user + one.system for one in times)
-
-    def memory(self) -> tuple[float, float]:
-        """MiB: resident, proportional."""
-        told = psutil.Process(self.process.pid).memory_full_info()
-        return told.rss / (1 << 20), told.pss / (1 << 20)
-
-    def close(self) -> None:
-        """End it."""
-        self.process.terminate()
-        try:
-            self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self._thread.join(5)
-        os.close(self._master)
-
-
-@contextmanager
-def pane(command: Sequence[str], env: Mapping[str, str] | None = None) -> Iterator[Pane]:
-    """A program in a pseudo-terminal, for as long as the block runs."""
-    one = Pane(command, env)
-    try:
-        yield one
-    finally:
-        one.close()
 
 
 @dataclass(frozen=True)
@@ -177,73 +99,85 @@ class Mirror:
         self._thread.join(10)
 
 
-def tui(seconds: float) -> None:
-    """Each screen, and vllmstat beside the overview. It reads NVML and vLLM itself, where our daemon does that."""
+@contextmanager
+def _node() -> Iterator[tuple[RunningDaemon, list[_Peer]]]:
+    """A simulated node, and the programs beside ours, over the same eight GPUs and the same vLLM."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         port = free_port()
         options = ("--simulate", "--past", "3600", "--listen", f"127.0.0.1:{port}")
         node = stack.enter_context(daemon(folder, *options))
         wait_for(lambda: node.query("DCGM_FI_DEV_GPU_TEMP"), "readings")
-        ours = _ours(node)
-        theirs: list[str] = []
-        env: dict[str, str] = {}
-        try:
-            peer = str(vllmstat())
-            stub = Stub(folder, compile_library(folder))
-            stack.callback(stub.close)
-            stub.gpus(GPUS)
-            stack.callback(Mirror(node, stub).close)
-            theirs = [peer, "-i", "1", "-u", f"http://127.0.0.1:{port}", "--metrics-path", "/metrics?collect[]=vllm"]
-            env = {**stub.env(), "HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
-        except InstallError as error:
-            print(f"no peer: {error}")
-        _paint(ours, theirs, env)
-        first = stack.enter_context(pane(ours))
-        panes = [first, *([stack.enter_context(pane(theirs, env))] if theirs else [])]
+        stub = Stub(folder, compile_library(folder))
+        stack.callback(stub.close)
+        stub.gpus(GPUS)
+        stack.callback(Mirror(node, stub).close)
+        env = {**stub.env(), "HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+        peers = []
+        vllm = ["-i", "1", "-u", f"http://127.0.0.1:{port}", "--metrics-path", "/metrics?collect[]=vllm"]
+        full = ["--monitor", "full", "--interval", "1"]
+        for name, install, arguments in ((_VLLMSTAT, vllmstat, vllm), ("nvitop 1.7.2", nvitop, full)):
+            try:
+                peers.append(_Peer(name, [str(install()), *arguments], env))
+            except InstallError as error:
+                print(f"no peer: {str(error).splitlines()[0]}")
+        yield node, peers
+
+
+@dataclass(frozen=True)
+class _Peer:
+    name: str
+    command: list[str]
+    env: Mapping[str, str]
+
+
+def tui(table: Table, seconds: float) -> None:
+    """The first paint, and the overview beside its peers. They read NVML and vLLM themselves, where our daemon does
+    that; nvitop shows no vLLM."""
+    with ExitStack() as stack:
+        node, peers = stack.enter_context(_node())
+        _paint(table, _ours(node), peers)
+        names = ["ours", *(one.name for one in peers)]
+        first = stack.enter_context(pane(_ours(node)))
+        panes = [first, *(stack.enter_context(pane(one.command, one.env)) for one in peers)]
         time.sleep(8)
         first.press("1")
-        both = weigh_panes(panes, seconds)
-        said = f"{SIZE[0]}×{SIZE[1]}, {GPUS} GPUs, a vLLM, 1 s"
-        beside = both[1] if theirs else None
-        line(
-            f"TUI, overview, {said}: CPU",
-            f"{both[0].cpu:.2f} %",
-            f"vllmstat 0.9.1 {beside.cpu:.2f} %" if beside else "",
-            "half of the peer's",
-        )
-        line(
-            "the same, to the terminal",
-            f"{both[0].rate:.2f} kB/s",
-            f"vllmstat 0.9.1 {beside.rate:.1f} kB/s" if beside else "",
-            "half of the peer's",
-        )
-        for name, at in (("resident", 0), ("proportional (PSS)", 1)):
-            of = [one.memory()[at] for one in panes]
-            line(
-                f"the same, memory, {name}",
-                f"{of[0]:.1f} MiB",
-                f"vllmstat 0.9.1 {of[1]:.1f} MiB" if theirs else "",
-            )
-        for one in panes[1:]:
-            one.process.terminate()
+        rounds = [weigh_panes(panes, seconds / 4) for _ in range(4)]
+        cpu = {name: [one[at].cpu for one in rounds] for at, name in enumerate(names)}
+        rate = {name: [one[at].rate for one in rounds] for at, name in enumerate(names)}
+        pss = {name: [panes[at].memory()[1]] for at, name in enumerate(names)}
+    said = f"{SIZE[0]}×{SIZE[1]}, {GPUS} GPUs, a vLLM, 1 s"
+    beside, aim = {name: cpu[name] for name in names[1:]}, "half of vllmstat's"
+    most = half(beside, _VLLMSTAT)
+    table.add(Row("tui-cpu", f"TUI, overview, {said}: CPU", "% of a core", cpu["ours"], aim, most, peers=beside))
+    beside = {name: rate[name] for name in names[1:]}
+    most = half(beside, _VLLMSTAT)
+    table.add(Row("tui-bytes", "the same, to the terminal", "kB/s", rate["ours"], aim, most, peers=beside))
+    beside = {name: pss[name] for name in names[1:]}
+    table.add(Row("tui-memory", "the same, memory (PSS)", "MiB", pss["ours"], peers=beside))
+
+
+def _paint(table: Table, ours: list[str], peers: Sequence[_Peer]) -> None:
+    taken: dict[str, list[float]] = {}
+    for number in range(6):
+        for name, command, env in (("ours", ours, {}), *((one.name, one.command, one.env) for one in peers)):
+            with pane(command, env) as one:
+                one.painted.wait(30)
+                if number:  # the first of each is read from disk, and writes bytecode
+                    taken.setdefault(name, []).append(one.first_paint * 1000)
+    mine = taken.pop("ours")
+    table.add(Row("paint", "TUI: from the command to its first paint", "ms", mine, "500 ms", 500.0, peers=taken))
+
+
+def tui_screens(seconds: float) -> None:
+    """Each screen."""
+    with _node() as (node, _), pane(_ours(node)) as first:
+        time.sleep(8)
         for name, keys in SCREENS.items():
             first.press(keys)
             time.sleep(2)
             (weight,) = weigh_panes([first], max(5.0, seconds / 4))
             line(f"TUI, {name}: CPU, to the terminal", f"{weight.cpu:.2f} %", f"{weight.rate:.2f} kB/s")
-
-
-def _paint(ours: Sequence[str], theirs: Sequence[str], env: Mapping[str, str]) -> None:
-    taken: list[list[float]] = [[], []]
-    for _ in range(5):
-        for which, (command, more) in enumerate(((ours, {}), (theirs, env))):
-            if command:
-                with pane(command, more) as one:
-                    one.painted.wait(20)
-                    taken[which].append(one.first_paint)
-    peer = f"vllmstat 0.9.1 {statistics.median(taken[1]) * 1000:.0f} ms" if theirs else ""
-    line("TUI: from the command to its first paint", f"{statistics.median(taken[0]) * 1000:.0f} ms", peer, "500 ms")
 
 
 _CLOCK = re.compile(r"\d\d:\d\d:\d\d")

@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,28 @@ _NOBODY = "nobody"
 
 
 class DirectReader:
-    """A reader, asked without a loop. ``only`` is the one GPU that it reads; None for all."""
+    """A reader, asked without a loop. ``skip`` are the GPUs that it leaves alone, of ``count``; ``every`` are cadences
+    other than its own, in seconds."""
 
-    def __init__(self, only: int | None, count: int, *, gpm: bool, user: str | None = None) -> None:
-        skip = [] if only is None else [index for index in range(count) if index != only]
-        options = {"skip": skip, "of": count, "gpm": gpm}
+    def __init__(
+        self,
+        count: int,
+        *,
+        gpm: bool,
+        skip: Sequence[int] = (),
+        every: Mapping[str, float] | None = None,
+        user: str | None = None,
+    ) -> None:
+        options = {"skip": list(skip), "of": count, "gpm": gpm, "cadences": dict(every or {})}
         command = [sys.executable, "-m", "monitor.sources.nvml_reader", str(os.getpid()), json.dumps(options)]
         environment = {**os.environ, "PYTHONPATH": f"{_ROOT}:{os.environ.get('PYTHONPATH', '')}"}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, user=user, cwd="/"
         )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def poll(self, *, watched: bool = False) -> dict[str, Any]:
         """One frame."""
@@ -49,8 +62,9 @@ class DirectReader:
         self._process.communicate()
 
 
-def _count() -> int:
-    reader = DirectReader(None, 0, gpm=False)
+def gpu_count() -> int:
+    """How many GPUs the driver lists; 0 without a driver."""
+    reader = DirectReader(0, gpm=False)
     try:
         frame = reader.poll()
         return int(frame["facts"]["count"]) if "facts" in frame else 0
@@ -62,7 +76,8 @@ def _measure(
     only: int | None, count: int, polls: int, pause: float, *, gpm: bool, watched: bool, user: str | None
 ) -> str:
     try:
-        reader = DirectReader(only, count, gpm=gpm, user=user)
+        skip = [] if only is None else [index for index in range(count) if index != only]
+        reader = DirectReader(count, gpm=gpm, skip=skip, user=user)
     except OSError as error:
         return f"the reader cannot be started: {error}"
     try:
@@ -90,7 +105,7 @@ def _measure(
 
 def print_costs(polls: int, pause: float) -> int:
     """Print all rows. Returns the exit status."""
-    count = _count()
+    count = gpu_count()
     if not count:
         print("no GPU answers", file=sys.stderr)
         return 2
