@@ -6,6 +6,7 @@ import asyncio
 import base64
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -104,7 +105,10 @@ async def page(width: int = 1400, height: int = 900) -> AsyncIterator[Page]:
         options += [f"--user-data-dir={folder}", f"--window-size={width},{height}", "--disable-background-networking"]
         options += ["--enable-unsafe-swiftshader", "--remote-allow-origins=*", "about:blank"]
         process = subprocess.Popen(  # noqa: ASYNC220
-            [chromium, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [chromium, *options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "TMPDIR": folder},
         )
         try:
             async with aiohttp.ClientSession() as session:

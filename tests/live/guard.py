@@ -4,7 +4,8 @@
 
 Its stdin is a pipe that the test holds. When that closes, because the test is done or dead, the command gets SIGTERM,
 and after GRACE seconds it and everything that it ever started gets SIGKILL. The guard adopts orphans: nothing escapes.
-The first line on stdout is the command's pid; the guard's exit status is the command's.
+The first line on stdout is the command's pid; the guard's exit status is the command's. What the command leaves where
+temporary files go (vLLM: sockets, caches of compilers) goes with it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import psutil
@@ -27,7 +29,13 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(command: list[str]) -> int:
-    """Run ``command`` to its end or ours."""
+    """Run ``command`` to its end or ours, with a folder of its own for temporary files."""
+    # A short name: paths of sockets go below it, and end at 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="live-", ignore_cleanup_errors=True) as folder:
+        return _run(command, {**os.environ, "TMPDIR": folder})
+
+
+def _run(command: list[str], environment: dict[str, str]) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
@@ -41,6 +49,7 @@ def main(command: list[str]) -> int:
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,
         stderr=sys.stderr,
+        env=environment,
         start_new_session=True,
         preexec_fn=die_with_the_guard,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
+from tests.fuzz.install import schemathesis
 from tests.live import install_editor, install_prometheus, install_vllm
 from tests.live.cache import InstallError, cache_root, locked, say
 
@@ -22,6 +23,10 @@ def main() -> int:
                 install_editor.install()
             except InstallError as error:  # an editor is no server: its tests say that it is not there
                 say(f"no editor: {error}")
+            try:
+                schemathesis()
+            except InstallError as error:  # nor is this one
+                say(f"no schemathesis: {error}")
     except InstallError as error:
         print(f"live: {error}", file=sys.stderr)
         return 1

@@ -318,7 +318,7 @@ def faults(rows: Sequence[Row], posts: Sequence[Post]) -> list[str]:
             if alert["eventId"] not in recorded and not post.body["unrecorded"]:
                 found.append(f"{alert['eventId']} was told, and is not in the record")
     found += [f"{event} was told under {len(many)} ids" for event, many in ids.items() if len(many) > 1]
-    words = {alert["fingerprint"]: alert for alert in last_words(posts).values()}
+    words = {alert["fingerprint"]: alert for post in posts if post.taken for alert in post.body["alerts"]}
     for key, chain in chains.items():
         known = [row for row in chain if "firing" in (row.before, row.after)]
         word = words.get(key)

@@ -283,16 +283,24 @@ class Prometheus(QueryApi):
 
 @contextmanager
 def prometheus(
-    folder: Path, targets: Mapping[str, Sequence[str]], *, rule_files: Sequence[Path] = (), interval: str = "1s"
+    folder: Path,
+    targets: Mapping[str, Sequence[str]],
+    *,
+    rule_files: Sequence[Path] = (),
+    interval: str = "1s",
+    alertmanagers: Sequence[str] = (),
 ) -> Iterator[Prometheus]:
-    """Prometheus 3 that scrapes ``targets`` (job: addresses) plainly, without ``honor_labels``, and evaluates the rule
-    files as they are."""
+    """Prometheus 3 that scrapes ``targets`` (job: addresses) plainly, without ``honor_labels``, evaluates the rule
+    files as they are, and tells Alertmanagers (addresses)."""
     port = free_port()
     home = folder / "prometheus"
     home.mkdir(parents=True)
     config = {
         "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
         "rule_files": [str(file) for file in rule_files],
+        "alerting": {
+            "alertmanagers": [{"static_configs": [{"targets": list(alertmanagers)}]}] if alertmanagers else []
+        },
         "scrape_configs": [
             {"job_name": job, "static_configs": [{"targets": list(addresses)}]} for job, addresses in targets.items()
         ],

@@ -125,7 +125,7 @@ def theirs(url: str, work: Work, seed: int, folder: Path) -> dict[str, float]:
     ]  # fmt: skip
     environment = {
         **os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CACHE_ROOT": str(folder / "cache"),
-        "VLLM_CONFIG_ROOT": str(folder / "config"), "no_proxy": "*",
+        "VLLM_CONFIG_ROOT": str(folder / "config"), "no_proxy": "*", "TMPDIR": str(folder),
     }  # fmt: skip
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
     if done.returncode:

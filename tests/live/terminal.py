@@ -6,6 +6,7 @@ tmux gets a server of its own, which ends with the context.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import time
@@ -56,6 +57,15 @@ class Terminal:
             if time.monotonic() > until:
                 raise NotReady(f"not on the screen within {seconds:g} s: {missing}\n{shown}")
             time.sleep(0.2)
+
+    def wait_match(self, pattern: str, seconds: float = 60) -> str:
+        """The screen, when the pattern is found on it: what moves is there at one look and not at the next."""
+        until = time.monotonic() + seconds
+        while re.search(pattern, shown := self.text) is None:
+            if time.monotonic() > until:
+                raise NotReady(f"not on the screen within {seconds:g} s: {pattern}\n{shown}")
+            time.sleep(0.2)
+        return shown
 
     def clipboard(self, seconds: float = 20) -> str:
         """What the program gave the clipboard last."""

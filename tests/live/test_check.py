@@ -28,6 +28,7 @@ ONLY_WE_REFUSE = {
     r"longer than \d+ bytes|more than \d+ operators": "our limits",
     r"but found another document": "what stands behind --- would silently never be evaluated",
     r"^expected a (group|rule): a mapping": "a dash with nothing behind it is a slip, and no group or rule",
+    r"^is empty": "a file that was cut off must not end all alerts",
     r"YAML aliases are not supported": "a few of them can grow to gigabytes",
 }
 """Each message that promtool has no word for, and why we refuse all the same."""

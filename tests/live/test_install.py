@@ -14,7 +14,7 @@ import pytest
 
 from tests.live import cache, install_prometheus
 from tests.live.cache import InstallError
-from tests.live.servers import PROJECT, Process
+from tests.live.servers import PROJECT, Process, wait_for
 
 DEB822 = """Types: deb
 # https://snapshot.example/archive/debian/20250520T000000Z
@@ -143,6 +143,16 @@ def test_a_server_ends_with_everything_it_started(tmp_path: Path) -> None:
     process.stop()
     assert not child.is_running()
     assert not psutil.pid_exists(process.pid)
+
+
+def test_what_a_server_leaves_in_its_temporary_folder_goes_with_it(tmp_path: Path) -> None:
+    command = ["sh", "-c", f'touch "$TMPDIR/left"; echo "$TMPDIR" > {tmp_path}/named; exec sleep 100']
+    process = Process("leaving", command, tmp_path / "log", {})
+    wait_for("it says where", lambda: (tmp_path / "named").exists() and (tmp_path / "named").read_text(), 60)
+    folder = Path((tmp_path / "named").read_text().strip())
+    assert (folder / "left").exists()
+    process.stop()
+    assert not folder.exists()
 
 
 def test_a_server_ends_when_the_test_is_killed(tmp_path: Path) -> None:

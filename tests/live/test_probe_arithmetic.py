@@ -7,6 +7,7 @@ import json
 import os
 import random
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,7 +65,7 @@ def _as_theirs(record: Record) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_the_arithmetic_is_that_of_vllm_bench_serve() -> None:
+def test_the_arithmetic_is_that_of_vllm_bench_serve(tmp_path: Path) -> None:
     rng = random.Random(20)
     cases = [_case(rng) for _ in range(200)]
     values = [[rng.expovariate(1) for _ in range(rng.randrange(1, 50))] for _ in cases]
@@ -82,7 +83,10 @@ def test_the_arithmetic_is_that_of_vllm_bench_serve() -> None:
     done = subprocess.run(
         [install_vllm.python(), "-c", _THEIRS], input=json.dumps(asked), capture_output=True, text=True, check=False,
         timeout=600,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"},
+        env={
+            **os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR",
+            "TMPDIR": str(tmp_path),
+        },
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     answers = json.loads(done.stdout[done.stdout.index("[{") :])

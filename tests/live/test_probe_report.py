@@ -122,6 +122,7 @@ def test_what_vllm_bench_serve_writes_is_read(tmp_path: Path) -> None:
             environment = {
                 **os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "no_proxy": "*",
                 "VLLM_CACHE_ROOT": str(folder / "cache"), "VLLM_CONFIG_ROOT": str(folder / "config"),
+                "TMPDIR": str(folder),
             }  # fmt: skip
             for _ in range(2):
                 process = await asyncio.create_subprocess_exec(

@@ -31,7 +31,6 @@ expressions of this run, prints the counts and fails where one is too small):
 
 from __future__ import annotations
 
-import math
 import os
 import random
 import re
@@ -39,14 +38,12 @@ from pathlib import Path
 
 import pytest
 
-from monitor.promql.errors import PromQLError
-from monitor.promql.evaluate import vector
 from monitor.promql.parse import parse
-from monitor.promql.plan import plan
 from tests.live.install_prometheus import prometheus_bin
 from tests.promql.coverage import Coverage
-from tests.promql.generate import COUNT, STEP_MS, Expressions, Made, make_series, store_of
+from tests.promql.generate import COUNT, STEP_MS, Expressions, Made, make_series
 from tests.promql.promtool import Outcome, ask
+from tests.promql.same import catalogue, ours, same, shown
 
 pytestmark = pytest.mark.live
 
@@ -54,68 +51,8 @@ CASES = int(os.environ.get("GPUMON_PROMQL_CASES", "40000"))
 SEED = int(os.environ.get("GPUMON_PROMQL_SEED", "1"))
 BATCH = 500
 
-APPROXIMATE = re.compile(
-    r"\b(exp|ln|log2|log10|sin|cos|tan|asin|acos|atan|sinh|cosh|tanh|asinh|acosh|atanh|atan2)\b|\^", re.IGNORECASE
-)
-"""Go computes these itself and Python asks the C library: the last digits differ, and what is made of them."""
-
-CHAOTIC = re.compile(
-    r"\b(sin|cos|tan)\(.*(\^|exp|sinh|cosh)|(\^|exp\(|sinh|cosh).*%"
-    r"|(%|round|floor|ceil|minute|hour|day|month|year|==|!=|[<>]).*(\^|exp|sinh|cosh)"
-)
-"""What turns a last digit into another value altogether: of these only the labels are compared."""
-
-_INSIDE = r"(?:start\(\)|end\(\)|[^()])*"
-FORGETFUL = re.compile(rf"\btimestamp\(\s*\(*{_INSIDE}(?:\boffset\b{_INSIDE}@|@{_INSIDE}\boffset\b)", re.IGNORECASE)
-"""``timestamp`` of a selector that has both ``offset`` and ``@``: Prometheus forgets the offset."""
-
-MISPLACED = re.compile(r"@.*\[[^\]]*:[^\]]*\][^\[]*@", re.DOTALL)
-"""``@`` in a subquery that has one, too: where its first step is, by chance, the time of the query, Prometheus takes
-the inner one for another time."""
-
-UNORDERED = re.compile(r"\b(sum|avg|stddev|stdvar)\b", re.IGNORECASE)
-"""Sums depend in their last digit on the order of what is added, and promtool's series are in that of a hash table."""
-
 TURNS = 20
 """How often an expression with a difference is asked again: ties of topk are decided by that order too."""
-
-
-def ours(series: list[Made], queries: list[tuple[str, int]]) -> list[Outcome]:
-    store = store_of(series)
-    out: list[Outcome] = []
-    for expr, at_ms in queries:
-        try:
-            out.append(dict(vector(plan(expr), store, at_ms)))
-        except PromQLError as error:
-            out.append(str(error))
-    return out
-
-
-def same_value(a: float, b: float, expr: str) -> bool:
-    if a == b or (a != a and b != b):
-        return True
-    if CHAOTIC.search(expr):
-        return True
-    if APPROXIMATE.search(expr):
-        return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
-    return bool(UNORDERED.search(expr)) and math.isclose(a, b, rel_tol=1e-12, abs_tol=1e-12)
-
-
-def same(a: Outcome, b: Outcome, expr: str) -> bool:
-    if isinstance(a, str) and ("too many samples" in a or "unexpected all postings" in a):
-        return True
-    if FORGETFUL.search(expr) or MISPLACED.search(expr):
-        return True
-    if isinstance(a, str) or isinstance(b, str):
-        # Which of several duplicates is named depends on their order, and which of two errors comes first on its.
-        return isinstance(a, str) and isinstance(b, str) and "parse error" not in a + b
-    return a.keys() == b.keys() and all(same_value(a[key], b[key], expr) for key in a)
-
-
-def shown(outcome: Outcome) -> str:
-    if isinstance(outcome, str):
-        return f"error {outcome}"
-    return ", ".join(f"{dict(key)} {value!r}" for key, value in sorted(outcome.items())) or "nothing"
 
 
 def compare(
@@ -187,28 +124,10 @@ def test_each_function_alone_gives_what_prometheus_gives(tmp_path: Path) -> None
     promtool = str(prometheus_bin() / "promtool")
     rng = random.Random(SEED)
     series = make_series(rng)
-    expressions = _catalogue()
+    expressions = catalogue()
     queries = [(expr, at_ms) for expr in expressions for at_ms in (0, 45_000, 301_000, 615_000, 1_200_000, 1_400_000)]
     differences = []
     for i in range(0, len(queries), BATCH):
         part = queries[i : i + BATCH]
         differences += compare(promtool, series, part, tmp_path)[1]
     assert not differences, f"{len(differences)} of {len(queries)} differ:\n" + "\n".join(differences[:20])
-
-
-def _catalogue() -> list[str]:
-    from monitor.promql.signatures import AGGREGATIONS, FUNCTIONS
-
-    samples = {"vector": ("x", "y > 2", "c_total"), "matrix": ("c_total[5m]", "x[1m]", "y[10m]", "sum(x)[5m:30s]"),
-               "scalar": ("0.5", "3"), "string": ('"a"',)}  # fmt: skip
-    out = []
-    for name, signature in FUNCTIONS.items():
-        if name in ("label_replace", "label_join"):
-            continue
-        for turn in range(4):
-            arguments = [samples[kind][turn % len(samples[kind])] for kind in signature.arguments]
-            out.append(f"{name}({', '.join(arguments)})")
-    for name, parameter in AGGREGATIONS.items():
-        first = "" if parameter is None else f"{samples[parameter][0]}, "
-        out += [f"{name}{by}({first}{what})" for by in ("", " by (a) ", " without (b) ") for what in ("x", "c_total")]
-    return out

@@ -24,8 +24,8 @@ from monitor.samples import Labels, escape, is_stale, label, labels_of
 from monitor.store.head import Head
 from tests.live import servers
 from tests.live.install_prometheus import prometheus_bin
-from tests.live.test_promql_differential import APPROXIMATE, CHAOTIC, FORGETFUL, MISPLACED, UNORDERED, same_value
 from tests.promql.generate import COUNT, STEP_MS, Expressions, Made, make_series
+from tests.promql.same import APPROXIMATE, CHAOTIC, FORGETFUL, MISPLACED, UNORDERED, same_value
 
 pytestmark = pytest.mark.live
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 from monitor.notify.message import render
 from monitor.notify.payload import cut, format_rfc3339
+from monitor.records import replace
 from tests.live.receivers import json_receiver
 from tests.live.servers import alertmanager, wait_for
 from tests.notify.wire import begins, kv_cache_full, notice
