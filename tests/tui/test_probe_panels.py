@@ -8,13 +8,23 @@ import msgspec
 import pytest
 
 from monitor.client.format import number
+from monitor.client.snapshot import NodeFacts
 from monitor.probes.schema import Change, Finding, Live, Progress, Slo, Step
 from monitor.tui.palette import PLAIN
 from monitor.tui.panels import probe_plots, probe_steps
-from monitor.tui.panels.probe_words import bar, change_text, headline, headline_text, interval_text, unit_value
+from monitor.tui.panels.probe_words import (
+    bar,
+    change_text,
+    headline,
+    headline_text,
+    interval_text,
+    unit_value,
+    until_ms,
+)
 from monitor.tui.panels.xy import GLYPHS, Line, XyPlot, bars, draw
 from monitor.tui.rows import Row
 from tests.probes.made_results import detail, made
+from tests.tui.probing import with_row
 
 SWEEP = detail(made("throughput", few=True)).steps
 
@@ -226,6 +236,16 @@ def test_a_bar_is_as_wide_as_it_is_far_or_absent() -> None:
     assert text_of([bar(0.5, 10)]) == ["█████░░░░░ 50 %"]
     assert text_of([bar(None, 4)]) == ["░░░░"]
     assert text_of([bar(7.0, 4)])[0].startswith("████ ")
+
+
+def test_a_run_lasts_by_the_clock_of_the_world() -> None:
+    """That of a simulated node is faster, and an hour of it was made up before it began."""
+    row = with_row(detail(made("throughput", few=True)), state="running", ended_ms=None, began_ms=1000).row
+    told = msgspec.structs.replace(row, progress=Progress(4000, "measuring"))
+    assert until_ms(told, 5000, NodeFacts()) == 5000
+    assert until_ms(told, 900_000, NodeFacts(simulated=True, speed=10.0)) == 4000
+    assert until_ms(msgspec.structs.replace(row, progress=None), 900_000, NodeFacts(speed=10.0)) == 1000
+    assert until_ms(msgspec.structs.replace(told, ended_ms=3000), 5000, NodeFacts()) == 3000
 
 
 def test_changes_are_told_with_their_sign() -> None:

@@ -8,7 +8,16 @@ from monitor.client.format import ABSENT, clean, clock, duration, number, size
 from monitor.client.slos import slos_text
 from monitor.probes.schema import RunDetail
 from monitor.tui.palette import DIM, KEY, NOTICE, PLAIN, STRONG
-from monitor.tui.panels.probe_words import LEVELS, STATES, bar, headline_text, live_text, server_text, where_text
+from monitor.tui.panels.probe_words import (
+    LEVELS,
+    STATES,
+    bar,
+    headline_text,
+    live_text,
+    server_text,
+    until_ms,
+    where_text,
+)
 from monitor.tui.panels.wrapped import wrapped
 from monitor.tui.rows import Row, View, title
 
@@ -16,14 +25,13 @@ _NOTES = 3
 """The last of them, while it goes on."""
 
 
-def _state(detail: RunDetail, now_ms: int) -> Row:
+def _state(detail: RunDetail, until: int) -> Row:
     row = detail.row
     state, style = STATES[row.state]
     if row.state == "done" and not row.valid:
         state, style = "● done, but not valid", NOTICE
     line = Row().put("  ").put(state, style)
-    ended_ms = row.ended_ms if row.ended_ms is not None else now_ms
-    line.put(f"  began {clock(row.began_ms, date=True)}, {duration((ended_ms - row.began_ms) / 1000)}")
+    line.put(f"  began {clock(row.began_ms, date=True)}, {duration((until - row.began_ms) / 1000)}")
     line.put(f", by {clean(row.by)}" if row.by else "", DIM)
     if row.baseline:
         line.put(f"   baseline {clean(row.baseline)}", KEY)
@@ -33,7 +41,7 @@ def _state(detail: RunDetail, now_ms: int) -> Row:
 def ended(detail: RunDetail, width: int) -> list[Row]:
     """How a run ended, why where it did not go well, and its figures."""
     row = detail.row
-    rows = [_state(detail, row.began_ms)]
+    rows = [_state(detail, until_ms(row, row.began_ms, None))]
     if row.error:
         rows += wrapped("why", clean(row.error), width, NOTICE)
     for place, why in enumerate(detail.invalid):
@@ -50,8 +58,9 @@ def going(detail: RunDetail, view: View, width: int) -> list[Row]:
     row, progress = detail.row, detail.row.progress
     if view.at_ms is not None:
         return [Row().put("  ▶ it went on then", KEY).put(f"   it began {clock(row.began_ms, date=True)}", DIM)]
-    now_ms = view.snapshot.now_ms if view.snapshot is not None else row.began_ms
-    rows = [_state(detail, now_ms)]
+    snapshot = view.snapshot
+    node, now_ms = (snapshot.node, snapshot.now_ms) if snapshot is not None else (None, row.began_ms)
+    rows = [_state(detail, until_ms(row, now_ms, node))]
     if progress is None:
         rows.append(Row().put("  beginning …", DIM))
     else:

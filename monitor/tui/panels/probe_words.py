@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from rich.style import Style
 
 from monitor.client.format import ABSENT, duration, figure, number, percent, seconds, size
-from monitor.probes.schema import Change, Level, Progress, RunState
+from monitor.client.snapshot import NodeFacts
+from monitor.probes.schema import Change, Level, Progress, RunRow, RunState
 from monitor.tui.palette import CRITICAL, DIM, FAINT, GOOD, KEY, NOTICE, PLAIN
 from monitor.tui.rows import Row
 
@@ -191,6 +192,15 @@ def server_text(progress: Progress | None) -> str:
     if live.power_w is not None:
         parts.append(f"{live.power_w:.0f} W")
     return "  ".join(parts)
+
+
+def until_ms(row: RunRow, now_ms: int, node: NodeFacts | None) -> int:
+    """Until when a run has lasted. Probes run by the world's clock, which that of a simulated node may leave behind."""
+    if row.ended_ms is not None:
+        return row.ended_ms
+    if node is None or node.speed == 1:
+        return now_ms
+    return row.progress.at_ms if row.progress is not None else row.began_ms
 
 
 def where_text(progress: Progress | None) -> str:

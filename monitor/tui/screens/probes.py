@@ -22,6 +22,7 @@ from monitor.tui.panels.probe_words import (
     headline_text,
     live_text,
     server_text,
+    until_ms,
     where_text,
 )
 from monitor.tui.panels.wrapped import wrapped
@@ -167,14 +168,18 @@ class ProbesScreen(ListScreen, ProbeActions):
         if row.state == "done" and not row.valid and not goes_on:
             state, style = "● not valid", NOTICE
         quiet = PLAIN if row.state in ("done", "running", "starting") else DIM
-        ended_ms = row.ended_ms if row.ended_ms is not None and not goes_on else now_ms
+        until = now_ms
+        if view.at_ms is None and view.snapshot is not None:
+            until = until_ms(row, now_ms, view.snapshot.node)
+        elif row.ended_ms is not None and not goes_on:
+            until = row.ended_ms
         if goes_on:
             figures = _going(row) if view.at_ms is None else "it went on then"
         else:
             figures = headline_text(row.headline, room) or clean(row.error)
         mark = "◆ " if row.id in self._marked else ""
         valid = ABSENT if row.state != "done" else "yes" if row.valid else "NO"
-        took = (ended_ms - row.began_ms) / 1000
+        took = (until - row.began_ms) / 1000
         cells = (
             (state, style),
             (mark + _called(row), STRONG if goes_on else quiet),
