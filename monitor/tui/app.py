@@ -109,7 +109,7 @@ class GpumonApp(PersonalApp):
             await self.server.close()
 
     def _start(self) -> None:
-        self.run_signals()
+        self.heed_terminal()
         self.run_worker(cast(Any, self._listen), name="feed", exit_on_error=True)
         self.set_interval(1.0, self._age)
         self._reading.start()

@@ -70,6 +70,11 @@ class TerminalDriver(OurDriver):
         self.output = cast(TerminalApp, app).output
         self._file = cast(TextIOWrapper, _Told(cast(IO[str], self._file), self.output))
 
+    def start_application_mode(self) -> None:
+        """Take the terminal, which from now on is given back on a signal, too."""
+        cast(TerminalApp, self._app).heed_signals()
+        super().start_application_mode()
+
     def write(self, data: str) -> None:
         """Queue it."""
         self.output.queue(len(data.encode("utf-8", "surrogateescape")))
@@ -95,13 +100,17 @@ class TerminalApp(App[None]):
             return BrowserDriver
         return TerminalDriver if found is LinuxDriver else found
 
-    def run_signals(self) -> None:
+    def heed_signals(self) -> None:
         """End on a signal as on a key: the terminal gets its own screen and cursor back."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._end, number)
+
+    def heed_terminal(self) -> None:
+        """Draw what waits once the terminal has room, and ask it how far it is."""
         loop = asyncio.get_running_loop()
         self.output.wake = lambda: _call(loop, self.draw_what_waits)
         if isinstance(self._driver, TerminalDriver):
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                loop.add_signal_handler(number, self._end, number)
             self.drew(-1)  # so that it is soon known whether this terminal answers
 
     def _end(self, number: int) -> None:

@@ -33,6 +33,13 @@ def test_a_signal_ends_it_and_gives_the_terminal_back(url: str, number: signal.S
         assert shown.is_restored
 
 
+def test_a_signal_gives_back_a_terminal_that_has_just_been_taken(url: str) -> None:
+    with terminal(tui(url)) as shown:
+        shown.see_bytes(b"\x1b[?1049h")
+        assert shown.end(signal.SIGTERM) == 128 + signal.SIGTERM
+        assert shown.is_restored
+
+
 @pytest.mark.parametrize("controls", [True, False])
 def test_it_ends_when_the_terminal_goes_away_with_a_signal_or_without(url: str, controls: bool) -> None:
     with terminal(tui(url), controls=controls) as shown:
