@@ -20,6 +20,8 @@ HUB = "https://huggingface.co"
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _INDEX = "model.safetensors.index.json"
 _MOST = 16 << 20
+_MOST_WEIGHTS = 1 << 60
+"""Bytes: an index that says more, or infinity, is wrong, and then they are reckoned."""
 
 
 def load(where: str, *, timeout: float = 20.0) -> Model:
@@ -65,7 +67,7 @@ def _total(text: str) -> int | None:
         found = json.loads(text)["metadata"]["total_size"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return int(found) if isinstance(found, (int, float)) and found > 0 else None
+    return int(found) if isinstance(found, (int, float)) and 0 < found <= _MOST_WEIGHTS else None
 
 
 def _from_url(url: str, name: str, timeout: float, headers: dict[str, str]) -> Model:
@@ -111,6 +113,8 @@ def _read(where: str, text: str, name: str, weights: int | None) -> Model:
         raise BadModel(f"{where}:{error.lineno}:{error.colno}: no JSON: {error.msg}") from None
     except RecursionError:
         raise BadModel(f"{where}: no JSON that can be read: it is nested too deep") from None
+    except ValueError:  # Python reads no number of more than 4,300 digits
+        raise BadModel(f"{where}: no JSON that can be read: a number in it has thousands of digits") from None
     try:
         return read_model(found, name, weights)
     except BadModel as error:

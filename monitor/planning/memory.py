@@ -126,7 +126,7 @@ def groups(model: Model) -> tuple[Group, ...]:
 
 def stages(model: Model, pipeline_parallel: int) -> tuple[tuple[int, int], ...]:
     """The layers of each pipeline stage, from and to."""
-    count = len(model.layers) + model.others
+    count = len(model.blocks)
     parts = [count // pipeline_parallel] * pipeline_parallel
     for at in range(2, count % pipeline_parallel + 2):
         parts[-at] += 1
@@ -138,8 +138,7 @@ def block_bytes(model: Model, layout: Layout, stage: int = 0) -> float:
     """Of one block in the widest group of a pipeline stage, on one GPU."""
     page = layout.block_size * token_bytes(model, layout)
     begin, end = stages(model, layout.pipeline_parallel)[stage]
-    if model.others:  # where those without a KV cache stand is not known here
-        begin, end = (round(at * len(model.layers) / (len(model.layers) + model.others)) for at in (begin, end))
+    begin, end = (sum(block.cache is not None for block in model.blocks[:at]) for at in (begin, end))
     mine: list[int] = []
     for layer in dict.fromkeys(model.layers):
         places = [at for at, one in enumerate(model.layers) if one == layer]
@@ -199,24 +198,29 @@ def _part(model: Model, layout: Layout, stage: int) -> float:
     """The part of all weights that one GPU of this stage holds."""
     begin, end = stages(model, layout.pipeline_parallel)[stage]
     tensor = layout.tensor_parallel
-    replicated = _replicated(model, tensor)
-    mine = sum((model.layer_parameters(at) - replicated) / tensor + replicated for at in range(begin, end))
+    mine = 0.0
+    for at in range(begin, end):
+        replicated = _replicated(model, tensor, at)
+        mine += (model.layer_parameters(at) - replicated) / tensor + replicated
     first, last = stage == 0, stage == layout.pipeline_parallel - 1
     matrices = (first or last) if model.tied else first + last
     mine += matrices * model.embedding_parameters / tensor
     return mine / model.parameters
 
 
-def _replicated(model: Model, tensor: int) -> float:
-    """Parameters of a layer that every GPU holds whole, more than its part: KV heads where there are fewer of them
-    than GPUs; what leads into MLA's latent vector; the norms."""
+def _replicated(model: Model, tensor: int, layer: int) -> float:
+    """Parameters of the layer with this number that every GPU holds whole, more than its part: KV heads where there are
+    fewer of them than GPUs; what leads into MLA's latent vector; the norms."""
+    norms = model.norm_parameters(layer)
+    if model.blocks[layer].mixer in ("state", "none"):
+        return norms
     if (latent := model.latent) is not None:
-        return model.hidden * (latent.kv_rank + latent.rope + latent.query_rank) + 2 * model.hidden
+        return model.hidden * (latent.kv_rank + latent.rope + latent.query_rank) + norms
     if model.kv_heads >= tensor:
-        return 2 * model.hidden
+        return norms
     # Each rank has one head: seen from all of them that is tensor heads instead of kv_heads.
     more = (tensor - model.kv_heads) / (tensor - 1) if tensor > 1 else 0.0
-    return 2 * model.hidden * model.head * more + 2 * model.hidden
+    return 2 * model.hidden * model.head * more + norms
 
 
 def step_bytes(model: Model, layout: Layout, *, last: bool = True) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -105,8 +106,8 @@ def _check(model: Model, layout: Layout) -> None:
             f"its {model.heads} heads cannot be shared out over {layout.tensor_parallel} tensor parallel ranks: "
             f"take one of {', '.join(map(str, _ranks(model, model.heads)))}"
         )
-    if layout.pipeline_parallel > len(model.layers) + model.others:
-        raise BadModel(f"it has {len(model.layers) + model.others} layers: no {layout.pipeline_parallel} stages")
+    if layout.pipeline_parallel > len(model.blocks):
+        raise BadModel(f"it has {len(model.blocks)} layers: no {layout.pipeline_parallel} stages")
 
 
 def _ranks(model: Model, most: int) -> list[int]:
@@ -145,11 +146,8 @@ def _notes(model: Model, now: Fit, wish: Wish, count: int) -> Iterator[str]:
             f"{wish.context:,} tokens are more than the {model.context:,} that it was made for: vLLM refuses them, "
             "unless its rope scaling says otherwise."
         )
-    if model.others:
-        yield (
-            f"{model.others} of its layers keep a state and no tokens (Mamba, linear attention): that memory is not "
-            "reckoned, and vLLM makes blocks of another size for it."
-        )
+    yield from _layer_notes(model)
+    yield from model.doubts
     if model.beside:
         yield f"It has more than a language model: {model.beside}."
     if model.latent is not None and layout.tensor_parallel > 1:
@@ -168,6 +166,28 @@ def _notes(model: Model, now: Fit, wish: Wish, count: int) -> Iterator[str]:
         rest = count // now.gpus
         if rest > 1:
             yield f"{count} GPUs hold {rest} such servers: --data-parallel-size {rest} takes {rest} times the requests."
+
+
+def _layer_notes(model: Model) -> Iterator[str]:
+    """Of layers that keep something else than a KV cache of their own tokens."""
+    kinds = Counter(block.mixer for block in model.blocks)
+    name = model.state.name if model.state is not None else ""
+    if kinds["state"]:
+        yield (
+            f"{kinds['state']} of its layers keep a state and no tokens ({name}): that memory is not reckoned, and "
+            "vLLM makes blocks of another size for it."
+        )
+    if kinds["both"]:
+        yield (
+            f"{kinds['both']} of its layers keep a state beside their tokens ({name}): that memory is not reckoned, "
+            "and vLLM makes blocks of another size for it."
+        )
+    if kinds["shared"]:
+        yield f"{kinds['shared']} of its layers use the KV cache of another layer, and have none of their own."
+    if kinds["cross"]:
+        yield f"{kinds['cross']} of its layers look at an image: what they keep of it is not reckoned."
+    if kinds["none"]:
+        yield f"{kinds['none']} of its layers have no attention and no state: they keep nothing."
 
 
 def flags(plan: Plan) -> tuple[str, ...]:

@@ -28,6 +28,13 @@ def test_a_folder_with_its_weights(tmp_path: Path) -> None:
     assert (model.name, model.weights_bytes) == ("Llama-3.1-8B", 16060522496)
 
 
+@pytest.mark.parametrize("size", ["1e400", "-Infinity", "NaN", "0", '"much"', str(1 << 61)])
+def test_an_index_with_no_size_leaves_it_to_be_reckoned(tmp_path: Path, size: str) -> None:
+    (tmp_path / "config.json").write_text(CONFIG)
+    (tmp_path / "model.safetensors.index.json").write_text(f'{{"metadata": {{"total_size": {size}}}}}')
+    assert load(str(tmp_path)).weights_bytes is None
+
+
 def test_a_file_of_another_name_is_called_so(tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text(CONFIG)
     assert load(str(tmp_path / "mine.json")).name == "mine"
@@ -63,6 +70,8 @@ def test_a_name_is_asked_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         ("[]", "config.json: config.json is no object"),
         ("{}", 'no "num_hidden_layers"'),
         ("[" * 100_000, "nested too deep"),
+        ('{"num_hidden_layers": 99999999999, "hidden_size": 1}', 'config.json: "num_hidden_layers" of its config.json'),
+        ('{"num_hidden_layers": ' + "9" * 5000 + "}", "a number in it has thousands of digits"),
     ],
 )
 def test_a_bad_file_says_where(tmp_path: Path, text: str, words: str) -> None:
