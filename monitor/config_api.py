@@ -7,6 +7,7 @@ import os
 from monitor import config_fields as described
 from monitor.config_parts import Parts
 from monitor.config_values import DEFAULT_PORT, Api, Tls
+from monitor.digits import is_whole
 from monitor.records import replace
 from monitor.yaml_reader import Node
 
@@ -54,7 +55,7 @@ def parse_listen(text: str) -> tuple[str, int]:
     """``host:port`` of the TCP listener. Raises ``ValueError``. Whether it may be that one, ``why_not_listen`` says."""
     host, _, port = text.rpartition(":")
     host = host.strip("[]")
-    if not host or not port.isdigit() or int(port) > 65535:
+    if not host or not is_whole(port) or int(port) > 65535:
         raise ValueError(f'"{text}" is not HOST:PORT, such as 127.0.0.1:{DEFAULT_PORT} or 0.0.0.0:{DEFAULT_PORT}')
     return host, int(port)
 

@@ -26,6 +26,7 @@ from monitor.client.snapshot import (
     Source,
 )
 from monitor.client.wire import AlertRow, Frame, SourceRow, parse_time
+from monitor.digits import by_number
 from monitor.records import replace
 
 _MIB = 1024 * 1024
@@ -403,4 +404,4 @@ def _owner(labels: Labels) -> str:
 
 def _natural(key: tuple[str, str]) -> tuple[str, int, str]:
     instance, index = key
-    return (instance, int(index) if index.isdigit() else 1 << 30, index)
+    return (instance, *by_number(index))

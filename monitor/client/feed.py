@@ -7,6 +7,7 @@ a network does.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -255,6 +256,8 @@ async def sources_of(client: Client, at_ms: int, reason: str = "a Prometheus is 
     rows = []
     for one in up:
         age = ages.get(_source(one))
+        if age is not None and not math.isfinite(float(age[1])):
+            age = None
         rows.append(
             SourceRow(
                 one.metric.get("source", ""),

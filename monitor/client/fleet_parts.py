@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from monitor.client.access import Part
 from monitor.client.format import clean
 from monitor.client.results import Row
+from monitor.digits import is_whole
 
 _KINDS = {
     "DCGM_FI_DEV_GPU_UTIL": "gpu",
@@ -67,7 +68,7 @@ def host_of(instance: str) -> str:
     """An instance without its port, and without what stands before it."""
     text = instance.partition("://")[2].partition("/")[0] if "://" in instance else instance
     host, colon, port = text.rpartition(":")
-    if colon and port.isdigit() and not (":" in host and not host.endswith("]")):
+    if colon and is_whole(port) and not (":" in host and not host.endswith("]")):
         text = host
     return text.strip("[]")
 

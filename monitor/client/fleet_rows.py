@@ -104,15 +104,16 @@ def worst_first(nodes: Iterable[FleetNode]) -> tuple[FleetNode, ...]:
 
 
 def _natural(name: str) -> tuple[object, ...]:
-    """gpu-2 before gpu-10."""
+    """gpu-2 before gpu-10: numbers, of any length, by how long they are and then by their digits."""
     out: list[object] = []
     digits = ""
     for character in f"{name}\0":
-        if character.isdigit():
+        if character.isascii() and character.isdigit():
             digits += character
             continue
         if digits:
-            out += [0, int(digits)]
+            value = digits.lstrip("0")
+            out += [0, len(value), value]
             digits = ""
         out += [1, character]
     return tuple(out)

@@ -7,6 +7,8 @@ import os
 import time
 import unicodedata
 
+from monitor.digits import is_whole
+
 ABSENT = "–"
 
 
@@ -203,7 +205,7 @@ def count(quantity: int, noun: str) -> str:
 
 def short_range(names: list[str]) -> str:
     """Indices in few characters: ``0-3,6``; names that are no numbers as they are."""
-    if not all(name.isdigit() for name in names):
+    if not all(is_whole(name) for name in names):
         return ",".join(names)
     numbers = sorted({int(name) for name in names})
     parts: list[str] = []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from monitor.client.results import Row
+from monitor.digits import by_number
 
 _MIB = 1024 * 1024
 
@@ -36,7 +37,7 @@ def parts_of(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[Part, ...]]:
             found.setdefault(key, {})[labels.get("__name__", "")] = value
             profiles[key] = labels.get("GPU_I_PROFILE", "")
     parts: dict[tuple[str, str], list[Part]] = {}
-    for key in sorted(found, key=lambda one: (one[0], one[1], int(one[2]) if one[2].isdigit() else 0, one[2])):
+    for key in sorted(found, key=lambda one: (one[0], one[1], by_number(one[2]))):
         values = found[key]
         used, free = values.get("DCGM_FI_DEV_FB_USED"), values.get("DCGM_FI_DEV_FB_FREE")
         total = values.get("DCGM_FI_DEV_FB_TOTAL")

@@ -41,7 +41,7 @@ def _reading(
     name = series.metric.get("__name__", "")
     if name.endswith(_LEFT_OUT) or not series.values:
         return None
-    points = [(round(at * 1000), float(value)) for at, value in series.values]
+    points = [(round(at * 1000), _finite(value)) for at, value in series.values]
     if points[-1][0] < end_ms - 2 * step * 1000:
         return None
     family = name
@@ -58,6 +58,12 @@ def _reading(
     labels = {clean(key): clean(text) for key, text in series.metric.items() if key not in _SHARED}
     history = History(grid, values, next(_epochs), range_seconds * 1000)
     return Reading(clean(name), labels, value, history, counts, clean(described.help))
+
+
+def _finite(text: str) -> float:
+    """What a graph can have: no infinity."""
+    value = float(text)
+    return value if math.isfinite(value) else math.nan
 
 
 def _rates(points: list[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -9,6 +9,7 @@ from statistics import median
 from typing import TypeAlias
 
 from monitor.client.results import Answers
+from monitor.digits import by_number
 
 FACTOR = 1.5
 """So many times the others' median is clearly apart from it."""
@@ -162,4 +163,4 @@ def _at(found: dict[Key, Replica], labels: Mapping[str, str]) -> Replica:
 
 def _order(key: Key) -> tuple[str, str, int, str]:
     instance, server, engine = key
-    return instance, server, int(engine) if engine.isdigit() else 1 << 30, engine
+    return instance, server, *by_number(engine)

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from monitor import __version__
 from monitor.client.format import clean, count
 from monitor.client.results import Row
+from monitor.digits import by_number
 from monitor.reporting import coverage, lines
 from monitor.reporting.asked import Answers, Asked
 from monitor.reporting.disks import disks
@@ -153,7 +154,7 @@ def _gpus(answers: Answers, instants: Instants, hours: Mapping[str, float]) -> t
         for (_, index), (kwh, _) in energy_of(of_node(answers, instants, node.name), hours.get(node.name)).items():
             energy[node.name, index] = energy.get((node.name, index), 0.0) + kwh
     rows = []
-    for gpu in sorted(counts, key=lambda one: (one[0], int(one[1]) if one[1].isdigit() else 1 << 30, one[1])):
+    for gpu in sorted(counts, key=lambda one: (one[0], by_number(one[1]))):
         busy = ratio(sums.get(gpu), counts[gpu])
         rows.append(
             GpuRow(

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
+from monitor.digits import is_whole
 from monitor.rules.go_format import (
     MOST_CHARACTERS,
     FormatError,
@@ -126,7 +127,7 @@ class _Printer:
             return
         self.reordered = True
         inside = index[1:-1]
-        if inside.isdigit() and 1 <= int(inside) <= len(self.values):
+        if is_whole(inside) and 1 <= int(inside) <= len(self.values):
             self.used = int(inside) - 1
         else:
             self.good = False

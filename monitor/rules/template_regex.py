@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from monitor.digits import is_whole
 from monitor.go_regex import RegexError, to_python
 from monitor.linear_regex import LONGEST_TEXT, Compiler, Groups, Program, Search, TooMuch
 
@@ -72,7 +73,7 @@ def _expanded(replacement: str, text: str, groups: Groups, names: dict[str, int]
         name = found[1] or found[2]
         if name is None:
             return "$"
-        number = int(name) if name.isdigit() else names.get(name, -1)
+        number = int(name) if is_whole(name) else names.get(name, -1)
         if not 0 <= 2 * number < len(groups) or groups[2 * number] < 0:
             return ""
         return text[groups[2 * number] : groups[2 * number + 1]]

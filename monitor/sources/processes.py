@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from monitor import threads
+from monitor.digits import is_whole
 from monitor.records import replace
 from monitor.samples import GpuProcess
 from monitor.sources import procfs
@@ -388,7 +389,7 @@ def _numbered(rows: Sequence[GpuProcess], untitled: set[int], servers: Mapping[i
         return tuple(rows)
     out = list(rows)
     for (_, engine), places in lines.items():
-        places.sort(key=lambda at: int(rows[at].gpu) if rows[at].gpu.isdigit() else 0)
+        places.sort(key=lambda at: int(rows[at].gpu) if is_whole(rows[at].gpu) else 0)
         for rank, at in enumerate(places):
             out[at] = replace(out[at], engine=engine, rank=str(rank))
     return tuple(out)

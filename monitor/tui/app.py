@@ -188,7 +188,7 @@ class GpumonApp(PersonalApp):
     @property
     def page(self) -> Page:
         """The screen that is open, be it under a window."""
-        return next(one for one in reversed(self.screen_stack) if isinstance(one, Page))
+        return next((one for one in reversed(self.screen_stack) if isinstance(one, Page)), self._pages["overview"])
 
     def show_page(self) -> None:
         if len(self.screen_stack) > 1:  # the first is Textual's own
@@ -295,6 +295,8 @@ class GpumonApp(PersonalApp):
         name = "fleet" if self.nodes.at_fleet else name
         page = self._pages[name]
         if page is not self.page:
+            while self._covered and len(self.screen_stack) > 2:
+                self.pop_screen()  # a window is over its own screen alone
             page.opened(self._monotonic())
             page.show(self.view())  # else what it showed when it was left is drawn first
             if self.page is not self._pages["overview"]:

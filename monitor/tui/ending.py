@@ -38,7 +38,7 @@ def look(pid: int) -> Local | None:
     try:
         found = psutil.Process(pid)
         return Local(found.create_time() * 1000, found.uids().real)
-    except (psutil.Error, OSError):
+    except (psutil.Error, OSError, ValueError, OverflowError):  # the last two: a number that no process can have
         return None
 
 
@@ -135,6 +135,6 @@ def end(
 
 def _open(pid: int) -> int | None:
     """A handle of a process, where the kernel has such."""
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, AttributeError, OverflowError):
         return os.pidfd_open(pid)
     return None

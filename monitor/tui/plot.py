@@ -147,7 +147,7 @@ def _top(values: array[float], begin: int, end: int) -> float | None:
 
 
 def _level(value: float | None, low: float, high: float, dots: int) -> int:
-    if value is None or high <= low:
+    if value is None or not 0 < high - low < math.inf:
         return 0
     return max(1, min(dots, round((value - low) / (high - low) * dots)))
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from monitor.client.wire import ProcessRow
+from monitor.digits import by_number, is_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Process:
     def place(self) -> tuple[int, int]:
         """Where it stands in a list: by its first GPU, those on none last; then by its number."""
         first = self.rows[0].gpu
-        return (int(first) if first.isdigit() else 1 << 30 if not first else 1 << 29, self.pid)
+        return (int(first) if is_whole(first) else 1 << 30 if not first else 1 << 29, self.pid)
 
 
 def merged(rows: Iterable[ProcessRow]) -> list[Process]:
@@ -129,4 +130,4 @@ def short(command: str) -> str:
 
 
 def _gpu(row: ProcessRow) -> tuple[int, str]:
-    return (int(row.gpu), "") if row.gpu.isdigit() else (1 << 30, row.gpu)
+    return by_number(row.gpu)

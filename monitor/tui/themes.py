@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from rich.style import Style
 
+from monitor.digits import is_whole
 from monitor.tui.palette import (
     ALARM,
     CRITICAL,
@@ -150,4 +151,4 @@ def _many(term: str) -> bool:
 def _light(colorfgbg: str) -> bool:
     """Whether the background is a light one; ``15;default;0`` ends with the background's number."""
     last = colorfgbg.rpartition(";")[2]
-    return last == "7" or (last.isdigit() and 9 <= int(last) <= 15)
+    return last == "7" or (is_whole(last) and 9 <= int(last) <= 15)

@@ -268,3 +268,16 @@ def test_alerts_that_a_busy_prometheus_does_not_tell_are_not_over(status: int, t
             return await anext(frames)
 
     assert asyncio.run(frame()).alerts == told, "none, or as they were before"
+
+
+@pytest.mark.parametrize(("age", "at"), [("NaN", None), ("+Inf", None), ("-Inf", None), ("3", 997_000)])
+def test_an_age_that_is_no_number_is_none(age: str, at: int | None) -> None:
+    class Prometheus:
+        part = None
+
+        async def query(self, expr: str, at: float | None = None) -> tuple[Series, ...]:
+            return (Series({"source": "nvml", "instance": "a"}, (1.0, age if "age" in expr else "1")),)
+
+    server: Any = Prometheus()
+    (row,) = asyncio.run(feeding.sources_of(server, 1_000_000))
+    assert row.last_success_ms == at

@@ -8,6 +8,7 @@ import math
 from monitor.client.past import Pictures
 from monitor.client.snapshot import Reading
 from monitor.samples import Family, Labels, Scrape, Shape, make_labels
+from monitor.tui.plot import Plot
 from tests.commands.serving import T0, head_of, serving
 
 FAMILIES = {"done_total": Family("done_total", "counter", "Done."), "temp": Family("temp", "gauge", "Heat.")}
@@ -44,6 +45,17 @@ def test_gauges_as_they_are_and_counters_as_rates() -> None:
     assert min(value for value in done.history.values if value == value) >= 0  # it began anew once
     assert len(temp.history.times) == len(temp.history.values) == 151
     assert temp.history.times[-1] == T0 - T0 % 2000
+
+
+def test_what_is_infinite_is_a_hole_and_not_a_scale() -> None:
+    gauge, swings = make_labels("temp", gpu="0"), make_labels("swings", gpu="0")
+    values = [math.inf if i % 7 == 0 else -math.inf if i % 11 == 0 else float(i) for i in range(600)]
+    found = asked({gauge: values, swings: [1.7e308 * (-1) ** (i // 4) for i in range(600)]})
+    told = [value for value in found["temp"].history.values if value == value]
+    assert told
+    assert all(math.isfinite(value) for value in told)
+    rows = Plot(line=True).rows(found["swings"].history, T0, 40, 3, 1.7e308, -1.7e308)
+    assert len(rows) == 3
 
 
 def test_a_moment_of_the_past_and_what_ended_before_it() -> None:

@@ -74,6 +74,7 @@ def test_it_finds_what_python_finds(seed: int) -> None:
         ("(?m)^", "> ", "a\nb", "> a\n> b"),
         ("", "-", "", "-"),
         ("é+", "e", "caféé", "cafe"),
+        ("(a)", "<${²}${٣}>", "a", "<>"),  # digits, but none of a number
         ("a{2,}", "x", "aaa a", "x a"),
     ],
 )

@@ -37,6 +37,12 @@ def row_of(pid: int, **more: object) -> ProcessRow:
     return ProcessRow("0", "", pid, 1 << 30, started_ms=round(found.started_ms), **more)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("pid", [-1, 2**31, 2**70])
+def test_a_number_that_no_process_can_have_is_none(pid: int) -> None:
+    assert ending.look(pid) is None
+    assert "no process" in ending.end(ProcessRow("0", "", pid, 1 << 30, started_ms=1), signal.SIGTERM)
+
+
 def test_here_it_may_be_tried() -> None:
     assert ending.why_not(HERE, past=False, readonly=False) == ""
     for target in ("http://localhost:9519", "http://127.0.0.1:9519", f"http://{socket.gethostname()}:9519"):

@@ -18,7 +18,7 @@ from monitor.tui.app import GpumonApp
 from monitor.tui.server import Asked, Feed
 from tests.client.fleet_story import fleet
 from tests.client.story import START_MS, snapshot
-from tests.tui.screen import Clock, settle, text_of
+from tests.tui.screen import Clock, lines_at, settle, text_of
 from tests.tui.test_travel import Past
 
 
@@ -271,3 +271,10 @@ def test_that_nothing_can_fire_is_said_in_words() -> None:
     run(1, (80, 24), look, replace(quiet, node=replace(quiet.node, rules=False), fleet=nodes, elsewhere=0))
     plain = snapshot(seconds=5)
     run(1, (80, 24), look, replace(plain, node=replace(plain.node, mode="prometheus", rules=False)))
+
+
+def test_a_share_below_nothing_or_beyond_all_is_drawn_as_that() -> None:
+    whole = fleet(3)
+    nodes = [replace(one, utilization=(share,)) for one, share in zip(whole.fleet, (-2.0, 5e300, 0.5), strict=True)]
+    lines = lines_at([replace(whole, fleet=tuple(nodes))], 160, 50)
+    assert "gpumon" in lines[0]

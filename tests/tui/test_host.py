@@ -179,6 +179,18 @@ def test_what_went_wrong_is_said() -> None:
     assert "swap 512 MiB of 1.0 GiB" in text
 
 
+def test_errors_of_the_memory_are_those_of_all_its_controllers() -> None:
+    head = host(
+        ("node_edac_uncorrectable_errors_total", {"controller": "0"}, 5.0, 0.0),
+        ("node_edac_uncorrectable_errors_total", {"controller": "1"}, 0.0, 0.0),
+        ("node_edac_correctable_errors_total", {"controller": "0"}, 2.0, 0.0),
+        ("node_edac_correctable_errors_total", {"controller": "1"}, 7.0, 0.0),
+    )
+    text = joined(screen(Node(head), (120, 50), "6"))
+    assert "5 errors of the memory not corrected" in text
+    assert "9 errors of the memory corrected" in text
+
+
 def test_what_a_host_does_not_tell_is_left_out_and_not_0() -> None:
     text = screen(Node(host()), (120, 50), "6")
     for word in ("who waits", "steal", "swap", "disks", "networks", "faults", "InfiniBand", "clock in", "file handles"):

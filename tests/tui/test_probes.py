@@ -8,6 +8,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 import msgspec
+import pytest
+from textual.events import Paste
 from textual.pilot import Pilot
 
 from monitor.client.errors import Refused
@@ -239,6 +241,22 @@ def test_a_list_that_was_read_before_something_was_done_to_a_run_is_not_shown_af
     run(look)
 
 
+def test_a_run_that_is_there_no_more_is_not_compared() -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        past.probing.put(kept("latency", 60), kept("prefix", 90))
+        await press(app, pilot, "8", "space", "down")
+        page = app.page
+        assert isinstance(page, ProbesScreen)
+        assert page.under is not None
+        del past.probing.details[page.under.key]  # deleted by somebody else, and read before a picture comes
+        await page.read(cast("Asked", past), None, 600)
+        await pilot.press("c")
+        assert "one of them is there no more" in await press(app, pilot)
+        assert app.page is page
+
+    run(look)
+
+
 def test_the_profiler_is_started_and_stopped_and_says_where_the_trace_is() -> None:
     async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
         past.probing.servers = (*past.probing.servers, KnownServer("n1:8001", "http://n1:8001"))
@@ -318,6 +336,34 @@ def test_what_cannot_be_meant_is_told_before_anything_is_sent() -> None:
         text = await sent(app, pilot, "ctrl+u", "enter")
         assert "not started: throughput: max must be a whole number" in text
         assert isinstance(app.screen, NewProbe), "what was written stays"
+
+    run(look)
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "why"),
+    [
+        ("repeats", "²", "repeats: a whole number"),
+        ("repeats", "9" * 5000, "repeats: a whole number"),
+        ("at most", "9" * 400 + "d", "at most: a time as 90s or 10m"),
+        ("at most", "inf", "at most: a time as 90s or 10m"),
+        ("at most", "nan", "at most: a time as 90s or 10m"),
+        ("price an hour", "inf", "price an hour: a number above 0"),
+        ("price an hour", "nan", "price an hour: a number above 0"),
+    ],
+)
+def test_numbers_that_are_none_are_told(field: str, text: str, why: str) -> None:
+    async def look(app: GpumonApp, pilot: Pilot[None], past: Past) -> None:
+        await form(app, pilot, past)
+        screen = app.screen
+        assert isinstance(screen, NewProbe)
+        while screen.here.name != field:
+            await pilot.press("down")
+        app.post_message(Paste(text))
+        shown = " ".join((await press(app, pilot)).split())
+        assert f"not yet: {why}" in shown
+        await sent(app, pilot, "enter")
+        assert past.probing.started == []
 
     run(look)
 

@@ -9,6 +9,7 @@ from monitor.client.engine_queries import SIZES
 from monitor.client.format import ABSENT, count, number, percent, rate
 from monitor.client.results import Answers
 from monitor.client.snapshot import Engine
+from monitor.digits import is_whole
 from monitor.tui.palette import CRITICAL, DIM, NOTICE, PLAIN, WARNING
 from monitor.tui.rows import Row, title
 
@@ -199,7 +200,7 @@ def _speculation(answers: Answers) -> list[Row]:
     places = sorted(
         (int(labels["position"]), value / drafts)
         for labels, _, value in answers.rows("positions")
-        if labels.get("position", "").isdigit()
+        if is_whole(labels.get("position", ""))
     )
     if places:
         parts.append(_part("by position", " ".join(f"{share * 100:.0f}" for _, share in places) + " %"))

@@ -8,6 +8,7 @@ from monitor.client.format import celsius, number, percent, rate, seconds
 from monitor.client.replicas import Replica
 from monitor.client.results import Answers
 from monitor.client.snapshot import Engine, Gpu
+from monitor.digits import by_number
 from monitor.tui.palette import DIM, NOTICE, PLAIN, STALE, STRONG
 from monitor.tui.panels.engine_numbers import watts
 from monitor.tui.rows import Row, title
@@ -77,5 +78,4 @@ def gpus(engine: Engine, known: Sequence[Gpu], answers: Answers | None, width: i
 
 
 def _natural(labels: dict[str, str], name: str) -> tuple[int, str]:
-    text = labels.get(name, "")
-    return (int(text) if text.isdigit() else 1 << 30, text)
+    return by_number(labels.get(name, ""))

@@ -21,6 +21,7 @@ from monitor.client.format import (
 from monitor.client.host_queries import PRESSURES
 from monitor.client.results import Answers
 from monitor.client.snapshot import Host
+from monitor.digits import by_number
 from monitor.tui.palette import (
     CPU,
     CRITICAL,
@@ -57,6 +58,11 @@ class Told:
     def get(self, name: str) -> float | None:
         """A reading, or None."""
         return self._values.get(name)
+
+    def total(self, name: str) -> float | None:
+        """A reading that there is of each of several parts, of all together; None where there is none."""
+        values = [value for labels, _, value in self.answers.rows("now") if labels.get("__name__") == f"node_{name}"]
+        return sum(values) if values else None
 
     def by(self, id: str, label: str = "device") -> dict[str, float]:
         """A query's values by one of its labels."""
@@ -163,7 +169,7 @@ def processors(host: Host, told: Told, width: int) -> list[Row]:
 def _cores(told: Told, width: int) -> list[Row]:
     """A bar for each core, in as few lines as they take, under what is the first one's number."""
     cores = told.by("cores", "cpu")
-    order = sorted(cores, key=lambda name: (int(name) if name.isdigit() else 1 << 30, name))
+    order = sorted(cores, key=by_number)
     if not order:
         return []
     label = len(str(len(order))) + 1
@@ -263,7 +269,8 @@ def faults(told: Told, range_seconds: int, width: int) -> list[Row]:
             texts.append((lately, CRITICAL if new and new >= 0.5 else DIM))
         else:
             texts.append(("no process was ended for want of memory", GOOD))
-    lost, fixed = told.get("edac_uncorrectable_errors_total"), told.get("edac_correctable_errors_total")
+    # Each memory controller has its own, of which the most loaded machines have many.
+    lost, fixed = told.total("edac_uncorrectable_errors_total"), told.total("edac_correctable_errors_total")
     if lost:
         texts.append((f"{lost:.0f} errors of the memory not corrected", CRITICAL))
     if fixed:

@@ -131,7 +131,7 @@ def _lines(
     most = 4 * tall - 1
 
     def height_of(y: float) -> int:
-        return max(0, min(most, round(y / high * most)))
+        return round(max(0.0, min(float(most), y / high * most)))
 
     for number, line in enumerate(plot.lines):
         points = [(2 * place(x), height_of(y)) for x, y in line.points]
@@ -201,7 +201,7 @@ def bars(
             if value is None:
                 rows.append(row.put("–", DIM))
                 continue
-            eighths = round(value / high * room * 8) if high > 0 else 0
+            eighths = round(max(0.0, min(1.0, value / high)) * room * 8) if high > 0 else 0
             whole, rest = divmod(eighths, 8)
             bar = "█" * whole + ("▏▎▍▌▋▊▉"[rest - 1] if rest else "")
             rows.append(row.put(bar or "▏", STYLES[number % len(STYLES)]).put(f" {form(value)}"))

@@ -99,7 +99,7 @@ class ChooseWindow(Window):
     def action_choose(self) -> None:
         """Close the window, and do what is under the cursor."""
         found = self.found()
-        if found:
+        if found and self.is_current:
             chosen = found[max(0, min(self._place, len(found) - 1))]
             self.dismiss()
             self.app.call_later(chosen.does)

@@ -100,8 +100,9 @@ class EndProcess(Window):
 
     def action_confirm(self) -> None:
         """Do it."""
-        self.dismiss()
-        self._confirmed()
+        if self.is_current:
+            self.dismiss()
+            self._confirmed()
 
 
 def _flowed(text: str, width: int, *, critical: bool = False) -> list[Row]:

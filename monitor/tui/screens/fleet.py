@@ -207,7 +207,7 @@ def _nodes(view: View) -> tuple[FleetNode, ...]:
 
 
 def _bar(ratio: float | None) -> str:
-    return " " if ratio is None else _BARS[min(6, int(ratio * 7))]
+    return " " if ratio is None else _BARS[max(0, min(6, int(ratio * 7)))]
 
 
 def _alerts(node: FleetNode) -> str:

@@ -3,6 +3,7 @@ sent before enter; a server that has other work is loaded only after one more.""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from textual.events import Key, Paste
 from monitor.client.errors import ClientError
 from monitor.client.format import clean, cut, number
 from monitor.client.slos import SloError, parse_slos
+from monitor.digits import is_whole
 from monitor.durations import parse_duration_ms
 from monitor.probes.schema import Spec, WorkloadName
 from monitor.tui.palette import CURSOR, DIM, GOOD, KEY, NOTICE, PLAIN, STRONG
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 _ELSEWHERE = "another address"
 _YES_NO = ("no", "yes")
 _LISTS = ("ints", "floats", "strs")
+_LONGEST_TIME = 40
+"""Characters of a length of time."""
 
 
 class Field:
@@ -284,9 +288,12 @@ class NewProbe(AskingWindow):
         return row.id
 
     def done(self, said: str) -> None:
-        """It has begun: its page is opened."""
-        self.dismiss()
-        self.app.call_later(lambda: self.shell.open("run", ident=said, begun=True))
+        """It has begun: its page is opened, where its form was waited for."""
+        if self.is_current:
+            self.dismiss()
+            self.app.call_later(lambda: self.shell.open("run", ident=said, begun=True))
+        else:
+            self.shell.refetch()
 
 
 class _Told:
@@ -355,7 +362,7 @@ def _value(field: Field) -> Any:
 def _whole(name: str, text: str) -> int | None:
     if not text:
         return None
-    if not text.isdigit() or not int(text):
+    if not is_whole(text) or not int(text):
         raise FormError(f"{name}: a whole number, or nothing")
     return int(text)
 
@@ -366,11 +373,11 @@ def _seconds(name: str, text: str) -> float | None:
     try:
         seconds = float(text)
     except ValueError:
-        ms = parse_duration_ms(text)
+        ms = parse_duration_ms(text) if len(text) <= _LONGEST_TIME else None
         if ms is None:
             raise FormError(f"{name}: a time as 90s or 10m, or nothing") from None
         seconds = ms / 1000
-    if seconds <= 0:
+    if not 0 < seconds < math.inf:
         raise FormError(f"{name}: a time as 90s or 10m, or nothing")
     return seconds
 
@@ -382,6 +389,6 @@ def _price(text: str) -> float | None:
         price = float(text)
     except ValueError:
         raise FormError("price an hour: a number, or nothing") from None
-    if price <= 0:
+    if not 0 < price < math.inf:
         raise FormError("price an hour: a number above 0, or nothing")
     return price

@@ -90,6 +90,8 @@ class ProbeActions(Page):
         except ClientError as error:
             self.tell(told(error))
             return
+        if not self.is_current:
+            return  # another was turned to meanwhile
         if listing.refusal:
             self.tell(listing.refusal)
             return

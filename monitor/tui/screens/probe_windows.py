@@ -58,8 +58,7 @@ class AskingWindow(Window):
 
     def done(self, said: str) -> None:
         """It was done."""
-        if self.is_current:
-            self.dismiss()
+        self.action_close()
         self.over.tell(said)
         self.shell.refetch()
 

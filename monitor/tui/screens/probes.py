@@ -289,7 +289,11 @@ class ProbesScreen(ListScreen, ProbeActions):
 
     def _compare(self, one: str, other: str) -> None:
         rows = {row.id: row for row in self._listing.runs} if self._listing is not None else {}
-        before, after = sorted((rows[one], rows[other]), key=lambda row: row.began_ms)
+        found = [rows[ident] for ident in (one, other) if ident in rows]
+        if len(found) < 2:
+            self.tell("one of them is there no more")
+            return
+        before, after = sorted(found, key=lambda row: row.began_ms)
         self.compare(before, after)
 
     def _title_of(self, ident: str) -> str:

@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from monitor.client.format import clock, duration, percent, short_range, size
 from monitor.client.snapshot import Snapshot
 from monitor.client.wire import ProcessRow
+from monitor.digits import is_whole
 from monitor.tui import ending
 from monitor.tui.palette import DIM, NOTICE, PLAIN, STRONG, UTILIZATION
 from monitor.tui.panels.chart import Chart, draw
@@ -303,7 +304,7 @@ def _entry(found: Process, lead: str, snapshot: Snapshot | None) -> Entry:
     )
     gpu = one.gpu
     sort = (
-        float(gpu) if gpu.isdigit() else gpu or None,
+        float(gpu) if is_whole(gpu) else gpu or None,
         float(one.pid),
         one.user or None,
         found.memory,

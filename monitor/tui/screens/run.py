@@ -346,7 +346,8 @@ class RunScreen(SelectingScreen, ProbeActions):
         except ClientError as error:
             self.tell(told(error))
             return
-        self.choose_other(row, listing.runs)
+        if self.is_current:
+            self.choose_other(row, listing.runs)
 
     def action_again(self) -> None:
         """The form of the same run; where the server was busy, whether to load it all the same."""
@@ -367,7 +368,7 @@ class RunScreen(SelectingScreen, ProbeActions):
         found = next((one for one in workloads if one.name == detail.row.workload), None)
         if found is None:
             self.tell(f"this daemon knows no {detail.row.workload}")
-        else:
+        elif self.is_current:
             self.fill_in(found, self.servers(), detail.spec)
 
     def _ask_busy(self, detail: RunDetail) -> None:
@@ -388,4 +389,8 @@ class RunScreen(SelectingScreen, ProbeActions):
             self._detail = changed(self._detail, row=row)
 
     def deleted(self, row: RunRow) -> None:
-        self.shell.back()
+        self.app.call_later(self._leave)  # when the window that asked is closed
+
+    def _leave(self) -> None:
+        if self.is_current:
+            self.shell.back()

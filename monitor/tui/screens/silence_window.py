@@ -311,7 +311,7 @@ class SilenceWindow(Window):
             self.said = "not silenced: " + told(error)
             self.draw()
             return
-        self.dismiss()
+        self.action_close()
         self._over.tell(said)
         self.shell.refetch()
 
@@ -358,7 +358,7 @@ class EndWindow(Window):
             self.asking, self.said = False, "not ended: " + told(error)
             self.draw()
             return
-        self.dismiss()
+        self.action_close()
         self._over.tell(said)
         self.shell.refetch()
 

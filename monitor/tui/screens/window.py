@@ -87,8 +87,9 @@ class Window(Moused, ModalScreen[None]):
         canvas.show([row.line() for row in lines])
 
     def action_close(self) -> None:
-        """Close it."""
-        self.dismiss()
+        """Close it, unless that was done already: whatever is on top would be closed in its place."""
+        if self.is_current:
+            self.dismiss()
 
     def clicked(self, x: int, y: int) -> None:
         """Beside it: close it. In it: see ``picked``."""
