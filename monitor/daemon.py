@@ -361,14 +361,8 @@ class Daemon:
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         self._renewing = asyncio.create_task(self._server.renew(), name="renewing certificates")
         try:
-            config = replace(
-                self._options.read(),
-                hostname=self._config.hostname,
-                job=self._config.job,
-                instance=self._config.instance,
-                api=self._config.api,
-                state_directory=self._config.state_directory,
-            )
+            asked = self._options.read()
+            config = replace(asked, **{name: getattr(self._config, name) for name in told.AT_START})
             rules = read_rules(config)
         except ConfigError as error:
             for problem in error.problems:
@@ -377,7 +371,8 @@ class Daemon:
             self._node.tell(told.refused(self._clock.now_ms(), error.problems))
             notify("READY=1", "STATUS=a bad configuration was refused; the old one stays")
             return
-        self._node.tell(told.reloaded(self._clock.now_ms(), self._config, config, self._rules, rules))
+        event = told.reloaded(self._clock.now_ms(), self._config, asked, self._rules, rules)
+        self._node.tell(event)
         self._config = self._node.config = config
         self._node.config_ok = True
         self._rules = rules
@@ -386,7 +381,7 @@ class Daemon:
         self._reaching = asyncio.create_task(self._reach_back(), name="reaching back")
         self._telling.reload(config)
         self._watching.reload(config)
-        log.info("reloaded")
+        log.log(logging.WARNING if event.severity == "warning" else logging.INFO, "reloaded: %s", event.title)
         notify("READY=1", f"STATUS=watching as {config.instance}")
 
     async def _reach_back(self) -> None:

@@ -23,7 +23,12 @@ _AWAY_MS = 30_000
 """An earlier run says each ten seconds that it lives: a gap shorter than this is no absence."""
 _LEAP_MS = 10_000
 """A shorter leap forward is a correction."""
+AT_START = ("hostname", "job", "instance", "state_directory", "api", "history", "probes")
+"""What of the configuration holds from the start of the daemon to its end."""
 _WORDS = {
+    "hostname": "node",
+    "job": "node",
+    "instance": "node",
     "vllm_servers": "vLLM servers",
     "evaluation_interval_ms": "evaluation_interval",
 }
@@ -75,9 +80,11 @@ def ended(now_ms: int, why: str, *, failed: bool = False) -> Event:
 
 
 def reloaded(now_ms: int, old: Config, new: Config, before: RuleSet, after: RuleSet) -> Event:
-    """Configuration and rules were read again. Names what differs, and no value: some are secrets."""
+    """Configuration and rules were read again: ``new`` as it stands in the file. Names what differs, and no value: some
+    are secrets."""
     differ = [name for name in fields(new) if getattr(old, name) != getattr(new, name)]
-    changed = [_WORDS.get(name, name) for name in differ]
+    changed = [_WORDS.get(name, name) for name in differ if name not in AT_START]
+    waits = dict.fromkeys(_WORDS.get(name, name) for name in differ if name in AT_START)
     known, now = _rules(before), _rules(after)
     parts = [f"{', '.join(changed)} changed"] if changed else []
     details = []
@@ -91,12 +98,14 @@ def reloaded(now_ms: int, old: Config, new: Config, before: RuleSet, after: Rule
             parts.append(f"rules {word}: {', '.join(names[:_NAMES])}{more}")
             if more:
                 details.append(f"Rules {word}: {', '.join(names)}.")
+    if waits:
+        parts.append(f"a restart is needed for what changed in: {', '.join(waits)}")
     said = "; ".join(parts) or "nothing differs"
     files = sorted({group.path for group in after.groups if group.path})
     return Event(
         now_ms,
         "config_reloaded",
-        "info",
+        "warning" if waits else "info",
         f"configuration read again: {said}",
         {"files": ", ".join(files)} if files else {},
         " ".join(details),

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import msgspec
 
 from monitor import logs
 from monitor.api.node import Node
 from monitor.clock import Clock
 from monitor.config import Config, VllmServer
+from monitor.found_servers import FoundServer, FoundServers
 from monitor.outages import Outages
 from monitor.probes.canary import CanarySource
 from monitor.repeats import Trouble
@@ -40,6 +45,16 @@ log = logging.getLogger(__name__)
 
 _FORGET_MS = 600_000
 """A found server whose process has gone stays for so long, down, so that an alert about it is seen."""
+
+_Wanted = dict[str, tuple[object, Callable[[], Sequence[Source]]]]
+"""What is to be watched, by name: its settings, and what makes its sources."""
+
+
+class _Watched(msgspec.Struct):
+    """Sources that begin and end together: their settings, and the keys of their pollers."""
+
+    settings: object
+    keys: list[str]
 
 
 class Watching:
@@ -68,8 +83,12 @@ class Watching:
         self.rules_began: float | None = None
         """When rules were first evaluated, by ``time.monotonic``: sources are read just before each of their beats."""
         self._pollers: dict[str, tuple[Poller, asyncio.Task[None]]] = {}
+        self._watched: dict[str, _Watched] = {}
+        self._found: dict[str, VllmServer] = {}
+        """Servers that were found, by label."""
         self._seen_ms: dict[str, int] = {}
-        """Servers that were found, by label, and when last."""
+        """When each of them was seen last."""
+        self._kept = FoundServers(config.state_directory)
         self._gpus: dict[str, str] = {}
         self._gpus_of: Shape | None = None
         """The series that they were seen in."""
@@ -83,7 +102,7 @@ class Watching:
 
     def _new_tables(self) -> None:
         config = self._config
-        self._table = ProcessTable(config.hostname, {server.url: server.server for server in config.vllm_servers})
+        self._table = ProcessTable(config.hostname, _labels(config))
         self._finder = ServerFinder(self._table)
 
     # -- beginning and end -------------------------------------------------------------------------------------------
@@ -94,32 +113,96 @@ class Watching:
         return [task for _, task in self._pollers.values()]
 
     def start(self) -> None:
-        """Start a poller for every source of the configuration."""
-        for source in self._simulated() if self._simulate else self._configured():
-            self._add(source)
-        self._tell()
-
-    def reload(self, config: Config) -> None:
-        """Take another configuration. Sources start anew only where theirs changed."""
-        old, self._config = self._config, config
-        if self._simulate or _sources_of(old) == _sources_of(config):
+        """Start a poller for every source of the configuration, and for the servers that the run before had found."""
+        if self._simulate:
+            for source in self._simulated():
+                self._add(source, {})
+            self._tell()
             return
         now_ms = self._clock.now_ms()
-        pollers, self._pollers = self._pollers, {}
-        for key, (_, task) in pollers.items():
-            task.remove_done_callback(self._ended)
-            task.cancel()
-            self._head.end(key, now_ms)
-        self._seen_ms.clear()
-        self._outages.forget()
-        self._new_tables()
-        self.start()
+        for one in self._kept.read() if self._looks else ():
+            if 0 <= now_ms - one.seen_ms <= _FORGET_MS and self._is_labelled(one.url, one.server):
+                self._found[one.server] = VllmServer(one.url, one.server)
+                self._seen_ms[one.server] = one.seen_ms
+        self._match(now_ms)
 
-    def _add(self, source: Source) -> None:
+    def reload(self, config: Config) -> None:
+        """Take another configuration. What is watched goes on. Where its own settings changed it begins anew, and what
+        it said last stands until it says more: nobody is told that an alert has ended because gpumon looked away."""
+        old, self._config = self._config, config
+        if self._simulate:
+            return
+        if (old.hostname, _labels(old)) != (config.hostname, _labels(config)):
+            self._new_tables()
+        for name, server in list(self._found.items()):
+            if not self._looks or not self._is_labelled(server.url, name):
+                del self._found[name], self._seen_ms[name]
+        self._match(self._clock.now_ms())
+
+    @property
+    def _looks(self) -> bool:
+        """Whether servers are looked for on the node."""
+        return self._config.vllm.enabled and self._config.discover
+
+    def _is_labelled(self, url: str, server: str) -> bool:
+        """Whether a server that was found here would be found under this label again, and is none that the
+        configuration names."""
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port or 0
+        except ValueError:
+            return False
+        if any(server == one.server for one in self._config.vllm_servers):
+            return False
+        return server in (self._table.label_at(port), self._table.label_inside(host, port))
+
+    def _match(self, now_ms: int) -> None:
+        """Watch what is wanted, and nothing else."""
+        wanted = self._wanted()
+        before: dict[str, SourceStatus] = {}
+        for name, watched in list(self._watched.items()):
+            if name not in wanted or watched.settings != wanted[name][0]:
+                del self._watched[name]
+                before |= {key: self._stop(key) for key in watched.keys}
+        self._nvml = self._nvml if "nvml" in self._watched else None
+        self._kernel_log = self._kernel_log if "kernel_log" in self._watched else None
+        for name, (settings, make) in wanted.items():
+            if name not in self._watched:
+                self._watched[name] = _Watched(settings, [self._add(source, before) for source in make()])
+        self._pollers = {key: self._pollers[key] for name in wanted for key in self._watched[name].keys}
+        for key, status in before.items():
+            if key not in self._pollers:
+                self._head.end(key, now_ms)
+                if status.server:
+                    self._outages.forget(status.server)
+        if self._nvml is None and self._rows:
+            self._rows = ()
+            self._show_processes(now_ms)
+        if self._nvml is not None and self._kernel_log is not None:
+            self._nvml.on_xid = self._kernel_log.note_nvml
+        self._tell()
+
+    def _add(self, source: Source, before: Mapping[str, SourceStatus]) -> str:
+        """Begin to poll; the key. Until the first poll it is as it was ``before``."""
         poller = Poller(source, self._clock, self._take, self._lose, self._servers, lambda: self.rules_began)
-        task = asyncio.create_task(poller.run(), name=f"source {poller.status.key}")
+        status = poller.status
+        if (last := before.get(status.key)) is not None:
+            status.up, status.absent, status.reason = last.up, last.absent, last.reason
+            status.last_success_ms, status.poll_seconds, status.facts = (
+                last.last_success_ms,
+                last.poll_seconds,
+                last.facts,
+            )
+        task = asyncio.create_task(poller.run(), name=f"source {status.key}")
         task.add_done_callback(self._ended)
-        self._pollers[poller.status.key] = (poller, task)
+        self._pollers[status.key] = (poller, task)
+        return status.key
+
+    def _stop(self, key: str) -> SourceStatus:
+        poller, task = self._pollers.pop(key)
+        task.remove_done_callback(self._ended)
+        task.cancel()
+        return poller.status
 
     def _servers(self) -> int:
         return sum(1 for poller, _ in self._pollers.values() if poller.status.server)
@@ -127,36 +210,41 @@ class Watching:
     def _tell(self) -> None:
         self._node.statuses = [poller.status for poller, _ in self._pollers.values()]
 
-    def _configured(self) -> list[Source]:
+    def _wanted(self) -> _Wanted:
         config = self._config
-        sources: list[Source] = []
-        self._nvml = self._kernel_log = None
+        wanted: _Wanted = {}
         if config.nvml.enabled:
-            self._nvml = NvmlSource(
-                interval=config.nvml.interval, deadline=config.nvml.deadline, hostname=config.hostname
-            )
-            sources.append(self._nvml)
+            wanted["nvml"] = ((config.nvml, config.hostname), self._new_nvml)
         if config.kernel_log.enabled:
-            self._kernel_log = KernelLogSource(
-                config.kernel_log.interval, config.kernel_log.deadline, nvml_events=config.nvml.enabled
-            )
-            sources.append(self._kernel_log)
-            if self._nvml is not None:
-                self._nvml.on_xid = self._kernel_log.note_nvml
+            wanted["kernel_log"] = ((config.kernel_log, config.nvml.enabled), self._new_kernel_log)
         if config.host.enabled:
-            caches = [str(path) for path in config.model_caches] or None
-            sources.append(
-                HostSource(
-                    interval=config.host.interval,
-                    deadline=config.host.deadline,
-                    model_caches=caches,
-                    rootfs=config.rootfs or "",
-                )
-            )
+            wanted["host"] = ((config.host, config.model_caches, config.rootfs), self._new_host)
         if config.vllm.enabled:
-            for server in config.vllm_servers:
-                sources.extend(self._server(server))
-        return sources
+            for server in (*config.vllm_servers, *self._found.values()):
+                wanted[f"server {server.server}"] = ((server, config.vllm), partial(self._server, server))
+        return wanted
+
+    def _new_nvml(self) -> list[Source]:
+        polling = self._config.nvml
+        self._nvml = NvmlSource(interval=polling.interval, deadline=polling.deadline, hostname=self._config.hostname)
+        return [self._nvml]
+
+    def _new_kernel_log(self) -> list[Source]:
+        polling = self._config.kernel_log
+        self._kernel_log = KernelLogSource(polling.interval, polling.deadline, nvml_events=self._config.nvml.enabled)
+        return [self._kernel_log]
+
+    def _new_host(self) -> list[Source]:
+        config = self._config
+        caches = [str(path) for path in config.model_caches] or None
+        return [
+            HostSource(
+                interval=config.host.interval,
+                deadline=config.host.deadline,
+                model_caches=caches,
+                rootfs=config.rootfs or "",
+            )
+        ]
 
     def _server(self, server: VllmServer) -> list[Source]:
         """What is read of one server: its metrics, how it is, its log where the configuration names one, and a canary's
@@ -166,7 +254,7 @@ class Watching:
             about = logs.about(source="vllm", server=server.server)["about"]
             api_key = Key(server.api_key.reveal, server=server.server, about=about)
         ca_file = str(server.ca_file) if server.ca_file else None
-        name, insecure, table = server.server, server.insecure_skip_verify, self._table
+        name, insecure = server.server, server.insecure_skip_verify
         metrics = VllmSource(
             server.url,
             name,
@@ -184,7 +272,7 @@ class Watching:
             api_key=api_key,
             ca_file=ca_file,
             insecure_skip_verify=insecure,
-            process=lambda: process_of(table, name),
+            process=lambda: process_of(self._table, name),
         )
         sources: list[Source] = [metrics, engine]
         if server.canary is not None and self._node.mode == "system":
@@ -307,8 +395,9 @@ class Watching:
                 if await self._table.refresh(self._clock.now_ms()):
                     if self._nvml is None or not self._rows:
                         self._show_processes(self._clock.now_ms())
-                    if self._config.vllm.enabled and self._config.discover:
+                    if self._looks:
                         self._follow(await self._finder.find())
+                        await self._keep_found()
             except Exception as error:  # what is not found must not end the watching of what is
                 told = isinstance(error, OSError) and error.strerror  # with the file's name; a TimeoutError has none
                 fault, why = (None, str(error)) if told else (error, repr(error))
@@ -320,37 +409,43 @@ class Watching:
     def _follow(self, found: list[Found]) -> None:
         """Watch the servers that were found, and let go of those that have been gone for long."""
         now_ms = self._clock.now_ms()
+        if not self._looks:
+            return  # the configuration was changed while they were looked for
         changed = False
         for one in found:
-            if f"vllm:{one.server}" not in self._pollers:
+            known = self._found.get(one.server)
+            if known is None and f"vllm:{one.server}" in self._pollers:
+                continue  # of the configuration, which stays in any case
+            if known is None:
                 log.info("found %s at %s (%s)", one.server, one.url, one.how, extra=logs.about(server=one.server))
                 self._tell_of(now_ms, "server_found", f"{one.server} was found, and is watched: {one.url}", one.server)
-                for source in self._server(VllmServer(one.url, one.server)):
-                    self._add(source)
-                self._seen_ms[one.server] = now_ms
+            if known is None or known.url != one.url:
+                self._found[one.server] = VllmServer(one.url, one.server)
                 changed = True
-            elif one.server in self._seen_ms:  # and not of the configuration, which stays in any case
-                self._seen_ms[one.server] = now_ms
+            self._seen_ms[one.server] = now_ms
         for server, seen_ms in list(self._seen_ms.items()):
-            if now_ms - seen_ms > _FORGET_MS and not self._pollers[f"vllm:{server}"][0].status.up:
+            if now_ms - seen_ms > _FORGET_MS and not self._is_up(server):
                 log.info("%s is gone: no longer watched", server, extra=logs.about(server=server))
-                self._outages.forget(server)
                 self._tell_of(now_ms, "server_gone", f"{server} is gone, and no longer watched", server)
-                for key in (f"vllm:{server}", f"engine:{server}"):
-                    _, task = self._pollers.pop(key)
-                    task.remove_done_callback(self._ended)
-                    task.cancel()
-                    self._head.end(key, now_ms)
-                del self._seen_ms[server]
+                del self._found[server], self._seen_ms[server]
                 changed = True
         if changed:
-            self._tell()
+            self._match(now_ms)
+
+    def _is_up(self, server: str) -> bool:
+        """Whether a server's metrics are read."""
+        known = self._pollers.get(f"vllm:{server}")
+        return known is not None and known[0].status.up
+
+    async def _keep_found(self) -> None:
+        if self._node.mode != "demo":
+            servers = tuple(FoundServer(one.url, name, self._seen_ms[name]) for name, one in self._found.items())
+            await self._kept.keep(servers, self._clock.now_ms())
 
     def _tell_of(self, at_ms: int, kind: str, title: str, server: str) -> None:
         self._node.tell(Event(at_ms, kind, "info", title, {"server": server}))
 
 
-def _sources_of(config: Config) -> tuple[object, ...]:
-    """All of the configuration that concerns a source, for comparison."""
-    pollings = (config.nvml, config.host, config.kernel_log, config.vllm)
-    return (config.hostname, pollings, config.discover, config.vllm_servers, config.model_caches, config.rootfs)
+def _labels(config: Config) -> dict[str, str]:
+    """What the configuration calls its servers, by their URLs."""
+    return {server.url: server.server for server in config.vllm_servers}

@@ -73,8 +73,10 @@ def test_a_reload_names_what_differs_and_no_value(tmp_path: Path) -> None:
     event = told.reloaded(NOW, old, new, before, after)
     assert event.kind == "config_reloaded"
     assert event.title == (
-        "configuration read again: api, vllm changed; rules new: Frozen; rules gone: Cold; rules changed: Hot"
+        "configuration read again: vllm changed; rules new: Frozen; rules gone: Cold; rules changed: Hot; "
+        "a restart is needed for what changed in: api"
     )
+    assert event.severity == "warning"
     assert event.labels == {"files": str(tmp_path / "rules.yaml")}
     assert "sesame" not in repr(event)
 
@@ -84,6 +86,18 @@ def test_a_reload_that_changes_nothing_says_so(tmp_path: Path) -> None:
     config = Config(hostname="n1")
     event = told.reloaded(NOW, config, config, before, rules(tmp_path, "# a line more\n" + RULES))
     assert event.title == "configuration read again: nothing differs"
+
+
+def test_a_reload_says_what_it_does_not_take_over(tmp_path: Path) -> None:
+    before = rules(tmp_path, RULES)
+    old = loads("node: {hostname: n1}\n")
+    new = loads("node: {hostname: n2}\nhistory: {retention: 1h}\nprobes: {keep: 3}\nstate_directory: /tmp/x\n")
+    event = told.reloaded(NOW, old, new, before, before)
+    assert event.title == (
+        "configuration read again: a restart is needed for what changed in: node, state_directory, history, probes"
+    )
+    assert event.severity == "warning"
+    assert told.reloaded(NOW, old, old, before, before).severity == "info"
 
 
 def test_many_rules_are_named_in_the_detail(tmp_path: Path) -> None:

@@ -148,3 +148,67 @@ def test_a_private_daemon_sends_no_canary(tmp_path: Path) -> None:
             wait_for(lambda: one.query("vllm:num_requests_waiting"), "the configured server")
             assert sources(one) >= {"vllm", "engine"}
             assert "canary" not in sources(one)
+
+
+DOWN = """groups:
+- name: down
+  interval: 1s
+  rules:
+  - {alert: Down, expr: 'gpumon_source_up{source="vllm"} == 0'}
+  - {alert: Waits, expr: 'vllm:num_requests_waiting > 5'}
+  - {alert: Loaded, expr: 'node_load1 >= 0'}
+"""
+
+
+def firing(one: RunningDaemon) -> set[tuple[str, str]]:
+    found = one.query('ALERTS{alertstate="firing"}')
+    return {(labels["alertname"], labels.get("server", "").rpartition(":")[2]) for labels, _ in found}
+
+
+def test_a_reload_ends_no_alert_and_forgets_no_server_that_was_found(tmp_path: Path) -> None:
+    config, rules = tmp_path / "gpumon.yaml", tmp_path / "rules.yaml"
+    rules.write_text(DOWN)
+    text = "{alerting: {rule_files: [rules.yaml]}, sources: {host: {interval: %ds}, vllm: {servers: [%s]}}}"
+    config.write_text(text % (1, ""))
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    with (
+        vllm(tmp_path / "a") as (alive, _),
+        vllm(tmp_path / "b") as (dead, process),
+        daemon(tmp_path, "--config", str(config)) as one,
+    ):
+        wait_for(lambda: all((row := server_row(one, port)) and row["up"] for port in (alive, dead)), "both")
+        process.kill()
+        process.wait()
+        told = {("Down", str(dead)), ("Waits", str(alive)), ("Loaded", "")}
+        wait_for(lambda: firing(one) == told, "what fires")
+        for number, others in enumerate(("", "'http://127.0.0.1:9'", f"'http://127.0.0.1:{dead}'"), 2):
+            config.write_text(text % (number, others))
+            one.process.send_signal(signal.SIGHUP)
+            wait_for(lambda number=number: one.log().count("reloaded") >= number - 1, "the reload")  # type: ignore[misc]
+            before = one.query("gpumon_rule_evaluations_total")
+            wait_for(lambda before=before: one.query("gpumon_rule_evaluations_total") != before, "an evaluation")  # type: ignore[misc]
+            assert firing(one) >= told
+            row = server_row(one, dead)
+            assert row
+            assert not row["up"]
+        assert "firing -> inactive" not in one.log()
+
+
+def test_a_server_that_died_is_missed_by_the_next_run_too(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(DOWN)
+    with vllm(tmp_path) as (port, process):
+        with daemon(tmp_path, "--rules", str(rules)) as one:
+            wait_for(lambda: (row := server_row(one, port)) and row["up"], "the server")
+            kept = tmp_path / "state" / "found-servers.json"
+            wait_for(lambda: str(port) in kept.read_text() if kept.exists() else False, "the file")
+            process.kill()
+            process.wait()
+            wait_for(lambda: ("Down", str(port)) in firing(one), "the alert")
+            one.end()
+        with daemon(tmp_path, "--rules", str(rules)) as one:
+            row = server_row(one, port)
+            assert row
+            assert not row["up"]
+            wait_for(lambda: ("Down", str(port)) in firing(one), "the alert to go on")
