@@ -23,7 +23,12 @@ class AlertingReader:
         """``alerting:`` into the configuration's fields."""
         found = node.fields(ALERTING.names)
         if "rule_files" in found:
-            config = replace(config, rule_files=self._parts.paths(found["rule_files"]))
+            files = found["rule_files"]
+            config = replace(config, rule_files=self._parts.paths(files))
+            if files.is_null or files.is_empty_list:
+                files.problem(
+                    "is empty: leave rule_files out for the shipped rules, or name a file with `groups: []` for none"
+                )
         if "evaluation_interval" in found:
             interval = found["evaluation_interval"].duration_ms(*ALERTING.limits("evaluation_interval"))
             config = replace(config, evaluation_interval_ms=interval or config.evaluation_interval_ms)

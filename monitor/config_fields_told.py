@@ -31,7 +31,7 @@ ALERTING = Section(
     (
         Field(
             "rule_files",
-            ListOf(PATH),
+            ListOf(PATH, least=1),
             "Prometheus rule files, in place of the shipped one",
             without="the shipped [alerts.yaml](../alerts.yaml)",
             examples=(["/etc/gpumon/alerts.yaml"],),

@@ -189,6 +189,11 @@ class Node:
             return None
         return value
 
+    @property
+    def is_empty_list(self) -> bool:
+        """Whether it is a list without an item."""
+        return isinstance(self._node, yaml.SequenceNode) and not self._node.value
+
     def items(self) -> list[Node]:
         """The items of a list; nothing for ``null``."""
         if isinstance(self._node, yaml.SequenceNode):

@@ -54,6 +54,12 @@ def test_a_line_break_at_the_end_of_a_name_is_refused(text: str) -> None:
     assert len(caught.value.problems) == 1
 
 
+@pytest.mark.parametrize("text", ["alerting: {rule_files: []}", "alerting:\n  rule_files:\n"])
+def test_no_rule_file_is_neither_the_shipped_rules_nor_none(text: str) -> None:
+    with pytest.raises(ConfigError, match="leave rule_files out for the shipped rules, or name a file with `groups"):
+        loads(text)
+
+
 @pytest.mark.parametrize("matchers", ["['']", "''", "'{}'", "[' ', '{}']"])
 def test_an_inhibit_rule_that_means_every_alert_is_refused(matchers: str) -> None:
     with pytest.raises(ConfigError) as caught:
