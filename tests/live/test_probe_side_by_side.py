@@ -24,7 +24,8 @@ def test_both_see_the_same(tmp_path: Path) -> None:
             assert found["total_output_tokens"] == 24 * 32
             # What the other writes of random tokens is read as a few more or less.
             assert found["total_input_tokens"] == pytest.approx(24 * 48, rel=0.05)
-            assert 0 < found["median_ttft_ms"] < found["median_e2el_ms"]
+            # On a busy machine a server gives a whole answer at once, where it was to give it token by token.
+            assert 0 < found["median_ttft_ms"] <= found["median_e2el_ms"]
         assert one["ours"]["total_input_tokens"] == 24 * 48
     for name, (mine, other) in medians(rounds).items():
         if name != "ITL":  # its median is 0 where several chunks come in one read
