@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
@@ -18,7 +19,7 @@ from monitor.commands.alert_options import alerts, notify, silence
 from monitor.commands.completion_options import completion
 from monitor.commands.config_options import config
 from monitor.commands.dashboard_options import dashboards
-from monitor.commands.exit_codes import CLOSED_PIPE, INTERRUPTED
+from monitor.commands.exit_codes import CLOSED_PIPE, INTERRUPTED, PROBLEM
 from monitor.commands.groups import InOrder
 from monitor.commands.habits import hint
 from monitor.commands.node_options import daemon, demo, doctor, tui
@@ -36,6 +37,8 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_CLOSED = "gpumon: standard output is closed, so that nothing can be printed: leave it open, or send it to /dev/null"
 
 _EPILOG = """Exits 0 when it is done, 1 where a problem was found or the work failed, 2 for a bad command line, 130 when
 interrupted, 141 where the output's reader is gone. `gpumon COMMAND --help` says what differs."""
@@ -55,8 +58,7 @@ class _Root(InOrder):
             try:
                 return super().invoke(ctx)
             finally:
-                if sys.stdout is not None:
-                    sys.stdout.flush()
+                sys.stdout.flush()
         except BrokenPipeError:
             _leave_the_pipe()
 
@@ -101,6 +103,11 @@ cli.add_command(version)
 
 def main() -> None:
     """Run the command line; a pipe that the reader closed and a Ctrl-C end it quietly."""
+    can_print = sys.stdout is not None
+    _open_what_is_closed()
+    if not can_print and not _prints_nothing(sys.argv[1:]):
+        click.echo(_CLOSED, err=True)
+        sys.exit(PROBLEM)
     try:
         result: Any = cli.main(prog_name="gpumon", standalone_mode=False)
         sys.stdout.flush()
@@ -121,6 +128,24 @@ def main() -> None:
         click.echo(f"gpumon: the output cannot be written: {error.strerror}", err=True)
         _leave_the_pipe(1)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _open_what_is_closed() -> None:
+    """Standard streams that nobody gave us are /dev/null's: the next file that is opened would have their numbers, and
+    what a library prints would go into it."""
+    if None not in (sys.stdin, sys.stdout, sys.stderr):
+        return
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 # for as long as the process is
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def _prints_nothing(arguments: Sequence[str]) -> bool:
+    """Whether it is a daemon that is to run: it tells of itself on standard error, if anywhere."""
+    return arguments[:1] == ["daemon"] and not {"-h", "--help"}.intersection(arguments)
 
 
 def _leave_the_pipe(code: int = CLOSED_PIPE) -> NoReturn:

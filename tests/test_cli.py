@@ -172,3 +172,79 @@ def test_a_full_disk_is_told_without_a_traceback(command: tuple[str, ...]) -> No
         )
     assert done.returncode == 1
     assert done.stderr == "gpumon: the output cannot be written: No space left on device\n"
+
+
+def closed(streams: str, *arguments: str, folder: Path) -> subprocess.Popen[bytes]:
+    """The command as a process that a shell starts without some of its standard streams."""
+    return subprocess.Popen(
+        ["sh", "-c", f'exec "$@" {streams}', "sh", sys.executable, "-m", "monitor", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **nobody(folder)},
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("--help",),
+        ("--version",),
+        ("daemon", "--help"),
+        ("snapshot",),
+        ("snapshot", "--prom"),
+        ("dmon",),
+        ("query", "up"),
+        ("processes",),
+        ("alerts",),
+        ("report",),
+        ("runbook",),
+        ("export",),
+        ("series",),
+        ("version",),
+        ("plan", "--model", "x"),
+        ("config", "reference"),
+        ("silence", "list"),
+        ("completion", "bash"),
+        ("doctor",),
+        ("tui",),
+        ("demo",),
+        ("no-such-command",),
+    ],
+    ids=" ".join,
+)
+def test_a_closed_standard_output_is_told_without_a_traceback(command: tuple[str, ...], tmp_path: Path) -> None:
+    with closed(">&-", *command, folder=tmp_path) as process:
+        _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert said.decode() == (
+        "gpumon: standard output is closed, so that nothing can be printed: leave it open, or send it to /dev/null\n"
+    )
+
+
+def test_without_any_standard_stream_a_command_still_ends_as_it_should(tmp_path: Path) -> None:
+    with closed("<&- >&- 2>&-", "version", folder=tmp_path) as process:
+        assert process.wait(PATIENCE) == 1
+    with closed("2>&-", "no-such-command", folder=tmp_path) as process:
+        assert process.wait(PATIENCE) == 2
+    with closed("<&- 2>&-", "runbook", "KvCacheFull", folder=tmp_path) as process:
+        out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert b"KvCacheFull" in out
+
+
+@pytest.mark.parametrize("streams", [">&-", "<&- >&- 2>&-"])
+def test_a_daemon_needs_no_standard_streams(streams: str, tmp_path: Path) -> None:
+    socket = tmp_path / "gpumon.sock"
+    places = ("--socket", str(socket), "--state-dir", str(tmp_path / "state"), "--listen", "none")
+    with closed(streams, "daemon", "--simulate", *places, folder=tmp_path) as process:
+        try:
+            wait_for(lambda: socket.exists() or process.poll() is not None, "the socket")
+            # What a library prints must not go into the daemon's files, or to its clients.
+            assert os.readlink(f"/proc/{process.pid}/fd/1") == os.devnull
+            process.terminate()
+            _, said = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+    assert b"Traceback" not in said
+    assert process.returncode == 0

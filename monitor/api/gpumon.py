@@ -28,12 +28,14 @@ from monitor.api.live import LiveQueries, LiveQuery, LiveQuerySpec
 from monitor.api.node import Node
 from monitor.api.prometheus_rules import alerts_json
 from monitor.api.rights import is_unix
+from monitor.digits import is_whole
 from monitor.promql.errors import PromQLError
 
 MAX_QUERIES = 200
 MAX_STREAMS = 64
 """At once over TCP, and as many over the socket: whoever takes all of the port's leaves the node's people theirs."""
 _EVENTS_AT_ONCE = 5_000
+_EVENTS_PARAMETERS = ("since_ms", "until_ms", "limit")
 _SOURCES_EVERY_MS = 5_000
 """Ages grow at every tick; they are sent anew this often where nothing else changed."""
 
@@ -249,8 +251,12 @@ def routes(ticker: Ticker) -> list[Route]:
         return json_response({"gpus": node.topology})
 
     async def events(request: Request) -> Response:
+        if unknown := [name for name in request.query_params if name not in _EVENTS_PARAMETERS]:
+            # Whoever asks for `since=` means less than all, and would not see that all came.
+            there = "there are since_ms, until_ms and limit"
+            raise BadRequest(f'unknown parameter "{unknown[0][:40]}": {there}')
         since_ms, until_ms = _moment(request, "since_ms", 0), _moment(request, "until_ms", 10**15)
-        answer = await node.queries.events(node.events, since_ms, until_ms, _EVENTS_AT_ONCE)
+        answer = await node.queries.events(node.events, since_ms, until_ms, _most(request))
         warnings = {"warnings": answer.warnings} if answer.warnings else {}
         return json_response({"events": answer.value, **warnings})
 
@@ -318,9 +324,17 @@ def _oldest_ms(node: Node) -> int | None:
 
 def _moment(request: Request, name: str, default: int) -> int:
     text = request.query_params.get(name, str(default))
-    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+    if not is_whole(text):
         raise BadRequest(f'invalid parameter "{name}": {text[:40]!r} is no number of milliseconds')
     return int(text)
+
+
+def _most(request: Request) -> int:
+    """How many events at most, the newest: as many as are asked for, where those are not too many."""
+    text = request.query_params.get("limit", str(_EVENTS_AT_ONCE))
+    if not is_whole(text) or not int(text):
+        raise BadRequest(f'invalid parameter "limit": {text[:40]!r} is no whole number from 1')
+    return min(int(text), _EVENTS_AT_ONCE)
 
 
 def _states(node: Node) -> list[Any]:

@@ -235,14 +235,14 @@ _RANGE = ("query", "start", "end", "step", "timeout", "limit", "lookback_delta",
 _SERIES = ("match[]", "start", "end", "limit")
 _FILTERS = ("filter", "active", "silenced", "inhibited", "receiver")
 _OWN = "/api/gpumon/v1"
-_WHEN = {"since_ms": "integer", "until_ms": "integer"}
+_EVENTS = {"since_ms": "integer", "until_ms": "integer", "limit": "integer"}
 
 _WAYS: dict[str, dict[str, _Way]] = {
     f"{_OWN}/capabilities": {"GET": _Way("Who the node is, what it can do and how it runs", Capabilities)},
     f"{_OWN}/sources": {"GET": _Way("Every source and how it goes", Sources)},
     f"{_OWN}/processes": {"GET": _Way("The processes on the GPUs", Processes)},
     f"{_OWN}/alerts": {"GET": _Way("Alerts' changes of state", Transitions, query={"since_ms": "integer"})},
-    f"{_OWN}/events": {"GET": _Way("What happened on the node", Events, query=_WHEN)},
+    f"{_OWN}/events": {"GET": _Way("What happened on the node", Events, query=_EVENTS)},
     f"{_OWN}/topology": {"GET": _Way("How the GPUs are joined", Topology)},
     f"{_OWN}/stream": {
         "POST": _Way("Server-sent events of what changed", None, "text/event-stream", StreamRequest)

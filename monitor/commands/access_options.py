@@ -10,17 +10,23 @@ from typing import Any, TypeVar
 
 import click
 
+from monitor.commands.option_types import FilePath
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 URL_HELP = "A daemon or a Prometheus: http://HOST:PORT or unix:/PATH. Default: $GPUMON_URL, the system's daemon, yours."
 
 _OPTIONS = (
-    click.option("--token-file", metavar="FILE", help="The token that the server wants. Default: $GPUMON_TOKEN."),
+    click.option(
+        "--token-file", type=FilePath(), metavar="FILE", help="The token that the server wants. Default: $GPUMON_TOKEN."
+    ),
     click.option("--user", metavar="NAME", help="For basic authentication; the password is $GPUMON_PASSWORD."),
-    click.option("--password-file", metavar="FILE", help="The password of --user."),
-    click.option("--ca", metavar="FILE", help="The certificates (PEM) that the server's has to come from."),
-    click.option("--cert", metavar="FILE", help="Our own certificate, where the server wants one."),
-    click.option("--key", metavar="FILE", help="The key of --cert."),
+    click.option("--password-file", type=FilePath(), metavar="FILE", help="The password of --user."),
+    click.option(
+        "--ca", type=FilePath(), metavar="FILE", help="The certificates (PEM) that the server's has to come from."
+    ),
+    click.option("--cert", type=FilePath(), metavar="FILE", help="Our own certificate, where the server wants one."),
+    click.option("--key", type=FilePath(), metavar="FILE", help="The key of --cert."),
     click.option("--insecure", is_flag=True, help="Take any certificate for the server's."),
     click.option(
         "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="As X-Scope-OrgID; again for more."

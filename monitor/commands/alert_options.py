@@ -8,6 +8,7 @@ import click
 
 from monitor.commands.access_options import reaching
 from monitor.commands.groups import InOrder
+from monitor.commands.option_types import Name
 
 _ALERTMANAGER = click.option(
     "--alertmanager", metavar="URL", help="An Alertmanager, http://HOST:9093, instead of a daemon's own silences."
@@ -107,7 +108,7 @@ def notify() -> None:
 
 
 @notify.command("test")
-@click.argument("receiver", required=False)
+@click.argument("receiver", type=Name(), required=False)
 @reaching
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def notify_test(receiver: str | None, url: str | None, as_json: bool) -> None:

@@ -122,7 +122,7 @@ def _replay(
     intervals = sorted({group.interval_ms or interval_ms for one in sets for group in one.groups} or {interval_ms})
     progress = _Progress(start_ms, end_ms)
     try:
-        past = replay_all(replays, shared, start_ms, end_ms, math.gcd(*intervals), progress.tell)
+        past = replay_all(replays, shared, start_ms, end_ms, math.gcd(*intervals), progress.tell, feed.oldest_ms())
     finally:
         progress.end()
     if past.oldest_ms is None or past.newest_ms is None or past.newest_ms < start_ms:

@@ -78,6 +78,19 @@ class StoredFeed:
                 return max(newest)
         raise ClientError("there is nothing in it", self.place)
 
+    def oldest_ms(self) -> int:
+        """A time before which there is nothing, not long before the first sample. A file is asked whether it has
+        anything up to a time, and that halves what is left: it has no better answer."""
+        nothing_ms, some_ms = 0, _LATEST_MS
+        while some_ms - nothing_ms > _SLOT_MS:
+            middle_ms = (nothing_ms + some_ms) // 2
+            with self._reader.snapshot():
+                if self._reader.select(_ANY, 0, middle_ms):
+                    some_ms = middle_ms
+                else:
+                    nothing_ms = middle_ms
+        return nothing_ms
+
     def read(self, wanted: Sequence[Wanted], end_ms: int) -> Iterator[Iterable[Piece]]:
         for matchers, start_ms in wanted:
             # The file may be written meanwhile: one selector sees one state of it.
@@ -134,6 +147,13 @@ class ApiFeed:
         """The server's clock."""
         (answer,) = self._runner.run(self._client.query("time()"))
         return round(float(answer.value[1]) * 1000) if answer.value is not None else 0
+
+    def oldest_ms(self) -> int | None:
+        """Since when a daemon has samples; None where it does not say, as a Prometheus."""
+        try:
+            return self._runner.run(self._client.capabilities()).oldest_ms
+        except ClientError:
+            return None
 
     def read(self, wanted: Sequence[Wanted], end_ms: int) -> Iterator[list[Piece]]:
         for first in range(0, len(wanted), _AT_ONCE):

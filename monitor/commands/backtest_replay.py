@@ -259,14 +259,18 @@ def replay_all(
     end_ms: int,
     tick_ms: int,
     tell: Callable[[int], None] = lambda now_ms: None,
+    oldest_ms: int | None = None,
 ) -> Past:
     """Take all of them through the past, side by side, from as far before ``start_ms`` as they need to warm up.
-    ``tick_ms`` divides the intervals of all groups. ``tell`` is told now and then how far it is."""
+    ``tick_ms`` divides the intervals of all groups. ``tell`` is told now and then how far it is. Before
+    ``oldest_ms``, where that is known, there is nothing, and nothing is asked for."""
     begin_ms = (start_ms - max(one.warm_up_ms for one in replays)) // 60_000 * 60_000
     past = Past(start_ms, end_ms)
     stretch_ms = _LEAST_STRETCH_MS
     loaded_ms = gap_ms = None
     now_ms = begin_ms
+    if oldest_ms is not None and (ticks := (oldest_ms - _MARGIN_MS - begin_ms) // tick_ms) > 0:
+        gap_ms, now_ms = begin_ms, begin_ms + ticks * tick_ms
     while now_ms <= end_ms:
         if loaded_ms is None or (loaded_ms < end_ms and now_ms > loaded_ms - _MARGIN_MS):
             before = sum(one.store.samples for one in replays)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from monitor.commands.option_types import FilePath
+
 
 @click.group()
 def config() -> None:
@@ -17,7 +19,7 @@ def config() -> None:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=FilePath(path_type=Path),
     default="gpumon.yaml",
     show_default=True,
     metavar="FILE",
@@ -36,7 +38,7 @@ def config_init(output: Path, force: bool) -> None:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(path_type=Path, dir_okay=False),
     default="-",
     show_default=True,
     metavar="FILE",

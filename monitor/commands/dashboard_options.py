@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from monitor.commands.option_types import FilePath
 from monitor.dashboards import DEFAULT_PATH, DEFAULT_PROMETHEUS
 
 
@@ -23,7 +24,7 @@ def _url(context: click.Context, parameter: click.Parameter, value: str | tuple[
 
 @click.command()
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Write files below DIR."
+    "-o", "--output", type=FilePath(path_type=Path, file_okay=False), metavar="DIR", help="Write files below DIR."
 )
 @click.option(
     "--prometheus",
@@ -37,7 +38,12 @@ def _url(context: click.Context, parameter: click.Parameter, value: str | tuple[
     "--node", "nodes", multiple=True, callback=_url, metavar="URL", help="A gpumon node as a data source; repeatable."
 )
 @click.option(
-    "--path", default=DEFAULT_PATH, show_default=True, metavar="DIR", help="Where Grafana will find the dashboards."
+    "--path",
+    type=FilePath(),
+    default=DEFAULT_PATH,
+    show_default=True,
+    metavar="DIR",
+    help="Where Grafana will find the dashboards.",
 )
 @click.option("--force", is_flag=True, help="Replace provisioning that was changed by hand, too.")
 def dashboards(output: Path | None, prometheus: str, nodes: tuple[str, ...], path: str, *, force: bool) -> None:

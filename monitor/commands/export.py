@@ -76,7 +76,7 @@ def run(wanted: Wanted, url: str | None, output: Path | None, *, timeout: float 
     except BrokenPipeError:
         raise
     except OSError as error:
-        where = error.filename or output or "standard output"
+        where = output or error.filename or "standard output"  # an error's own file may be the one with the other name
         click.echo(f"gpumon export: {where}: {error.strerror or error}", err=True)
         return 1
     if output is not None:
@@ -97,6 +97,8 @@ def _opened(output: Path | None) -> Iterator[TextIO]:
         with open(output, "w", encoding="utf-8") as out:
             yield out
         return
+    if not output.parent.exists():
+        raise FileNotFoundError(2, f"there is no directory {output.parent}", str(output))
     handle, name = tempfile.mkstemp(prefix=f".{output.name}.", suffix=".part", dir=output.parent)
     try:
         with open(handle, "w", encoding="utf-8", newline="\n") as out:

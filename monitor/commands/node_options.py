@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from monitor.commands.access_options import reaching, reaching_several
+from monitor.commands.option_types import FilePath, Number
 
 if TYPE_CHECKING:
     from monitor.sources.hardware import Hardware
@@ -29,7 +30,7 @@ def _hardware(context: click.Context, option: click.Parameter, value: str | None
 @click.option(
     "--nodes",
     "nodes_file",
-    type=click.Path(path_type=Path),
+    type=FilePath(path_type=Path),
     metavar="FILE",
     help="A fleet: names, addresses, how one gets in. Default: ~/.config/gpumon/nodes.yaml, where no daemon runs here.",
 )
@@ -93,12 +94,12 @@ def _where(urls: list[str], nodes_file: Path | None) -> Any:
 
 
 @click.command()
-@click.option("--config", "config_path", type=click.Path(path_type=Path), metavar="FILE", help="gpumon.yaml.")
+@click.option("--config", "config_path", type=FilePath(path_type=Path), metavar="FILE", help="gpumon.yaml.")
 @click.option(
     "--rules",
     "rule_paths",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=FilePath(path_type=Path),
     metavar="FILE",
     help="A rule file instead of the configured ones; may be given again.",
 )
@@ -109,24 +110,24 @@ def _where(urls: list[str], nodes_file: Path | None) -> Any:
     metavar="URL",
     help="A vLLM server to watch, beside the configured ones; may be given again.",
 )
-@click.option("--socket", "socket_path", type=click.Path(path_type=Path), metavar="PATH", help="The unix socket.")
+@click.option("--socket", "socket_path", type=FilePath(path_type=Path), metavar="PATH", help="The unix socket.")
 @click.option(
     "--listen",
     metavar="HOST:PORT",
     help="The TCP listener; `none` for none. Beyond loopback only where `api:` of the configuration has a token.",
 )
-@click.option("--state-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where state is kept.")
+@click.option("--state-dir", type=FilePath(path_type=Path), metavar="DIR", help="Where state is kept.")
 @click.option("--simulate", is_flag=True, help="Simulated GPUs and a simulated vLLM; nothing real is read.")
 @click.option(
     "--speed",
-    type=click.FloatRange(0.1, 100),
+    type=Number(0.1, 100),
     default=1.0,
     show_default=True,
     help="With --simulate: how fast the node's clock runs.",
 )
 @click.option(
     "--past",
-    type=click.FloatRange(0, 3600),
+    type=Number(0, 3600),
     default=0.0,
     metavar="SECONDS",
     help="With --simulate: past to begin with.",
@@ -189,7 +190,7 @@ def daemon(
 
 
 @click.command()
-@click.option("--speed", type=click.FloatRange(1, 60), default=10.0, show_default=True, help="How fast the clock runs.")
+@click.option("--speed", type=Number(1, 60), default=10.0, show_default=True, help="How fast the clock runs.")
 @click.option("--text", is_flag=True, help="Print instead of drawing, as where there is no terminal.")
 @click.option("--hardware", callback=_hardware, metavar="NxMODEL", help="What GPUs, as 4xL40S. Default: 8xH200.")
 def demo(speed: float, text: bool, hardware: Hardware | None) -> None:
@@ -209,7 +210,7 @@ def demo(speed: float, text: bool, hardware: Hardware | None) -> None:
 @click.option(
     "--config",
     "config_path",
-    type=click.Path(path_type=Path),
+    type=FilePath(path_type=Path),
     metavar="FILE",
     help="gpumon.yaml. Default: the service's, where there is one.",
 )

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from monitor.commands.access_options import reaching
+from monitor.commands.option_types import Number
 
 _AT_LEAST_1 = click.IntRange(min=1)
 
@@ -29,7 +30,7 @@ _AT_LEAST_1 = click.IntRange(min=1)
 @click.option(
     "--gpu-memory-utilization",
     "utilization",
-    type=click.FloatRange(0.05, 1.0),
+    type=Number(0.05, 1.0),
     default=0.92,
     show_default=True,
     help="vLLM's share of a GPU.",

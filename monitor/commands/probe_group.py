@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from monitor.commands.access_options import addressed
+from monitor.commands.option_types import FilePath, Name, Number
 from monitor.probes.workloads import WORKLOADS, OptionField, Workload
 
 _METAVARS = {
@@ -35,19 +36,31 @@ _DAEMON = (
         help=_DAEMON_HELP,
     ),
     click.option(
-        "--token-file", metavar="FILE", help="The token that a daemon over TCP wants. Default: $GPUMON_TOKEN."
+        "--token-file",
+        type=FilePath(),
+        metavar="FILE",
+        help="The token that a daemon over TCP wants. Default: $GPUMON_TOKEN.",
     ),
-    click.option("--daemon-ca", metavar="FILE", help="The certificates (PEM) that the daemon's has to come from."),
+    click.option(
+        "--daemon-ca",
+        type=FilePath(),
+        metavar="FILE",
+        help="The certificates (PEM) that the daemon's has to come from.",
+    ),
 )
 
 _ITS_DAEMON = (
     click.option("--daemon", "--url", "daemon", metavar="URL", help=_DAEMON_HELP),
     _DAEMON[1],
     click.option(
-        "--ca", "daemon_ca", metavar="FILE", help="The certificates (PEM) that the daemon's has to come from."
+        "--ca",
+        "daemon_ca",
+        type=FilePath(),
+        metavar="FILE",
+        help="The certificates (PEM) that the daemon's has to come from.",
     ),
-    click.option("--cert", metavar="FILE", help="Our own certificate, where the daemon wants one."),
-    click.option("--key", metavar="FILE", help="The key of --cert."),
+    click.option("--cert", type=FilePath(), metavar="FILE", help="Our own certificate, where the daemon wants one."),
+    click.option("--key", type=FilePath(), metavar="FILE", help="The key of --cert."),
     click.option("--insecure", is_flag=True, help="Take any certificate for the daemon's."),
 )
 """Where no other server is meant, ``--url`` is the daemon's, as everywhere, and so is the rest."""
@@ -76,25 +89,28 @@ _COMMON = (
     click.option(
         "--gpus", metavar="LIST", help="The server's GPUs, as 0,1 or UUIDs. Default: as the daemon sees them."
     ),
-    click.option(
-        "--price", type=click.FloatRange(0), metavar="NUMBER", help="What these GPUs cost in an hour, together."
-    ),
+    click.option("--price", type=Number(0), metavar="NUMBER", help="What these GPUs cost in an hour, together."),
     click.option("--currency", metavar="TEXT", default="$", show_default=True),
     click.option("--profile", is_flag=True, help="Have the server's torch profiler run with it."),
     click.option("--profile-seconds", metavar="SECONDS", help="The profiler is stopped after so long. Default: 30."),
     click.option("--accuracy", is_flag=True, help="Ask for the perplexity of a fixed text, too."),
     click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Kept with the result; again for more."),
     click.option(
-        "--api-key-file", metavar="FILE", help="The server's API key. Default: $OPENAI_API_KEY, where --url is given."
+        "--api-key-file",
+        type=FilePath(),
+        metavar="FILE",
+        help="The server's API key. Default: $OPENAI_API_KEY, where --url is given.",
     ),
-    click.option("--ca", metavar="FILE", help="The certificates (PEM) that the server's has to come from."),
+    click.option(
+        "--ca", type=FilePath(), metavar="FILE", help="The certificates (PEM) that the server's has to come from."
+    ),
     click.option("--insecure", is_flag=True, help="Take any certificate for the server's."),
     click.option("--here", is_flag=True, help="In a process of this command's, without a daemon."),
     click.option("--detach", is_flag=True, help="Start it, print its id, and leave it to the daemon."),
     click.option(
         "-o",
         "--output",
-        type=click.Path(path_type=Path),
+        type=FilePath(path_type=Path),
         default=Path("results"),
         show_default=True,
         metavar="DIR",
@@ -160,7 +176,9 @@ def _option(field: OptionField) -> Callable[[Any], Any]:
         default = f"{default:g}"
     if default not in (None, ""):
         words += f" Default: {default}."
-    kind = click.Choice(field.choices) if field.kind == "choice" else str
+    kind: click.ParamType[Any] | type[str] = click.Choice(field.choices) if field.kind == "choice" else str
+    if field.name == "replay":
+        kind = FilePath()
     metavar = None if field.kind == "choice" else _METAVARS.get(field.kind, "TEXT")
     return click.option(flag, _key(field), type=kind, default=None, metavar=metavar, help=words)
 
@@ -191,7 +209,8 @@ def _kept(name: str, *options: Callable[[Any], Any]) -> Callable[[Callable[..., 
     return make
 
 
-_RUN = click.argument("run", metavar="RUN")
+_RUN = click.argument("run", type=Name(), metavar="RUN")
+_RUN_OR_THE_ONLY_ONE = click.argument("run", type=Name(), required=False, metavar="[RUN]")
 _JSON = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 
 
@@ -216,12 +235,12 @@ def _show(daemon: Any, *, run: str, as_json: bool) -> int:
 
 @_kept(
     "attach",
-    click.argument("run", metavar="[RUN]", default=""),
+    _RUN_OR_THE_ONLY_ONE,
     click.option(
-        "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Copy its files there at the end."
+        "-o", "--output", type=FilePath(path_type=Path), metavar="DIR", help="Copy its files there at the end."
     ),
 )
-def _attach(daemon: Any, *, run: str, output: Path | None) -> int:
+def _attach(daemon: Any, *, run: str | None, output: Path | None) -> int:
     """Show a run that is going on, live; without RUN the only one.
 
     Ctrl-C leaves it running.
@@ -231,8 +250,8 @@ def _attach(daemon: Any, *, run: str, output: Path | None) -> int:
     return probe_run.attach(daemon, run, output)
 
 
-@_kept("cancel", click.argument("run", metavar="[RUN]", default=""))
-def _cancel(daemon: Any, *, run: str) -> int:
+@_kept("cancel", _RUN_OR_THE_ONLY_ONE)
+def _cancel(daemon: Any, *, run: str | None) -> int:
     """End a run that is going on; it keeps what it has. Without RUN the only one."""
     from monitor.commands import probe_kept
 
@@ -241,8 +260,8 @@ def _cancel(daemon: Any, *, run: str) -> int:
 
 @_kept(
     "compare",
-    click.argument("before", metavar="A"),
-    click.argument("after", metavar="B"),
+    click.argument("before", type=Name(), metavar="A"),
+    click.argument("after", type=Name(), metavar="B"),
     click.option(
         "--fail-if",
         "conditions",
@@ -275,22 +294,22 @@ def _compare(
     return probe_compare.run(daemon, before, after, conditions, form or "text", significant=significant, every=every)
 
 
-@_kept("baseline", _RUN, click.argument("name", metavar="[NAME]", default=""))
-def _baseline(daemon: Any, *, run: str, name: str) -> int:
+@_kept("baseline", _RUN, click.argument("name", type=Name(), required=False, metavar="[NAME]"))
+def _baseline(daemon: Any, *, run: str, name: str | None) -> int:
     """Make a result the baseline NAME, which later runs are held against; without NAME, none any more."""
     from monitor.commands import probe_kept
 
-    return probe_kept.baseline(daemon, run, name)
+    return probe_kept.baseline(daemon, run, name or "")
 
 
 @_kept(
     "report",
     _RUN,
-    click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Copy all of its files there."),
+    click.option("-o", "--output", type=FilePath(path_type=Path), metavar="DIR", help="Copy all of its files there."),
     click.option("--html", is_flag=True, help="The report as HTML, on standard output."),
     click.option(
         "--png",
-        type=click.Path(path_type=Path),
+        type=FilePath(path_type=Path),
         metavar="DIR",
         help="Draw the plots as PNG there; needs the extra: pip install 'gpumon-node[report]'.",
     ),
@@ -309,7 +328,7 @@ def _report(daemon: Any, *, run: str, output: Path | None, html: bool, png: Path
     return probe_kept.report(daemon, run, output, html=html)
 
 
-@_kept("delete", click.argument("runs", metavar="RUN…", nargs=-1, required=True))
+@_kept("delete", click.argument("runs", type=Name(), metavar="RUN…", nargs=-1, required=True))
 def _delete(daemon: Any, *, runs: tuple[str, ...]) -> int:
     """Delete results that the daemon keeps, with their files."""
     from monitor.commands import probe_kept
@@ -322,10 +341,13 @@ def _delete(daemon: Any, *, runs: tuple[str, ...]) -> int:
     click.argument("action", type=click.Choice(["start", "stop"])),
     click.option("--url", metavar="URL", default="", help="The server's address."),
     click.option("--server", metavar="NAME", default="", help="A server that the daemon watches."),
+    click.option("--seconds", type=Number(1, 600), default=30.0, show_default=True, help="It is stopped then."),
     click.option(
-        "--seconds", type=click.FloatRange(1, 600), default=30.0, show_default=True, help="It is stopped then."
+        "--api-key-file",
+        type=FilePath(),
+        metavar="FILE",
+        help="The server's API key. Default: $OPENAI_API_KEY, with --url.",
     ),
-    click.option("--api-key-file", metavar="FILE", help="The server's API key. Default: $OPENAI_API_KEY, with --url."),
     click.option("--here", is_flag=True, help="From this command, which then waits; without a daemon."),
 )
 def _profile(

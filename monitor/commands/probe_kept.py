@@ -110,8 +110,8 @@ def _value(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def cancel(daemon: str | None, name: str) -> int:
-    """End a run; 0, or 1 where that cannot be."""
+def cancel(daemon: str | None, name: str | None) -> int:
+    """End a run, without a name the only one; 0, or 1 where that cannot be."""
 
     async def work(probes: Probes) -> int:
         row = await running(probes, name)

@@ -155,7 +155,7 @@ def run(asked: Asked) -> int:
     return _guarded(_run(asked), asked.workload)
 
 
-def attach(daemon: str | None, name: str, output: Path | None) -> int:
+def attach(daemon: str | None, name: str | None, output: Path | None) -> int:
     """Show a run of the daemon's until it has ended; the exit code."""
     return _guarded(_attach(daemon, name, output), "attach")
 
@@ -213,7 +213,7 @@ def _load_it_all_the_same(detail: RunDetail) -> bool:
     return click.confirm("Load it all the same?", default=False, err=True)
 
 
-async def _attach(daemon: str | None, name: str, output: Path | None) -> int:
+async def _attach(daemon: str | None, name: str | None, output: Path | None) -> int:
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(target(daemon)))
         row = await running(Probes(client), name)
@@ -226,10 +226,13 @@ async def _attach(daemon: str | None, name: str, output: Path | None) -> int:
         return exit_code(detail)
 
 
-async def running(probes: Probes, name: str) -> Any:
-    """The row of a run by its name; the only one that runs where there is no name. Raises ``Wrong``."""
+async def running(probes: Probes, name: str | None) -> Any:
+    """The row of a run by its name; the only one that runs where there is no name: an empty one is a mistake.
+    Raises ``Wrong``."""
+    if name is not None and not name.strip():
+        raise Wrong("the name is empty: write a run's id or name")
     rows = (await probes.listing()).runs
-    if name:
+    if name is not None:
         try:
             return resolve(rows, name)
         except NoSuchRun as error:

@@ -20,6 +20,7 @@ from monitor.client.discover import find
 from monitor.client.errors import ClientError, Refused
 from monitor.client.wire import Processes, ProcessRow
 from monitor.commands.for_programs import json_text
+from monitor.digits import is_whole
 
 _HEAD = ("GPU", "PID", "user", "memory MiB", "SM", "CPU", "for", "command")
 _RIGHT = {"GPU", "PID", "memory MiB", "SM", "CPU"}
@@ -60,7 +61,7 @@ async def _ask(target: str) -> Processes:
 
 def _order(one: ProcessRow) -> tuple[bool, int, int]:
     """By GPU; those on none are last."""
-    return (not one.gpu, int(one.gpu) if one.gpu.isdigit() else 0, one.pid)
+    return (not one.gpu, int(one.gpu) if is_whole(one.gpu) else 0, one.pid)
 
 
 def table(rows: list[ProcessRow], *, terminal: bool) -> list[str]:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import click
 
+from monitor.commands.option_types import FilePath
+
 
 @click.command()
-@click.argument("file", required=False, type=click.Path(path_type=Path), metavar="[FILE]")
+@click.argument("file", required=False, type=FilePath(path_type=Path), metavar="[FILE]")
 @click.option("--name", default="gpumon", show_default=True, help="Of the object.")
 @click.option("--namespace", metavar="NAMESPACE", help="Of the object; by default kubectl's own.")
 @click.option(

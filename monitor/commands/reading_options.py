@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from monitor.commands.access_options import reaching
+from monitor.commands.option_types import FilePath, Number
 
 
 @click.command()
@@ -29,7 +30,7 @@ def snapshot(url: str | None, as_json: bool, as_prom: bool) -> None:
 @click.option(
     "-d",
     "--delay",
-    type=click.FloatRange(0.5, 60),
+    type=Number(0.5, 60),
     default=1.0,
     show_default=True,
     metavar="SECONDS",
@@ -67,7 +68,7 @@ def processes(url: str | None, as_json: bool) -> None:
 @click.option("--graph", "output", flag_value="graph", help="Draw it; of the last hour, unless you say.")
 @click.option("--json", "output", flag_value="json", help="As JSON: what Prometheus' API has under `data`.")
 @click.option("--csv", "output", flag_value="csv", help="As CSV: a sample a line, a column for each label.")
-@click.option("--timeout", type=click.FloatRange(0.1, 3600), default=30.0, show_default=True, metavar="SECONDS")
+@click.option("--timeout", type=Number(0.1, 3600), default=30.0, show_default=True, metavar="SECONDS")
 def query(
     expr: str,
     url: str | None,
@@ -92,8 +93,8 @@ def query(
 @click.option("--start", metavar="TIME", help="From when: 18:00, 2026-11-21T18:00Z, -1h, epoch.")
 @click.option("--end", metavar="TIME", help="Until when. Default: now.")
 @click.option("--format", "form", type=click.Choice(["openmetrics", "csv"]), default="openmetrics", show_default=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: standard output.")
-@click.option("--timeout", type=click.FloatRange(0.1, 3600), default=60.0, show_default=True, metavar="SECONDS")
+@click.option("-o", "--output", type=FilePath(path_type=Path), metavar="FILE", help="Default: standard output.")
+@click.option("--timeout", type=Number(0.1, 3600), default=60.0, show_default=True, metavar="SECONDS")
 def export(
     selectors: tuple[str, ...],
     url: str | None,

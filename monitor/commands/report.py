@@ -239,7 +239,10 @@ def _write(text: str, output: Path | None) -> None:
     if output.exists() and not output.is_file():  # a pipe, a device
         output.write_text(text, encoding="utf-8")
         return
-    handle, name = tempfile.mkstemp(prefix=f".{output.name}.", suffix=".part", dir=output.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{output.name}.", suffix=".part", dir=output.parent)
+    except OSError as error:  # which names a file that nobody asked for
+        raise OSError(error.errno, error.strerror, str(output)) from None
     try:
         with open(handle, "w", encoding="utf-8", newline="\n") as out:
             out.write(text)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from monitor.commands.access_options import reaching
+from monitor.commands.option_types import FilePath, Name, Number
 
 
 @click.command()
@@ -20,7 +21,7 @@ from monitor.commands.access_options import reaching
     type=click.Choice(["markdown", "html", "json"]),
     help="Default: what the name of -o ends with, else markdown.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: standard output.")
+@click.option("-o", "--output", type=FilePath(path_type=Path), metavar="FILE", help="Default: standard output.")
 @click.option(
     "--price",
     "prices",
@@ -30,10 +31,12 @@ from monitor.commands.access_options import reaching
 )
 @click.option("--location", default="Local", metavar="ZONE", help="Where times are told: Europe/Berlin. Default: here.")
 @click.option("--name", default="", metavar="NAME", help="What stands in the title.")
-@click.option("--send", "receiver", metavar="RECEIVER", help="Let the daemon send it to a receiver of its, now.")
+@click.option(
+    "--send", "receiver", type=Name(), metavar="RECEIVER", help="Let the daemon send it to a receiver of its, now."
+)
 @click.option("--list", "listing", is_flag=True, help="The reports that the daemon sends by itself, and how they go.")
 @click.option("--json", "as_json", is_flag=True, help="As --format json; of --send and --list, what came of it.")
-@click.option("--timeout", type=click.FloatRange(0.1, 3600), default=60.0, show_default=True, metavar="SECONDS")
+@click.option("--timeout", type=Number(0.1, 3600), default=60.0, show_default=True, metavar="SECONDS")
 def report(
     url: str | None,
     since: str,

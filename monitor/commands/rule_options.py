@@ -8,10 +8,11 @@ from pathlib import Path
 import click
 
 from monitor.commands.access_options import reaching
+from monitor.commands.option_types import FilePath
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
+@click.argument("files", nargs=-1, required=True, type=FilePath(path_type=Path), metavar="FILE…")
 @click.option("--against", metavar="URL", help="A daemon or a Prometheus: has it the series that the rules select?")
 @click.option("--strict", is_flag=True, help="Exit 1 for a warning, too.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
@@ -32,11 +33,11 @@ def test() -> None:
 
 
 @test.command("rules")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False), metavar="FILE…")
+@click.argument("files", nargs=-1, required=True, type=FilePath(exists=True, dir_okay=False), metavar="FILE…")
 @click.option("--run", "names", multiple=True, metavar="REGEX", help="Only tests with such a name; may be given again.")
 @click.option("--diff", is_flag=True, help="Show alerts that differ as a coloured difference.")
 @click.option("--debug", is_flag=True, help="Tell of each test how long it took, and all of its samples.")
-@click.option("--junit", "junit_file", type=click.Path(path_type=Path), metavar="FILE", help="Write JUnit's XML, too.")
+@click.option("--junit", "junit_file", type=FilePath(path_type=Path), metavar="FILE", help="Write JUnit's XML, too.")
 @click.option("--ignore-unknown-fields", is_flag=True, help="Pass over fields of rule files that Prometheus has not.")
 def test_rules(
     files: tuple[str, ...],
@@ -64,14 +65,14 @@ def test_rules(
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RULES.yaml…")
+@click.argument("files", nargs=-1, required=True, type=FilePath(path_type=Path), metavar="RULES.yaml…")
 @click.option("--since", default="24h", show_default=True, metavar="TIME", help="How far back: 24h, 7d, or a time.")
 @click.option("--until", metavar="TIME", help="Until when: 18:00, 2026-11-21T18:00. Default: now.")
 @click.option(
     "--rules",
     "old_files",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=FilePath(path_type=Path),
     metavar="OLD",
     help="Rules to compare with: tells the difference; may be given again.",
 )
@@ -83,7 +84,7 @@ def test_rules(
 @reaching
 @click.option(
     "--history",
-    type=click.Path(path_type=Path),
+    type=FilePath(path_type=Path),
     metavar="FILE",
     help="A daemon's history.sqlite. Default: this machine's, where it can be read, else the daemon's API.",
 )

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from monitor.commands.option_types import FilePath
+
 
 @click.group()
 def service() -> None:
@@ -15,7 +17,7 @@ def service() -> None:
 
 _PREFIX = click.option(
     "--prefix",
-    type=click.Path(path_type=Path),
+    type=FilePath(path_type=Path),
     metavar="DIR",
     help="Where its environment is. Default: gpumon/ in the directory for add-on software.",
 )

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 
 import click
 
+from monitor.digits import is_whole
+
 DEFAULT = "127.0.0.1:8765"
 INSTALL = "uv tool install 'gpumon-node[web]', or pip install 'gpumon-node[web]'"
 
@@ -55,7 +57,7 @@ def address(listen: str) -> tuple[str, int]:
     """Host and port of ``HOST:PORT`` or ``[IPV6]:PORT``. Raises ``click.UsageError``."""
     host, colon, port = listen.rpartition(":")
     host = host.strip("[]")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    if not colon or not host or not is_whole(port) or not 0 < int(port) < 65536:
         raise click.UsageError(f"--listen {listen!r} is no HOST:PORT, such as {DEFAULT}")
     return host, int(port)
 

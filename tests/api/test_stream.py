@@ -307,6 +307,43 @@ def test_events_since_a_moment() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("since=é", 'unknown parameter "since": there are since_ms, until_ms and limit'),
+        ("since_ms=1&form=csv", 'unknown parameter "form"'),
+        ("since_ms=é", "invalid parameter \"since_ms\": 'é' is no number of milliseconds"),
+        ("until_ms=-1", "invalid parameter \"until_ms\": '-1' is no number of milliseconds"),
+        ("limit=-1", "invalid parameter \"limit\": '-1' is no whole number from 1"),
+        ("limit=0", "invalid parameter \"limit\": '0' is no whole number from 1"),
+        ("limit=", 'invalid parameter "limit"'),
+        ("limit=²", 'invalid parameter "limit"'),
+        (f"limit={'9' * 5000}", 'invalid parameter "limit"'),
+    ],
+)
+def test_events_are_not_asked_for_by_what_is_no_parameter(query: str, words: str) -> None:
+    async def main() -> httpx.Response:
+        async with running(Head("j", "i")) as api:
+            return await api.client.get(f"/api/gpumon/v1/events?{query}")
+
+    answer = asyncio.run(main())
+    assert answer.status_code == 400
+    assert answer.json()["errorType"] == "bad_data"
+    assert words in answer.json()["error"]
+
+
+@pytest.mark.parametrize(("limit", "titles"), [("1", ["c"]), ("2", ["b", "c"]), ("9" * 18, ["a", "b", "c"])])
+def test_the_newest_events_alone(limit: str, titles: list[str]) -> None:
+    async def main() -> dict[str, Any]:
+        async with running(Head("j", "i")) as api:
+            for at_ms, title in enumerate("abc"):
+                api.node.events.append(Event(at_ms, "xid", "critical", title, {}))
+            answer: dict[str, Any] = (await api.client.get(f"/api/gpumon/v1/events?limit={limit}")).json()
+            return answer
+
+    assert [event["title"] for event in asyncio.run(main())["events"]] == titles
+
+
 def test_capabilities_and_an_empty_node() -> None:
     async def main() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], int]:
         async with running(Head("gpumon", "n1:9519")) as api:

@@ -129,11 +129,16 @@ def stored(series: Mapping[Labels, Callable[[int], float | None]], seconds: int,
 
 @contextmanager
 def query_api(
-    past: Lived, *, most: int = 5_000_000, fails: Callable[[int], int] = lambda number: 0, garbles: bool = False
+    past: Lived,
+    *,
+    most: int = 5_000_000,
+    fails: Callable[[int], int] = lambda number: 0,
+    garbles: bool = False,
+    oldest_ms: int | None = None,
 ) -> Iterator[Api]:
     """``/api/v1/query`` over what was stored, with a clock that stands at its end. It refuses what reads more than
     ``most`` samples as Prometheus does. ``fails`` gives the status of a request by its number, 0 for a good one. With
-    ``garbles`` its numbers are none."""
+    ``garbles`` its numbers are none. With ``oldest_ms`` it is a daemon, and says since when it has samples."""
     api = Api()
 
     class Handler(BaseHTTPRequestHandler):
@@ -146,6 +151,16 @@ def query_api(
             if garbles:
                 body = body.replace(b'"40.0"', b'"forty"')
             self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            known = oldest_ms is not None and self.path == "/api/gpumon/v1/capabilities"
+            node = {"job": "gpumon", "instance": "node:9519", "hostname": "node"}
+            told = {"version": "1", "api": 1, "node": node, "mode": "system", "simulated": False, "speed": 1.0}
+            body = json.dumps({**told, "now_ms": past.end_ms, "features": ["stream"], "oldest_ms": oldest_ms}).encode()
+            self.send_response(200 if known else 404)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -18,7 +18,7 @@ from monitor.client.discover import Found, user_state
 from monitor.client.errors import ClientError, Unreachable
 from monitor.client.format import cells
 from monitor.commands.backtest_difference import compare
-from monitor.commands.backtest_feeds import ApiFeed
+from monitor.commands.backtest_feeds import ApiFeed, open_history
 from monitor.commands.backtest_report import Report, render
 from monitor.rules.rule_file import RuleSet, default_rules_path, load_rules, read_rules
 from monitor.samples import make_labels
@@ -229,6 +229,52 @@ def test_an_answer_that_makes_no_sense_is_told(rules: Path) -> None:
         done = gpumon(rules, "--url", api.url, "--since", "1m")
     assert done.exit_code == 1
     assert "an answer that cannot be read" in done.output
+
+
+def test_a_daemon_is_not_asked_for_what_was_before_its_first_sample(past: Lived, rules: Path) -> None:
+    before = ("--since", "2023-11-14T12:00", "--json")
+    with query_api(past) as api:
+        whole = gpumon(rules, "--url", api.url, *before)
+    # Years of nothing would be thousands of questions: it is over after some.
+    fails = {"fails": lambda number: 400 if number > 100 else 0}
+    with query_api(past, oldest_ms=START, **fails) as api:  # type: ignore[arg-type]
+        same = gpumon(rules, "--url", api.url, *before)
+        ever = gpumon(rules, "--url", api.url, "--since", "100y", "--rules", rules)
+        assert len(api.queries) <= 100
+    one, other = json.loads(whole.output), json.loads(same.output)
+    assert {**one, "past": ""} == {**other, "past": ""}
+    assert ever.exit_code == 0, ever.output
+    assert "nothing is stored from 01-01 00:00:00 to 11-14 22:00:00 (19675 d)" in " ".join(ever.output.split())
+    assert "1 of 3 alerting rules would have fired, twice in all" in ever.output
+
+
+def test_a_file_is_not_looked_through_before_its_first_sample(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    history = History(path)
+    history.open()
+    history.start()
+    try:
+        live(load_rules((default_rules_path(),)), 120, {}, journal=history)
+        assert history.flush()
+        feed = open_history(path)
+        try:
+            # What is older than a block is in blocks of an hour.
+            assert START - 3_700_000 < feed.oldest_ms() <= START
+        finally:
+            feed.close()
+        began = time.monotonic()
+        done = gpumon(default_rules_path(), "--history", path, "--since", "100y")
+        assert time.monotonic() - began < 60  # years of nothing would take an hour
+    finally:
+        asyncio.run(history.close())
+    assert done.exit_code == 0, done.output
+
+
+def test_a_daemon_whose_samples_begin_later_has_none(past: Lived, rules: Path) -> None:
+    with query_api(past, oldest_ms=START) as api:
+        done = gpumon(rules, "--url", api.url, "--since", "1900-01-01", "--until", "2023-11-11")
+    assert done.exit_code == 1
+    assert "nothing is stored between 1970-01-01 00:00:00 and 2023-11-11 00:00:00" in done.output
 
 
 def test_nothing_stored_is_an_error(past: Lived, rules: Path) -> None:

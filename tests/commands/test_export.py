@@ -182,7 +182,7 @@ def test_places_that_cannot_be_written_are_told(url: str, tmp_path: Path, capsys
     assert run(Wanted(["free"]), f"unix:{tmp_path}/none.sock", tmp_path / "x.om") == 1
     err = capsys.readouterr().err
     assert "is a directory" in err
-    assert "No such file or directory" in err
+    assert f"{tmp_path / 'no' / 'x.om'}: there is no directory {tmp_path / 'no'}" in err
     assert "there is no such socket" in err
     assert list(tmp_path.iterdir()) == []
 
@@ -216,3 +216,25 @@ def test_names_beyond_ascii_stand_in_quotes() -> None:
     assert form.family("a.b") == '# TYPE "a.b" unknown\n'
     assert list(form.series(series)) == ['{"a.b","c-d"="ü"} 1 1.000\n']
     assert list(Csv().series(series)) == ['1970-01-01T00:00:01.000Z,1,a.b,"{""c-d"":""ü""}"\n']
+
+
+def test_a_file_that_cannot_be_made_is_named_as_it_was_asked_for(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "no such" / "x"
+    assert run(Wanted(("util",), "1h"), url, path) == 1
+    assert capsys.readouterr().err == f"gpumon export: {path}: there is no directory {path.parent}\n"
+    (tmp_path / "file").write_text("")
+    assert run(Wanted(("util",), "1h"), url, tmp_path / "file" / "x") == 1
+    assert capsys.readouterr().err == f"gpumon export: {tmp_path / 'file' / 'x'}: Not a directory\n"
+
+
+def test_a_folder_that_takes_no_file_is_told_by_the_file_s_own_name(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*, prefix: str, suffix: str, dir: Path) -> tuple[int, str]:
+        raise PermissionError(13, "Permission denied", str(dir / f"{prefix}x{suffix}"))
+
+    monkeypatch.setattr("tempfile.mkstemp", refuses)
+    assert run(Wanted(("util",), "1h"), url, tmp_path / "x.om") == 1
+    assert capsys.readouterr().err == f"gpumon export: {tmp_path / 'x.om'}: Permission denied\n"

@@ -84,6 +84,18 @@ def test_a_file_that_cannot_be_written_ends_with_1(target: str, tmp_path: Path) 
     assert said == f"gpumon report: {tmp_path / 'none'}: there is no such directory\n"
 
 
+def test_a_folder_that_takes_no_file_is_told_by_the_file_s_own_name(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*, prefix: str, suffix: str, dir: Path) -> tuple[int, str]:
+        raise PermissionError(13, "Permission denied", str(dir / f"{prefix}x{suffix}"))
+
+    monkeypatch.setattr("tempfile.mkstemp", refuses)
+    code, _, said = gpumon("--url", target, "--since", "5m", "-o", str(tmp_path / "day.md"))
+    assert code == 1
+    assert said == f"gpumon report: {tmp_path / 'day.md'}: Permission denied\n"
+
+
 def test_sending_needs_a_receiver_that_there_is(target: str) -> None:
     code, _, said = gpumon("--url", target, "--send", "chat")
     assert code == 1
