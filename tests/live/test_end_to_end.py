@@ -79,17 +79,17 @@ def story(vllm: Vllm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stor
         mail_url = folder / "mail-url"
         mail_url.write_text(f"mailto://127.0.0.1:{mails.port}?from=gpumon@node2.example&to=ops@ops.example\n")
 
-        def settings(*apprise: object, rule_files: list[str]) -> dict[str, Any]:
+        def settings(*apprise: object, **rules: list[str]) -> dict[str, Any]:
             return {
                 # In a storm on two cores vLLM's own answers are slow.
                 "sources": {"vllm": {"interval": "1s", "deadline": "10s", "servers": [{"url": vllm.url}]}},
-                "alerting": {"evaluation_interval": "1s", "rule_files": rule_files},
+                "alerting": {"evaluation_interval": "1s", **rules},
                 "receivers": [{"name": "ops", "apprise": list(apprise)}],
                 "route": {"receiver": "ops", "group_wait": "0s", "group_interval": "1s"},
             }
 
         shipped = stack.enter_context(
-            daemon(folder, settings(f"json://127.0.0.1:{webhooks['shipped'].port}/", rule_files=[]), name="node1")
+            daemon(folder, settings(f"json://127.0.0.1:{webhooks['shipped'].port}/"), name="node1")
         )
         shortened = stack.enter_context(
             daemon(
