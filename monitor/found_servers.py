@@ -6,6 +6,7 @@ A file of its own in the state directory, ``found-servers.json``; to lose it cos
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from pathlib import Path
@@ -22,6 +23,10 @@ _MOST = 1000
 _MOST_BYTES = 1 << 20
 _EVERY_MS = 60_000
 """How often it is written when they were seen last."""
+_AGAIN_MS = 10_000
+"""After what failed."""
+_PATIENCE = 1.0
+"""Seconds for the disk: whoever looks for servers has more to do than to wait for it."""
 
 
 class FoundServer(msgspec.Struct, frozen=True):
@@ -39,16 +44,20 @@ class FoundServers:
         self._path = state_directory / _NAME
         self._written: tuple[tuple[str, str], ...] | None = None
         self._written_ms = 0
+        self._failed_ms: int | None = None
         self._places = Places(1)
         self._trouble = Trouble(log)
 
     def read(self) -> tuple[FoundServer, ...]:
-        """What was kept; nothing where there is no such file, or what is there is not ours."""
+        """What was kept; nothing where there is no such file. What cannot be read is told in the log."""
         try:
             with self._path.open("rb") as file:
                 return msgspec.json.decode(file.read(_MOST_BYTES), type=tuple[FoundServer, ...])[:_MOST]
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-            return ()
+        except FileNotFoundError:
+            pass
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            log.warning("which servers the run before had found is not known: %s: %s", self._path, error)
+        return ()
 
     async def keep(self, servers: tuple[FoundServer, ...], now_ms: int) -> None:
         """Write them, where they are others than last time or that was a while ago. A disk that takes nothing is told
@@ -56,11 +65,17 @@ class FoundServers:
         names = tuple((one.url, one.server) for one in servers)
         if names == (self._written or ()) and (not names or 0 <= now_ms - self._written_ms < _EVERY_MS):
             return
-        try:
-            await self._places.apart(self._write, msgspec.json.encode(servers[:_MOST]))
-        except OSError as error:
-            self._trouble.again(f"the servers that were found cannot be kept over a restart: {error}")
+        if self._failed_ms is not None and 0 <= now_ms - self._failed_ms < _AGAIN_MS:
             return
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._places.apart(self._write, msgspec.json.encode(servers[:_MOST]))
+        except OSError as error:
+            why = error.strerror or "the disk does not answer"  # a TimeoutError has no words of its own
+            self._failed_ms = now_ms
+            self._trouble.again(f"the servers that were found cannot be kept over a restart: {why}")
+            return
+        self._failed_ms = None
         self._trouble.over("the servers that were found are kept again")
         self._written, self._written_ms = names, now_ms
 

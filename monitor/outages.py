@@ -71,9 +71,9 @@ class Outages:
         if one.flapping and one.up_ms is not None and at_ms - one.up_ms >= _WITHIN_MS:
             self._steady(one, source, server, at_ms, "up")
 
-    def forget(self, server: str = "") -> None:
-        """Sources begin anew, or those of one server are not read any more."""
-        self._sources = {key: one for key, one in self._sources.items() if server and key[1] != server}
+    def forget(self, server: str) -> None:
+        """The sources of one server are not read any more."""
+        self._sources = {key: one for key, one in self._sources.items() if key[1] != server}
 
     def _begin(self, one: _Source, source: str, server: str) -> None:
         assert one.down_ms is not None  # noqa: S101 - asked by the only caller

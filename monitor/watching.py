@@ -20,22 +20,18 @@ from monitor.clock import Clock
 from monitor.config import Config, VllmServer
 from monitor.found_servers import FoundServer, FoundServers
 from monitor.outages import Outages
-from monitor.probes.canary import CanarySource
 from monitor.repeats import Trouble
 from monitor.samples import Event, GpuProcess, Labels, Scrape, Shape, label
 from monitor.sources import engines
 from monitor.sources.discovery import Found, ServerFinder
-from monitor.sources.host import HostSource
 from monitor.sources.kernel_log import KernelLogSource
 from monitor.sources.nvml import NvmlSource
 from monitor.sources.poller import Poller, SourceStatus
 from monitor.sources.processes import ProcessTable
 from monitor.sources.source import Source
-from monitor.sources.vllm import VllmSource
-from monitor.sources.vllm_health import EngineSource, process_of
-from monitor.sources.vllm_http import Key
-from monitor.sources.vllm_log import ServerLog
+from monitor.sources.vllm_health import process_of
 from monitor.store.head import Head
+from monitor.watched_sources import host_source, kernel_log_source, nvml_source, server_sources
 
 if TYPE_CHECKING:
     from monitor.sources.hardware import Hardware
@@ -173,7 +169,7 @@ class Watching:
         for key, status in before.items():
             if key not in self._pollers:
                 self._head.end(key, now_ms)
-                if status.server:
+                if status.source == "vllm":
                     self._outages.forget(status.server)
         if self._nvml is None and self._rows:
             self._rows = ()
@@ -221,80 +217,28 @@ class Watching:
             wanted["host"] = ((config.host, config.model_caches, config.rootfs), self._new_host)
         if config.vllm.enabled:
             for server in (*config.vllm_servers, *self._found.values()):
-                wanted[f"server {server.server}"] = ((server, config.vllm), partial(self._server, server))
+                wanted[f"server {server.server}"] = ((server, config.vllm), partial(self._new_server, server))
         return wanted
 
     def _new_nvml(self) -> list[Source]:
-        polling = self._config.nvml
-        self._nvml = NvmlSource(interval=polling.interval, deadline=polling.deadline, hostname=self._config.hostname)
+        self._nvml = nvml_source(self._config)
         return [self._nvml]
 
     def _new_kernel_log(self) -> list[Source]:
-        polling = self._config.kernel_log
-        self._kernel_log = KernelLogSource(polling.interval, polling.deadline, nvml_events=self._config.nvml.enabled)
+        self._kernel_log = kernel_log_source(self._config)
         return [self._kernel_log]
 
     def _new_host(self) -> list[Source]:
-        config = self._config
-        caches = [str(path) for path in config.model_caches] or None
-        return [
-            HostSource(
-                interval=config.host.interval,
-                deadline=config.host.deadline,
-                model_caches=caches,
-                rootfs=config.rootfs or "",
-            )
-        ]
+        return [host_source(self._config)]
 
-    def _server(self, server: VllmServer) -> list[Source]:
-        """What is read of one server: its metrics, how it is, its log where the configuration names one, and a canary's
-        fate where it asks for that. A daemon that notifies nobody sends none."""
-        api_key = None
-        if server.api_key is not None:
-            about = logs.about(source="vllm", server=server.server)["about"]
-            api_key = Key(server.api_key.reveal, server=server.server, about=about)
-        ca_file = str(server.ca_file) if server.ca_file else None
-        name, insecure = server.server, server.insecure_skip_verify
-        metrics = VllmSource(
-            server.url,
-            name,
-            interval=self._config.vllm.interval,
-            deadline=self._config.vllm.deadline,
-            api_key=api_key,
-            ca_file=ca_file,
-            insecure_skip_verify=insecure,
+    def _new_server(self, server: VllmServer) -> list[Source]:
+        """A daemon that notifies nobody sends no canary."""
+        return server_sources(
+            server,
+            self._config.vllm,
+            process=lambda: process_of(self._table, server.server),
+            sends_canaries=self._node.mode == "system",
         )
-        engine = EngineSource(
-            server.url,
-            name,
-            metrics,
-            deadline=self._config.vllm.deadline,
-            api_key=api_key,
-            ca_file=ca_file,
-            insecure_skip_verify=insecure,
-            process=lambda: process_of(self._table, name),
-        )
-        sources: list[Source] = [metrics, engine]
-        if server.canary is not None and self._node.mode == "system":
-            sources.append(
-                CanarySource(
-                    server.url,
-                    name,
-                    metrics,
-                    engine,
-                    deadline_seconds=server.canary.deadline_seconds,
-                    still_seconds=server.canary.still_seconds,
-                    model=server.canary.model,
-                    api_key=api_key,
-                    ca_file=ca_file,
-                    insecure_skip_verify=insecure,
-                )
-            )
-        if server.log_file is not None:
-            sources.append(ServerLog(name, path=str(server.log_file)))
-        elif server.log_unit:
-            sources.append(ServerLog(name, unit=server.log_unit))
-        return sources
 
     def _simulated(self) -> list[Source]:
         from monitor.sources.simulated import past, simulated_sources
@@ -396,8 +340,11 @@ class Watching:
                     if self._nvml is None or not self._rows:
                         self._show_processes(self._clock.now_ms())
                     if self._looks:
-                        self._follow(await self._finder.find())
-                        await self._keep_found()
+                        finder = self._finder
+                        found = await finder.find()
+                        if finder is self._finder:  # else a reload has given other labels meanwhile
+                            self._follow(found)
+                            await self._keep_found()
             except Exception as error:  # what is not found must not end the watching of what is
                 told = isinstance(error, OSError) and error.strerror  # with the file's name; a TimeoutError has none
                 fault, why = (None, str(error)) if told else (error, repr(error))
