@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 from monitor.samples import Labels, make_labels
 from monitor.store.chunk import Chunk
 from monitor.store.history import History
+from monitor.store.history_file import File
+from monitor.store.history_rows import Block
 
 T0 = 1_700_006_400_000
 """Where the times of tests begin: at midnight."""
@@ -69,6 +72,39 @@ def running(
         yield history
     finally:
         asyncio.run(history.close())
+
+
+class _Hold(threading.Event):
+    """Asked for like any drain, it keeps the thread that sets it until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = threading.Event()
+
+    def set(self) -> None:
+        super().set()
+        self.let_go.wait(60)
+
+
+@contextmanager
+def standing(history: History) -> Iterator[File]:
+    """The open file, while history's thread stands still: it would go on with its chores after a flush, and a
+    connection is of no use to two threads at once."""
+    writer, hold = history._writer, _Hold()
+    writer._drains.append(hold)
+    writer.wake.set()
+    try:
+        assert hold.wait(60)
+        assert writer.file is not None
+        yield writer.file
+    finally:
+        hold.let_go.set()
+
+
+def live(history: History) -> list[Block]:
+    """The blocks that are read."""
+    with standing(history) as file:
+        return list(file.live())
 
 
 def kept(

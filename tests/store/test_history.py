@@ -18,7 +18,21 @@ from monitor.store.history import History
 from monitor.store.history_inbox import Inbox, TakenSample, TakenScrape
 from monitor.store.history_reader import HistoryReader
 from monitor.store.minutes import minutes_of
-from tests.store.histories import DAY, EVERYTHING, HOUR, MINUTE, SECOND, T0, Remembering, Told, bits, kept, running
+from tests.store.histories import (
+    DAY,
+    EVERYTHING,
+    HOUR,
+    MINUTE,
+    SECOND,
+    T0,
+    Remembering,
+    Told,
+    bits,
+    kept,
+    live,
+    running,
+    standing,
+)
 
 ODD_NAN = struct.unpack("<d", struct.pack("<Q", 0x7FF8_0000_DEAD_BEEF))[0]
 ODD = [0.1, -0.0, float("inf"), float("-inf"), STALE, ODD_NAN, 5e-324, 1e300]
@@ -103,9 +117,8 @@ def test_a_window_that_is_sealed_before_its_neighbours_hides_nothing(path: Path)
 
 
 def rows(history: History, table: str) -> int:
-    file = history._writer.file
-    assert file is not None
-    return int(file.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
+    with standing(history) as file:
+        return int(file.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
 
 
 def test_a_restart_gives_the_head_its_hour_back(path: Path) -> None:
@@ -132,12 +145,6 @@ def test_a_restart_gives_the_head_its_hour_back(path: Path) -> None:
             assert all(chunk.end_ms - chunk.start_ms < 5 * MINUTE for chunk in head.chunks[one.labels])
         with running(path) as history:
             assert kept(history) == {one.labels: column(put, n) for n, one in enumerate(series)}
-
-
-def live(history: History):  # type: ignore[no-untyped-def]
-    file = history._writer.file
-    assert file is not None
-    return file.live()
 
 
 def test_a_series_of_which_nothing_is_wanted_is_not_given(path: Path) -> None:

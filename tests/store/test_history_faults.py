@@ -22,7 +22,7 @@ from monitor.store.chunk import seal
 from monitor.store.history import History, HistoryError
 from monitor.store.history_reader import HistoryReader
 from monitor.store.history_schema import connect, open_file
-from tests.store.histories import EVERYTHING, HOUR, MINUTE, SECOND, T0, Remembering, Told, kept, running
+from tests.store.histories import EVERYTHING, HOUR, MINUTE, SECOND, T0, Remembering, Told, kept, running, standing
 
 Samples = list[tuple[int, float]]
 PAGE = 4096
@@ -199,9 +199,8 @@ def test_a_full_disk_is_waited_for(path: Path) -> None:
     series = [Told("a", n=str(n)) for n in range(100)]
     chance = random.Random(2)
     with running(path) as history:
-        file = history._writer.file
-        assert file is not None
-        file.connection.execute("PRAGMA max_page_count = 40")
+        with standing(history) as file:
+            file.connection.execute("PRAGMA max_page_count = 40")
         put = []
         for i in range(40):
             put.append((T0 + i, [chance.random() for _ in series]))
@@ -349,13 +348,12 @@ def test_damaged_bytes_are_left_out_and_told(path: Path, put: dict[Labels, Sampl
 def test_a_file_that_breaks_while_it_is_written(path: Path) -> None:
     with running(path) as history:
         put = fill(history)
-        file = history._writer.file
-        assert file is not None
-        file.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        for table in ("series", "blocks", "chunks"):
-            overwrite(path, pages_of(path, table)[-1])
-        with pytest.raises(HistoryError):
-            history.reader().select((), *EVERYTHING)
+        with standing(history) as file:
+            assert file.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall() == [(0, 0, 0)]
+            for table in ("series", "blocks", "chunks"):
+                overwrite(path, pages_of(path, table)[-1])
+            with pytest.raises(HistoryError):
+                history.reader().select((), *EVERYTHING)
         one = Told("new")
         history.scrape([one], T0 + 4 * HOUR, [1.0])
         assert history.flush()

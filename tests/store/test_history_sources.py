@@ -24,7 +24,7 @@ from monitor.store.history_journal import pack_singles
 from monitor.store.history_rows import Pieces, read_journal, window_of
 from monitor.store.history_schema import LIVE
 from monitor.store.history_union import union
-from tests.store.histories import HOUR, MINUTE, SECOND, T0, Remembering, Told, bits, kept, running
+from tests.store.histories import HOUR, MINUTE, SECOND, T0, Remembering, Told, bits, kept, live, running
 
 Samples = list[tuple[int, float]]
 M = make_labels("m")
@@ -138,12 +138,6 @@ def test_a_clock_that_goes_back_voids_what_was_written_before(path: Path, every:
         assert history.flush()
         assert rewinds(path) == []  # the five minutes that were merged are gone, and with them all that it parts
         assert kept(history)[node.labels] == after(old, node.put)
-
-
-def live(history: History):  # type: ignore[no-untyped-def]
-    file = history._writer.file
-    assert file is not None
-    return file.live()
 
 
 def rewinds(path: Path) -> list[int]:
