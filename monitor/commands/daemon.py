@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import resource
 import sys
 from collections.abc import Callable
@@ -19,6 +21,8 @@ from monitor.yaml_reader import Problem
 _FILES = 4096
 """Files that the daemon may have open: its servers, its clients, and what it reads."""
 _FEWEST_FILES = 64
+_M_ARENA_MAX = -8
+"""From <malloc.h>."""
 
 
 def start(
@@ -71,6 +75,7 @@ def _run(
     # The loop gives the interpreter away with each call of the system, and a thread that computes a query for a
     # dashboard keeps it for the whole of the default of 5 ms: a scrape of four such calls then takes 20 ms.
     sys.setswitchinterval(0.0005)
+    _keep_one_arena()
     _take_files()
     from monitor.api.server import CannotListen
     from monitor.daemon import Options, run
@@ -82,6 +87,14 @@ def _run(
     except (CannotListen, StateInUse, OutboxRefused) as error:
         click.echo(f"gpumon: {error}", err=True)
         sys.exit(1)
+
+
+def _keep_one_arena() -> None:
+    """Have malloc serve all threads from one heap. glibc gives each another, up to eight for each core of the machine,
+    and keeps what each had at its worst: threads here come and go, and a daemon of months would hold the peaks of all
+    of them. They seldom run at the same time, so that one heap is enough."""
+    with contextlib.suppress(OSError, AttributeError):  # a C library without it has no such heaps
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def _take_files() -> None:
