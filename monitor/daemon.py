@@ -21,16 +21,16 @@ from monitor import __version__, logs, resolving, starting, state_lock, told
 from monitor.api.node import Node
 from monitor.api.server import ApiServer
 from monitor.clock import Clock
-from monitor.config import Config, ConfigError
+from monitor.config import Config
 from monitor.failing_rules import FailingRules
 from monitor.own_series import SELF, OwnSeries
 from monitor.probes.kept import Limits
 from monitor.probes.known import known_servers
 from monitor.probes.runs import Runs
 from monitor.probes.series import ProbeSeries
-from monitor.records import replace
+from monitor.reloading import Reloads, read_rules, said_if_slow
 from monitor.rules.engine import Engine
-from monitor.rules.rule_file import RuleSet, default_rules_path, load_rules
+from monitor.rules.rule_file import RuleSet
 from monitor.rules.transition import Transition
 from monitor.samples import Event, ScrapeBuilder, label
 from monitor.sd_notify import notify, watchdog_seconds
@@ -42,6 +42,7 @@ from monitor.store.history import History
 from monitor.store.reaching import reach_back, stretches
 from monitor.telling import Telling
 from monitor.watching import Watching
+from monitor.yaml_reader import Problem
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,8 @@ class Options(msgspec.Struct, frozen=True):
     """Simulated past to begin with."""
     hardware: Hardware | None = None
     """What is simulated; None for eight H200."""
+    file: str = "gpumon.yaml"
+    """What ``read`` reads, for what is said of it."""
 
 
 class Daemon:
@@ -80,7 +83,8 @@ class Daemon:
         self._config = config
         self._options = options
         self._clock = Clock(options.speed)
-        self._rules = read_rules(config)
+        with said_if_slow(", ".join(map(str, config.rule_files))):
+            self._rules = read_rules(config)
         self._head = Head(config.job, config.instance)
         self._history = _history_of(config, options)
         self._engine = Engine(self._rules, default_interval_ms=config.evaluation_interval_ms)
@@ -111,6 +115,9 @@ class Daemon:
         self._tasks: list[asyncio.Task[None]] = []
         self._reaching: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
+        self._reloads = Reloads(
+            options.read, options.file, held=lambda: self._config, take=self._take, refuse=self._refuse
+        )
         self._stop = asyncio.Event()
         self._failed: BaseException | None = None
         self._lock: state_lock.StateLock | None = None
@@ -216,6 +223,7 @@ class Daemon:
     async def _close(self) -> None:
         """End from the left to the right: nothing new comes in, what is due goes out, what is owed is written."""
         notify("STOPPING=1")
+        await self._reloads.close()
         runs = asyncio.create_task(self._runs.close(), name="ending probes")
         serving = {task for task in self._tasks if task.get_name() in _SERVING}
         ending = self._watching.tasks + [task for task in self._tasks if task not in serving]
@@ -357,20 +365,17 @@ class Daemon:
     # -- reload, linger ----------------------------------------------------------------------------------------------
 
     def _reload(self) -> None:
-        """SIGHUP: read the configuration and the rules again. A bad file changes nothing."""
-        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        """SIGHUP: read the configuration, the rules and the certificates again. A bad file changes nothing."""
         self._renewing = asyncio.create_task(self._server.renew(), name="renewing certificates")
-        try:
-            asked = self._options.read()
-            config = replace(asked, **{name: getattr(self._config, name) for name in told.AT_START})
-            rules = read_rules(config)
-        except ConfigError as error:
-            for problem in error.problems:
-                log.error("not reloaded: %s", problem)
-            self._node.config_ok = False
-            self._node.tell(told.refused(self._clock.now_ms(), error.problems))
-            notify("READY=1", "STATUS=a bad configuration was refused; the old one stays")
-            return
+        self._reloads.ask()
+
+    def _refuse(self, problems: Sequence[Problem]) -> None:
+        for problem in problems:
+            log.error("not reloaded: %s", problem)
+        self._node.config_ok = False
+        self._node.tell(told.refused(self._clock.now_ms(), problems))
+
+    def _take(self, asked: Config, config: Config, rules: RuleSet) -> None:
         event = told.reloaded(self._clock.now_ms(), self._config, asked, self._rules, rules)
         self._node.tell(event)
         self._config = self._node.config = config
@@ -382,7 +387,6 @@ class Daemon:
         self._telling.reload(config)
         self._watching.reload(config)
         log.log(logging.WARNING if event.severity == "warning" else logging.INFO, "reloaded: %s", event.title)
-        notify("READY=1", f"STATUS=watching as {config.instance}")
 
     async def _reach_back(self) -> None:
         """Give memory what the rules look back on beyond the hour, out of the history."""
@@ -430,11 +434,6 @@ def _needs(rules: RuleSet) -> list[tuple[tuple[Matcher, ...], int]]:
     """The series that rules look back on for more than the hour, and for how long."""
     plans = [rule.plan for group in rules.groups for rule in group.rules]
     return [(matchers, plan.reach_ms) for plan in plans if plan.reach_ms > HOUR_MS for matchers in plan.selectors]
-
-
-def read_rules(config: Config) -> RuleSet:
-    """The rules of the configuration, or those that are shipped. Raises ``ConfigError``."""
-    return load_rules(config.rule_files or (default_rules_path(),))
 
 
 def run(config: Config, options: Options) -> None:

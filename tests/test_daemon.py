@@ -116,7 +116,7 @@ def test_httpx_comes_without_its_command_line() -> None:
     code = (
         "import sys; from monitor.commands import daemon; from monitor.config import Config\n"
         "def read(): raise SystemExit(0 if 'rich' not in sys.modules and 'httpx' in sys.modules else 1)\n"
-        "daemon._run(read, 'system', True, 1.0, 0.0, None)\n"
+        "daemon._run(read, '', 'system', True, 1.0, 0.0, None)\n"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

@@ -54,7 +54,7 @@ def start(
         return replace(config, rule_files=rule_paths) if rule_paths else config
 
     try:
-        _run(read, mode, simulate, speed, past_seconds, hardware)
+        _run(read, str(config_path or "gpumon.yaml"), mode, simulate, speed, past_seconds, hardware)
     except ConfigError as error:
         for problem in error.problems:
             click.echo(problem, err=True)
@@ -63,6 +63,7 @@ def start(
 
 def _run(
     read: Callable[[], Config],
+    file: str,
     mode: str,
     simulate: bool,
     speed: float,
@@ -80,10 +81,13 @@ def _run(
     from monitor.api.server import CannotListen
     from monitor.daemon import Options, run
     from monitor.notify.outbox import OutboxRefused
+    from monitor.reloading import said_if_slow
     from monitor.state_lock import StateInUse
 
     try:
-        run(read(), Options(mode, read, simulate, speed, past_seconds, hardware))
+        with said_if_slow(file):
+            config = read()
+        run(config, Options(mode, read, simulate, speed, past_seconds, hardware, file))
     except (CannotListen, StateInUse, OutboxRefused) as error:
         click.echo(f"gpumon: {error}", err=True)
         sys.exit(1)

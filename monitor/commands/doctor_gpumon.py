@@ -17,7 +17,7 @@ _ENGINE = re.compile(r"^(?:# \w+ )?(?:ray_)?(?:vllm|sglang|tgi)[:_]", re.MULTILI
 
 def check_configuration(machine: Machine) -> list[Finding]:
     """Whether ``gpumon.yaml`` and the rules that it names are good."""
-    from monitor.daemon import read_rules
+    from monitor.reloading import read_rules
     from monitor.yaml_reader import ConfigError
 
     setting = machine.setting

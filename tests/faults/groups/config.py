@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +109,41 @@ def rules_empty(nodes: NodeFactory) -> Outcome:
 @fault("rules directory", group="config", what="a rule file is replaced by a directory; reload, then `kill -9`")
 def rules_directory(nodes: NodeFactory) -> Outcome:
     return _replaced(nodes, _rules, Path.mkdir, "rules.yaml:1:1: cannot be read: Is a directory")
+
+
+def _hanging(nodes: NodeFactory, which: Callable[[Node], Path]) -> Outcome:
+    """A pipe to which nobody writes takes a file's place: to open it waits, as on a mount whose server is gone."""
+    outcome = Outcome()
+    with nodes() as node:
+        path = which(node)
+        good = path.read_bytes()
+        path.unlink()
+        os.mkfifo(path)
+        words = (f"{path.name}:1:1: cannot be read: nothing came",)
+        at = node.signal(signal.SIGHUP)
+        outcome.alarm(node, "a crossing")
+        node.wait("the log", lambda: _line(node, ("not reloaded", *words)))
+        outcome.see("log", _line(node, ("not reloaded", *words)), node.now() - at)
+        refused = node.wait("the event", lambda: node.events("config_refused"))
+        outcome.see("event", refused[-1]["title"].replace(f"{node.folder}/", ""), node.now() - at)
+        outcome.see("webhook", "ConfigRefused", node.wait_told("ConfigRefused", since=at) - at)
+        path.unlink()
+        path.write_bytes(good)
+        healed = node.signal(signal.SIGHUP)
+        node.wait("the reload", lambda: node.events("config_reloaded"))
+        outcome.recovered = node.now() - healed
+        outcome.close(node)
+    return outcome
+
+
+@fault("config hangs", group="config", what="gpumon.yaml's disk does not answer (a pipe that nobody fills); reload")
+def config_hangs(nodes: NodeFactory) -> Outcome:
+    return _hanging(nodes, _config)
+
+
+@fault("rules hang", group="config", what="a rule file's disk does not answer (a pipe that nobody fills); reload")
+def rules_hang(nodes: NodeFactory) -> Outcome:
+    return _hanging(nodes, _rules)
 
 
 @fault("secret gone", group="config", what="the file with a receiver's URL is deleted")
