@@ -48,7 +48,8 @@ def said_if_slow(name: str) -> Iterator[None]:
     without a word nobody knows why."""
     timer = threading.Timer(PATIENCE, log.warning, (f"waiting for {name}: nothing came within {PATIENCE:.0f} s",))
     timer.daemon = True
-    timer.start()
+    with contextlib.suppress(RuntimeError):  # no thread can be had: a start is worth more than a word
+        timer.start()
     try:
         yield
     finally:

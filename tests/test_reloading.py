@@ -182,6 +182,15 @@ def test_a_start_says_what_it_waits_for(caplog: pytest.LogCaptureFixture) -> Non
     assert [record.getMessage() for record in caplog.records] == ["waiting for slow.yaml: nothing came within 0 s"]
 
 
+def test_a_start_goes_on_where_no_thread_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with said_if_slow("any.yaml"):
+        pass
+
+
 def test_a_daemon_goes_on_while_its_configuration_does_not_come(tmp_path: Path) -> None:
     config = tmp_path / "gpumon.yaml"
     good = "sources: {nvml: {enabled: false}, vllm: {enabled: false}}\nalerting: {evaluation_interval: 1s}\n"
