@@ -83,7 +83,7 @@ class Daemon:
         self._config = config
         self._options = options
         self._clock = Clock(options.speed)
-        with said_if_slow(", ".join(map(str, config.rule_files))):
+        with said_if_slow(", ".join(map(str, config.rule_files)) or "the shipped rules"):
             self._rules = read_rules(config)
         self._head = Head(config.job, config.instance)
         self._history = _history_of(config, options)

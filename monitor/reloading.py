@@ -100,6 +100,8 @@ class Reloads:
             log.critical("the reload failed", exc_info=error)
             self._refuse(())
             notify("READY=1", "STATUS=a reload failed; the log says how")
+            if self._asked:  # while this one was read: it is another that may succeed
+                self.ask()
 
     async def _reload(self) -> None:
         while self._asked:

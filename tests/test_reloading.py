@@ -152,6 +152,25 @@ def test_a_fault_of_ours_is_told_and_the_next_reload_is_taken(caplog: pytest.Log
     assert record.exc_info[0] is ZeroDivisionError
 
 
+def test_what_is_asked_while_a_reload_fails_is_done() -> None:
+    async def story() -> Asked:
+        loop = asyncio.get_running_loop()
+
+        def fail() -> Config:
+            loop.call_soon_threadsafe(one.reloads.ask)
+            raise ZeroDivisionError("ours")
+
+        reads = iter((fail, lambda: loads("")))
+        one = Asked(lambda: next(reads)())
+        one.reloads.ask()
+        await one.outcomes(2)
+        return one
+
+    one = asyncio.run(story())
+    assert one.refused == [""]
+    assert len(one.taken) == 1
+
+
 def test_an_end_waits_for_no_reload() -> None:
     answers = threading.Event()
 
