@@ -19,6 +19,7 @@ from monitor.api.http import BadRequest, json_body, json_response
 from monitor.api.node import Node
 from monitor.notify.reports import CannotMake
 from monitor.reporting.letter import Wanted
+from monitor.reporting.price import BadPrice, check, parse
 
 _LONGEST_MS = 366 * 86_400_000
 
@@ -49,6 +50,12 @@ def routes(node: Node) -> list[Route]:
             raise BadRequest("a report is of a minute to a year")
         if len(asked.prices) > 2 or max(map(len, (asked.name, asked.zone, *asked.prices))) > 100:
             raise BadRequest("a name, a zone or a price is too long")
+        try:
+            why = check(tuple(map(parse, asked.prices)))
+        except BadPrice as error:
+            why = str(error)
+        if why:
+            raise BadRequest(why)
         names = node.reports.receiver_names if node.reports is not None else []
         if node.reports is None or asked.receiver not in names:
             there = f"there are {', '.join(names)}" if names else "receivers stand in gpumon.yaml, below `receivers:`"

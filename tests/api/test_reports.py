@@ -24,5 +24,9 @@ def test_only_who_may_change_something_may_send_one() -> None:
             for wrong in ({**BODY, "end_ms": 0}, {**BODY, "end_ms": 10**14}, {**BODY, "name": "x" * 200}, {"a": 1}):
                 answer = await api.client.post("/api/gpumon/v1/reports/send", json=wrong)
                 assert answer.status_code == 400, wrong
+            for prices in (["\x01"], ["0.30/kWh", "0.20/kWh"], ["1 EUR/kWh", "1 USD/GPUh"]):
+                answer = await api.client.post("/api/gpumon/v1/reports/send", json={**BODY, "prices": prices})
+                assert answer.status_code == 400, prices
+                assert "price" in answer.json()["error"]
 
     asyncio.run(main())
